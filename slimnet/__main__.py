@@ -1,0 +1,6 @@
+"""``python -m slimnet`` is the same as ``slimnet``."""
+
+from slimnet.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The whole story: load, find the groups, search within the budget, slim, prove, export, measure.
+
+The only file that knows the order of the stages.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from slimnet import export, groups, load, measure, report, saliency
+from slimnet.errors import InputError
+from slimnet.records import Report, Result, Step
+from slimnet.search import search
+from slimnet.settings import Settings
+
+SCHEMA_VERSION = 1
+Progress = Callable[["str | Step"], None]
+
+
+def compress(
+    model: str | Path | nn.Module,
+    data: Any = None,
+    max_drop: float = Settings.max_drop,
+    *,
+    out: str | Path | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    **dials: Any,
+) -> Result:
+    """Slim a trained network within an accuracy budget, prove it, and write what a deployment needs.
+
+    The model handed in is not changed; the result holds a slim copy.
+
+    Args:
+        model: a module, or the path of a model file (see README, "Formats in and out").
+        data: a path, a Dataset of (input, label), three Datasets (calibration, selection, test),
+            or Splits.
+        max_drop: accuracy that may be lost, in percentage points, 0 to 100.
+        out: folder for the artefacts; None writes nothing.
+        settings: all dials at once; ``max_drop`` and ``dials`` go on top.
+        progress: called with the name of each stage and with every Step of the search.
+        **dials: any field of Settings, by name.
+
+    Raises:
+        InputError: the model, the data or a dial cannot be used; nothing is written.
+        ProofError: what would be written is not what was measured; nothing is written.
+    """
+    dials["max_drop"] = max_drop
+    settings = (settings or Settings()).changed(dials)
+    saliency.require_metrics(settings.metrics)
+    if data is None:
+        raise InputError(
+            'no data given: name it with --data, or as data = "..." in slimnet.toml: a folder with '
+            "one sub-folder a class, an .npz of images and labels, torchvision:NAME@ROOT, file.py:f"
+        )
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        export.check_output_folder(folder)
+    clock = _Clock(progress or (lambda _: None))
+
+    with clock("loading"):
+        loaded = load.load_model(model, settings)
+        splits = load.load_splits(data, settings)
+        example = load.check_pair(loaded.model, splits)
+    with clock("measuring the original"):
+        before = {s.name: measure.measure_quality(loaded.model, s)
+                  for s in (splits.selection, splits.test)}  # fmt: skip
+        measure.require_better_than_chance(before[splits.selection.name], splits.selection)
+    with clock("finding groups"):
+        found, frozen = groups.find_groups(
+            loaded.model, example, layers=settings.layers, seed=settings.seed
+        )
+    with clock("searching"):
+        trajectory, slim = search(loaded.model, found, splits, settings, clock.progress)
+    with clock("slimming and proving"):
+        plan = trajectory.plan
+        masked_slim = groups.prove_slim(loaded.model, slim, plan, example)
+        selection_drop, test_drop = (
+            measure.paired_drop(before[s.name], measure.measure_quality(slim, s),
+                                settings.confidence)
+            for s in (splits.selection, splits.test)
+        )  # fmt: skip
+    with _output(folder) as staging:
+        with clock("exporting and proving"):
+            note = {
+                "slimnet_version": version("slimnet"),
+                "source_sha256": loaded.sha256 or "",
+                "plan_sha256": export.plan_sha256(plan),
+                "test_drop_points": f"{test_drop.points:.4f}",
+            }
+            images = next(iter(splits.calibration.batches))[0][:8]
+            original_onnx, slim_onnx = (
+                export.export_onnx(network, example, staging / f"{name}.onnx",
+                                   settings.opset, note, inputs=images)
+                for network, name in ((loaded.model, "original"), (slim, "slim"))
+            )  # fmt: skip
+            export.save_program(slim, example, staging / "slim.pt2")
+            export.save_weights(slim, staging / "slim.safetensors")
+            export.save_plan(plan, staging / "plan.json", loaded.sha256)
+        with clock("measuring latency"):
+            latency = measure.measure_latency(
+                original_onnx.path, slim_onnx.path, example, settings.latency_batch,
+                settings.threads, settings.latency_samples, seed=settings.seed,
+            )  # fmt: skip
+        left = groups.output_channels(slim)
+        record = Report(
+            schema_version=SCHEMA_VERSION,
+            slimnet_version=version("slimnet"),
+            command=report.command_line(loaded.source, _text(data), _text(out), settings),
+            source=loaded.source,
+            source_sha256=loaded.sha256,
+            plan_sha256=export.plan_sha256(plan),
+            settings=settings.as_dict(),
+            data=report.data_summary(splits),
+            environment=report.environment(),
+            frozen=tuple(frozen),
+            channels_per_layer={
+                name: (channels, left[name])
+                for name, channels in groups.output_channels(loaded.model).items()
+            },
+            trajectory=trajectory,
+            original_size=measure.measure_size(loaded.model, example),
+            slim_size=measure.measure_size(slim, example),
+            selection_drop=selection_drop,
+            test_drop=test_drop,
+            masked_slim=masked_slim,
+            original_onnx=original_onnx,
+            slim_onnx=slim_onnx,
+            latency=latency,
+            notes=report.warnings_for(selection_drop, test_drop, settings),
+            seconds=clock.seconds,
+        )
+        report.save_report(record, staging / "report.json")
+    return Result(slim, plan, record, folder)
+
+
+@contextmanager
+def _output(folder: Path | None) -> Iterator[Path]:
+    """Give the folder to write into: published whole when the block ends, or never."""
+    if folder is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
+    else:
+        with export.staging_folder(folder) as staging:
+            yield staging
+
+
+def _text(value: Any) -> str | None:
+    return str(value) if isinstance(value, (str, Path)) else None
+
+
+class _Clock:
+    """Tells the caller which stage begins, and keeps how long each took, in seconds."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        self.progress(stage)
+        started = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - started

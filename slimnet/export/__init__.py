@@ -1,0 +1,19 @@
+"""Artefacts that are proven before they get their name: ONNX, .pt2, plan, weights, folder."""
+
+from slimnet.export.folder import check_output_folder, staging_folder
+from slimnet.export.onnx_file import export_onnx
+from slimnet.export.parity import onnx_parity
+from slimnet.export.plan_file import load_plan, plan_sha256, save_plan, save_weights
+from slimnet.export.program import save_program
+
+__all__ = [
+    "check_output_folder",
+    "export_onnx",
+    "load_plan",
+    "onnx_parity",
+    "plan_sha256",
+    "save_plan",
+    "save_program",
+    "save_weights",
+    "staging_folder",
+]

@@ -1,0 +1,137 @@
+"""A network as an ONNX file: written, checked, run, and free of anything about this machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from slimnet.errors import InputError, ProofError
+from slimnet.export.parity import onnx_parity
+from slimnet.export.partial import partial_file
+from slimnet.export.tracing import evaluation_copy, first_line, neutral_input, quiet
+from slimnet.records import OnnxFile
+
+BATCH = "batch"
+NOTES = ("doc_string", "metadata_props")
+
+
+def export_onnx(
+    model: nn.Module,
+    example: Tensor,
+    path: Path,
+    opset: int,
+    metadata: Mapping[str, str],
+    check_batches: Iterable[int] = (1, 3),
+    inputs: Tensor | None = None,
+    tolerance: float = 1e-4,
+) -> OnnxFile:
+    """Write a copy of the model as one ONNX file and prove it; does not change the model.
+
+    The same model and metadata give the same bytes. On failure no file is left behind.
+
+    ``model`` goes from one tensor to one tensor; of ``example`` (images, ...) only shape and type
+    are traced. ``metadata`` is added to the file: put no local path in. ONNX Runtime is compared
+    with PyTorch at each of ``check_batches`` on real preprocessed ``inputs`` (images, ...; default
+    the example), to ``tolerance`` as a share of the largest output.
+
+    Raises:
+        InputError: the network or opset cannot be written as ONNX, or the file not at all.
+        ProofError: the file is not valid, not self-contained, or not the network.
+    """
+    proto = _translate(model, example, opset)
+    _clear_notes(proto)
+    onnx.helper.set_model_props(proto, dict(sorted(metadata.items())))
+    _require_sound(proto)
+    content = proto.SerializeToString(deterministic=True)
+    images = example if inputs is None else inputs
+    with partial_file(path) as temporary:
+        temporary.write_bytes(content)
+        parity = {
+            size: onnx_parity(model, temporary, _rows(images, size), tolerance)
+            for size in check_batches
+        }
+    digest = hashlib.sha256(content).hexdigest()
+    return OnnxFile(path=path, bytes=len(content), sha256=digest, opset=opset, parity=parity)
+
+
+def _translate(model: nn.Module, example: Tensor, opset: int) -> onnx.ModelProto:
+    name = type(model).__name__
+    try:
+        proto = _trace(evaluation_copy(model), neutral_input(example), opset)
+    except Exception as error:  # the exporter raises many unrelated classes
+        raise InputError(f"cannot export {name} to ONNX: {first_line(error)}") from error
+    written = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
+    if written != [opset]:
+        given = ", ".join(map(str, written))
+        raise InputError(
+            f"opset must be one that torch can write for {name}; asked for {opset}, "
+            f"torch wrote {given}: ask for that"
+        )
+    return proto
+
+
+def _trace(subject: nn.Module, images: Tensor, opset: int) -> onnx.ModelProto:
+    with quiet():
+        program = torch.onnx.export(
+            subject,
+            (images,),
+            dynamo=True,
+            dynamic_shapes=({0: Dim(BATCH)},),
+            input_names=["input"],
+            output_names=["output"],
+            opset_version=opset,
+            external_data=False,
+            verbose=False,
+        )
+        if program is None:
+            raise RuntimeError("the exporter returned nothing")
+        return program.model_proto
+
+
+def _clear_notes(proto: onnx.ModelProto) -> None:
+    for message in _messages(proto):
+        for field in NOTES:  # the exporter notes source files with their local paths
+            if field in message.DESCRIPTOR.fields_by_name:
+                message.ClearField(field)
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """Yield a protobuf message and all that it holds, however deep."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for child in [value] if hasattr(value, "ListFields") else value:
+                yield from _messages(child)
+
+
+def _require_sound(proto: onnx.ModelProto) -> None:
+    if any(
+        isinstance(message, onnx.TensorProto) and message.data_location == message.EXTERNAL
+        for message in _messages(proto)
+    ):
+        raise ProofError("the ONNX file must hold its weights; some are in another file")
+    for side, values in (("input", proto.graph.input), ("output", proto.graph.output)):
+        if [value.name for value in values] != [side]:
+            names = ", ".join(value.name for value in values)
+            raise InputError(f"a network must have one {side} tensor to be exported; got {names}")
+        first = values[0].type.tensor_type.shape.dim[:1]
+        if not first or first[0].dim_param != BATCH:
+            raise InputError(
+                f"a network must take any batch size to be exported; the first dimension of its "
+                f"{side} is fixed"
+            )
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except Exception as error:
+        raise ProofError(f"the ONNX file is not valid: {first_line(error)}") from error
+
+
+def _rows(images: Tensor, count: int) -> Tensor:
+    return images.detach().cpu()[torch.arange(count) % len(images)]

@@ -1,0 +1,108 @@
+"""The plan as JSON, its hash, and the weights: enough to rebuild the slim network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from slimnet.errors import InputError
+from slimnet.export.partial import partial_file
+from slimnet.records import Plan
+
+FORMAT = "slimnet-plan"
+VERSION = 1
+DIRECTIONS = ("in", "out")
+
+
+def plan_sha256(plan: Plan) -> str:
+    """Return the hash of the plan's canonical JSON; layers that lose nothing do not count."""
+    content = {
+        name: {way: sorted(indices) for way, indices in sides.items() if indices}
+        for name, sides in plan.items()
+        if any(sides.values())
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def save_plan(plan: Plan, path: Path, source_sha256: str | None) -> None:
+    """Write the plan as JSON, with the hash of the model file that its numbering belongs to.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "source_sha256": source_sha256,
+        "plan_sha256": plan_sha256(plan),
+        "plan": {
+            name: {way: list(indices) for way, indices in sides.items()}
+            for name, sides in plan.items()
+        },
+    }
+    with partial_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan that ``save_plan`` wrote.
+
+    Raises:
+        InputError: the file cannot be read, is of another format version, or is malformed.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"cannot read the plan {path.name}: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"a plan file says format {FORMAT!r}; {path.name} does not")
+    if content.get("version") != VERSION:
+        raise InputError(
+            f"a plan file must be of version {VERSION}; {path.name} is of version "
+            f"{content.get('version')!r}: use the slimnet that wrote it"
+        )
+    layers = content.get("plan")
+    if not isinstance(layers, dict):
+        raise InputError(f"a plan maps layers to indices; {path.name} holds no such map")
+    return {name: _read_sides(name, sides) for name, sides in layers.items()}
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the state dict as safetensors; does not change the model.
+
+    Shared tensors are written once per name, so a strict ``load_state_dict`` of them works.
+
+    Raises:
+        InputError: the state dict holds something other than tensors, or cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        if not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise InputError(f"weights must be tensors to be saved; {name} is a {kind}")
+        # safetensors refuses views and tensors that share memory.
+        tensors[name] = value.detach().cpu().clone().contiguous()
+    with partial_file(path) as temporary:
+        temporary.write_bytes(save(tensors))
+
+
+def _read_sides(layer: str, sides: Any) -> dict[str, tuple[int, ...]]:
+    if not isinstance(sides, dict) or not set(sides) <= set(DIRECTIONS):
+        raise InputError(f"a plan gives each layer 'in' and 'out' indices; {layer!r} has others")
+    return {way: _read_indices(layer, indices) for way, indices in sides.items()}
+
+
+def _read_indices(layer: str, indices: Any) -> tuple[int, ...]:
+    if not isinstance(indices, list) or not all(type(index) is int for index in indices):
+        raise InputError(
+            f"a plan's indices are a list of whole numbers; those of {layer!r} are not"
+        )
+    if indices != sorted(set(indices)) or (indices and indices[0] < 0):
+        raise InputError(f"a plan's indices rise from 0 without repeats; those of {layer!r} do not")
+    return tuple(indices)

@@ -1,0 +1,68 @@
+"""A network as a torch.export program (.pt2): it runs without the class that defined it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
+
+from slimnet.errors import InputError, ProofError
+from slimnet.export.parity import compare_outputs
+from slimnet.export.partial import partial_file
+from slimnet.export.tracing import evaluation_copy, first_line, neutral_input, quiet
+from slimnet.records import Parity
+
+TOLERANCE = 1e-6
+LOCAL_NOTES = ("stack_trace", "from_node")  # they name source files of this machine
+
+
+def save_program(model: nn.Module, example: Tensor, path: Path) -> Parity:
+    """Write a copy of the model as .pt2 for any batch size; does not change the model.
+
+    The file is read back and compared on ``example`` (images, ...) before it gets its name.
+
+    Raises:
+        InputError: torch.export cannot trace the network, or the file cannot be written.
+        ProofError: what was read back is not the network, to 1e-6 of its largest output.
+    """
+    subject = evaluation_copy(model)
+    content = _serialise(subject, example)
+    images = example.detach().cpu()
+    with torch.no_grad():
+        expected = subject(images)
+        try:
+            with quiet():
+                actual = torch.export.load(io.BytesIO(content)).module()(images)
+        except Exception as error:
+            raise ProofError(f"the .pt2 program does not run: {first_line(error)}") from error
+    parity = compare_outputs(expected, actual, TOLERANCE, "the .pt2 program")
+    with partial_file(path) as temporary:
+        temporary.write_bytes(content)
+    return parity
+
+
+def _serialise(subject: nn.Module, example: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        with quiet():
+            program = torch.export.export(
+                subject, (neutral_input(example),), dynamic_shapes=({0: Dim("batch")},)
+            )
+            _clear_local_notes(program)
+            torch.export.save(program, buffer)
+    except Exception as error:  # torch.export raises many unrelated classes
+        name = type(subject).__name__
+        raise InputError(f"cannot export {name} to .pt2: {first_line(error)}") from error
+    return buffer.getvalue()
+
+
+def _clear_local_notes(program: ExportedProgram) -> None:
+    for module in program.graph_module.modules():
+        if isinstance(module, GraphModule):
+            for node in module.graph.nodes:
+                for note in LOCAL_NOTES:
+                    node.meta.pop(note, None)

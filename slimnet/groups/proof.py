@@ -1,0 +1,75 @@
+"""The proof that a slim network computes what the masked one does, in float64."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from slimnet.errors import ProofError
+from slimnet.groups.mask import mask
+from slimnet.groups.slim import slim_copy
+from slimnet.records import Parity, Plan
+
+TOLERANCE = 1e-8
+
+
+def masked_slim_error(model: nn.Module, plan: Plan, example: Tensor) -> float:
+    """Return how far masked and slim are apart, as a share of the output's scale, in float64.
+
+    The model is not changed. The result is inf where the slim network fails or its output has
+    another shape or is not finite.
+    """
+    reference = copy.deepcopy(model).double().eval()
+    inputs = example.double() if example.is_floating_point() else example
+    with torch.no_grad():
+        try:
+            slim_output = slim_copy(reference, plan)(inputs)
+        except Exception:
+            # whatever the network's own code raises on the smaller shapes means: not prunable
+            return float("inf")
+        mask(reference, plan)
+        masked_output = reference(inputs)
+    if slim_output.shape != masked_output.shape:
+        return float("inf")
+    scale = masked_output.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
+    error = float((slim_output - masked_output).abs().max() / scale)
+    return error if error == error else float("inf")
+
+
+@torch.no_grad()
+def expanded_copy(model: nn.Module, slim: nn.Module, plan: Plan) -> nn.Module:
+    """Return a copy of ``model`` that holds the weights of ``slim`` where the plan leaves them."""
+    full, coded = copy.deepcopy(model), copy.deepcopy(model).double()
+    for state in (*coded.parameters(), *coded.buffers()):
+        # every element says where it stands; cutting then tells where each slim element stood
+        state.copy_(torch.arange(state.numel(), dtype=state.dtype).reshape(state.shape))
+    places = slim_copy(coded, plan).state_dict()
+    values = slim.state_dict()
+    for name, state in full.state_dict().items():
+        state.view(-1)[places[name].flatten().long()] = values[name].flatten()
+    return full
+
+
+def prove_slim(model: nn.Module, slim: nn.Module, plan: Plan, example: Tensor) -> Parity:
+    """Prove that ``slim`` is the original network masked by ``plan``; neither is changed.
+
+    The slim network's weights (which repair may have changed) are put back at their places in the
+    original shapes; cutting that network by the plan must give ``slim`` bit for bit, and masking
+    it must compute the same in float64.
+
+    Raises:
+        ProofError: they differ by more than 1e-8 of the output's scale, or in a weight.
+    """
+    full = expanded_copy(model, slim, plan)
+    replayed = slim_copy(full, plan).state_dict()
+    if any(not torch.equal(value, replayed[name]) for name, value in slim.state_dict().items()):
+        raise ProofError("replaying the plan does not give the slim network; nothing was written")
+    error = masked_slim_error(full, plan, example)
+    if error > TOLERANCE:
+        raise ProofError(
+            f"the slim network differs from the masked one by {error:.1e} of the output's scale "
+            f"(allowed: {TOLERANCE:.0e}); nothing was written"
+        )
+    return Parity(relative_error=error, tolerance=TOLERANCE, images=len(example))

@@ -1,0 +1,62 @@
+"""Slimming: the channels of a plan are cut out, leaving dense smaller layers."""
+
+from __future__ import annotations
+
+import copy
+
+import torch_pruning
+from torch import nn
+
+from slimnet.errors import InputError
+from slimnet.groups.sides import is_depthwise
+from slimnet.records import Plan
+
+
+def slim_copy(model: nn.Module, plan: Plan) -> nn.Module:
+    """Return a slim copy of the model; the model itself is not changed."""
+    return apply_plan(copy.deepcopy(model), plan)
+
+
+def apply_plan(model: nn.Module, plan: Plan) -> nn.Module:
+    """Change the model in place: remove the plan's channels and their coupled weights.
+
+    Args:
+        model: the network that the plan was made for, with its original shapes.
+        plan: indices to remove, by module name and side, in the original numbering.
+
+    Returns:
+        The same model, now slim: ready for a strict ``load_state_dict`` of the slim weights.
+
+    Raises:
+        InputError: the plan names a module or an index that the model does not have; the model
+            is not changed then.
+    """
+    _check_fit(model, plan)
+    for name, sides in plan.items():
+        module = model.get_submodule(name)
+        for side, indices in sides.items():
+            pruner = _pruner(module)
+            cut = pruner.prune_out_channels if side == "out" else pruner.prune_in_channels
+            cut(module, list(indices))
+    return model
+
+
+def _pruner(module: nn.Module) -> torch_pruning.pruner.function.BasePruningFunc:
+    return torch_pruning.pruner.function.PrunerBox[torch_pruning.ops.module2type(module)]
+
+
+def _check_fit(model: nn.Module, plan: Plan) -> None:
+    modules = dict(model.named_modules())
+    for name, sides in plan.items():
+        if name not in modules:
+            raise InputError(f"the plan names the layer {name!r}, which this network does not have")
+        module = modules[name]
+        for side, indices in sides.items():
+            pruner = _pruner(module)
+            one_sided = side == "out" or is_depthwise(module)
+            size = pruner.get_out_channels(module) if one_sided else pruner.get_in_channels(module)
+            if size is not None and indices and not (indices[0] >= 0 and indices[-1] < size):
+                raise InputError(
+                    f"the plan removes index {indices[-1]} of {name!r} ({side}), which has {size}; "
+                    "it was made for another network, or was applied already"
+                )

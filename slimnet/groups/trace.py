@@ -1,0 +1,125 @@
+"""Torch-pruning's dependency graph, read once and turned into plain entries."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch_pruning
+from torch import Tensor, nn
+
+from slimnet.errors import InputError
+from slimnet.groups.sides import BATCH_NORMS, PRODUCERS, TWO_SIDES_IN_ONE, is_depthwise
+from slimnet.groups.time_limit import OutOfTimeError, time_limit
+
+TRACE_SECONDS = 60.0
+ROOT_SECONDS = 5.0
+OPERATIONS = tuple(
+    getattr(torch_pruning.ops, name)
+    for name in (
+        "_ConcatOp",
+        "_SplitOp",
+        "_UnbindOp",
+        "_ReshapeOp",
+        "_SliceOp",
+        "_ElementWiseOp",
+        "_ExpandOp",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One module that goes with a root's channels: index[i] of its side goes with unit[i]."""
+
+    module: str
+    kind: type
+    is_input: bool
+    index: Tensor
+    unit: Tensor
+    ends_network: bool
+
+
+class NotTraceableError(Exception):
+    """The dependency graph gives nothing usable for a root; the message says why."""
+
+
+class Trace:
+    """A dependency graph of a private copy of the model; the model itself is not changed.
+
+    Raises:
+        InputError: the graph cannot be built for this network.
+    """
+
+    def __init__(self, model: nn.Module, example: Tensor) -> None:
+        self.model = copy.deepcopy(model).eval()
+        for parameter in self.model.parameters():
+            # frozen parameters would vanish from the graph without a word
+            parameter.requires_grad_(True)
+        self._names = {module: name for name, module in self.model.named_modules()}
+        self._graph = torch_pruning.DependencyGraph()
+        try:
+            with torch.enable_grad(), warnings.catch_warnings(), time_limit(TRACE_SECONDS):
+                warnings.simplefilter("ignore")
+                self._graph.build_dependency(self.model, (example,), verbose=False)
+        except OutOfTimeError as error:
+            raise InputError(
+                f"the dependency graph of this network was not ready after {TRACE_SECONDS:g} s"
+            ) from error
+        except Exception as error:
+            raise InputError(
+                f"the dependency graph of this network cannot be built: {error}"
+            ) from error
+
+    def roots(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield name and module of every traced layer that produces channels, in model order."""
+        for module, name in self._names.items():
+            if isinstance(module, PRODUCERS) and module in self._graph.module2node:
+                yield name, module
+
+    def entries(self, root: nn.Module, channels: int) -> list[Entry]:
+        """Return everything that goes with the output channels of ``root``.
+
+        Raises:
+            NotTraceableError: the walk failed or did not end in time.
+        """
+        pruner = self._graph.get_pruner_of_module(root)
+        try:
+            with warnings.catch_warnings(), time_limit(ROOT_SECONDS):
+                warnings.simplefilter("ignore")
+                found = self._graph.get_pruning_group(
+                    root, pruner.prune_out_channels, list(range(channels))
+                )
+        except OutOfTimeError as error:
+            raise NotTraceableError(
+                f"following its channels did not end in {ROOT_SECONDS:g} s"
+            ) from error
+        except Exception as error:
+            raise NotTraceableError(f"its channels cannot be followed ({error})") from error
+        return [self._entry(found[i]) for i in range(len(found))]
+
+    def _entry(self, item: torch_pruning._helpers.GroupItem) -> Entry:
+        node, module = item.dep.target, item.dep.target.module
+        one_side = isinstance(module, TWO_SIDES_IN_ONE) or is_depthwise(module)
+        is_input = not one_side and self._graph.is_in_channel_pruning_fn(item.dep.handler)
+        if isinstance(module, OPERATIONS):
+            is_input = False
+        return Entry(
+            module=self._names.get(module, ""),
+            kind=type(module),
+            is_input=is_input,
+            index=torch.tensor(list(item.idxs)),
+            unit=torch.tensor(list(item.root_idxs)),
+            ends_network=isinstance(module, torch_pruning.ops._OutputOp)
+            or (not is_input and not node.outputs),
+        )
+
+    def norm_after(self, layer: str) -> str | None:
+        """Return the batch norm that alone reads the output of ``layer``, or None."""
+        outputs = self._graph.module2node[self.model.get_submodule(layer)].outputs
+        if len(outputs) == 1 and isinstance(outputs[0].module, BATCH_NORMS):
+            return str(self._names[outputs[0].module])
+        return None

@@ -1,0 +1,94 @@
+"""Read files that hold two arrays, ``images`` and ``labels``: .npz, .safetensors, .pt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from slimnet.errors import InputError
+from slimnet.load.model_file import require_file
+from slimnet.load.source import Source, checked_labels
+
+ARRAY_EXTENSIONS = (".npz", ".safetensors", ".pt", ".pth")
+
+
+def open_arrays(path: Path) -> Source:
+    """Return the images of a file of arrays; nothing in it is executed.
+
+    ``images`` is (N, H, W, C), (N, C, H, W) or, grey, (N, H, W), uint8 or float; ``labels`` (N,).
+
+    Raises:
+        InputError: no such file or arrays, or arrays of another shape, type or with NaN.
+    """
+    require_file(path)
+    arrays = _read(path)
+    lacking = [name for name in ("images", "labels") if not isinstance(arrays.get(name), Tensor)]
+    if lacking:
+        found = ", ".join(map(str, arrays)) or "nothing"
+        raise InputError(f"{path} must hold arrays images and labels; it holds {found}")
+    images = _channels_first(_checked_type(arrays["images"], path), path)
+    labels = checked_labels(arrays["labels"], len(images), str(path))
+    return Source(str(path), lambda i: images[i], labels)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: _to_tensor(archive[name]) for name in archive.files}
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # not chained, nor its text told: torch advises to switch the safety off
+        raise InputError(
+            f"{path} cannot be read as plain arrays ({type(error).__name__}): it is damaged or "
+            "holds Python objects; save uint8 or float arrays images and labels"
+        ) from None
+    if not isinstance(found, Mapping):
+        raise InputError(
+            f"{path} must hold a dict of images and labels; got {type(found).__name__}"
+        )
+    return found
+
+
+def _to_tensor(array: np.ndarray[Any, Any]) -> Tensor | None:
+    """Return None for what is no tensor, such as text: another array of the file may be."""
+    try:
+        return torch.from_numpy(np.ascontiguousarray(array))
+    except TypeError:
+        return None
+
+
+def _checked_type(images: Tensor, path: Path) -> Tensor:
+    if images.dtype == torch.uint8:
+        return images
+    if not images.is_floating_point():
+        raise InputError(f"{path}: images are uint8 or float; got {images.dtype}")
+    images = images.float()
+    if not bool(images.isfinite().all()):
+        raise InputError(f"{path}: images hold NaN or infinite values; remove them")
+    return images
+
+
+def _channels_first(images: Tensor, path: Path) -> Tensor:
+    if images.ndim == 3:
+        return images.unsqueeze(1)
+    if images.ndim != 4:
+        raise InputError(
+            f"{path}: images have the shape (N, H, W, C), (N, C, H, W) or (N, H, W); "
+            f"got {tuple(images.shape)}"
+        )
+    last, first = images.shape[3] in (1, 3), images.shape[1] in (1, 3)
+    if last == first:
+        raise InputError(
+            f"{path}: which axis of images {tuple(images.shape)} is the channels cannot be told; "
+            "give (N, H, W, C) or (N, C, H, W) with C of 1 or 3, or a file.py:callable data set"
+        )
+    return images.permute(0, 3, 1, 2) if last else images

@@ -1,0 +1,59 @@
+"""Read slimnet.toml, or [tool.slimnet] of pyproject.toml."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from slimnet.errors import InputError
+from slimnet.load.importing import first_line
+from slimnet.settings import Settings, nearest
+
+TOML_MODULE = "tomllib" if sys.version_info >= (3, 11) else "tomli"
+BESIDE_SETTINGS = ("model", "data", "out")
+
+
+def read_configuration(folder: Path) -> dict[str, Any]:
+    """Return the options that a folder's slimnet.toml sets, or {} where nothing is set.
+
+    Without that file, the table [tool.slimnet] of its pyproject.toml. Keys are the names of the
+    settings and ``model``, ``data``, ``out``; a hyphen counts as an underscore.
+
+    Raises:
+        InputError: not TOML, or an unknown or doubled key.
+    """
+    path = folder / "slimnet.toml"
+    if path.is_file():
+        return _checked(_parse(path), path)
+    path = folder / "pyproject.toml"
+    if not path.is_file():
+        return {}
+    tool = _parse(path).get("tool", {})
+    return _checked(tool.get("slimnet", {}) if isinstance(tool, dict) else {}, path)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    toml = importlib.import_module(TOML_MODULE)
+    try:
+        parsed: dict[str, Any] = toml.loads(path.read_text(encoding="utf-8"))
+        return parsed
+    except (ValueError, OSError) as error:  # a TOML or a decoding error is a ValueError
+        raise InputError(f"{path} is not valid TOML: {first_line(error)}") from error
+
+
+def _checked(table: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: [tool.slimnet] is a table; got a {type(table).__name__}")
+    known = [field.name for field in fields(Settings)] + list(BESIDE_SETTINGS)
+    options: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            raise InputError(f"{path}: unknown key {key!r}{nearest(name, known)}")
+        if name in options:
+            raise InputError(f"{path}: {name!r} stands twice, with a hyphen and an underscore")
+        options[name] = value
+    return options

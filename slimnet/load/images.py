@@ -1,0 +1,103 @@
+"""Read image folders: one sub-folder a class, or train/ and val/ above those."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from slimnet.errors import InputError
+from slimnet.load.source import Parts, Source
+
+EXTENSIONS = frozenset(
+    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)
+HELD_OUT_NAMES = ("val", "valid", "validation", "test")
+
+
+def open_folder(folder: Path) -> Parts:
+    """Return the images below a folder; none is decoded yet.
+
+    Classes are numbered in the order of their folders' names.
+
+    Raises:
+        InputError: no class folders, an empty one, or train and held-out classes that differ.
+    """
+    train_folder = folder / "train"
+    if not _subfolders(train_folder):
+        return Parts(_read_classes(folder))
+    for name in HELD_OUT_NAMES:
+        if _subfolders(folder / name):
+            held_out, train = _read_classes(folder / name), _read_classes(train_folder)
+            _require_same_classes(train, held_out)
+            return Parts(held_out, train)
+    raise InputError(
+        f"{folder} has train/ but none of {', '.join(HELD_OUT_NAMES)}/ with class folders; "
+        "accuracy is measured on images held out of training: add one of these folders"
+    )
+
+
+def to_tensor(image: Image.Image, grey: bool = False) -> Tensor:
+    """Return a decoded image as uint8 (3, height, width), or (1, height, width) if ``grey``."""
+    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip at 255
+        wide = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((wide.clip(0, 65535) // 257).astype(np.uint8))
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    array = np.array(image.convert("L" if grey else "RGB"))
+    return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1).contiguous()
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _read_classes(folder: Path) -> Source:
+    classes = _subfolders(folder)
+    if not classes:
+        raise InputError(f"{folder} holds no class folders; give <folder>/<class>/<image> files")
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, class_folder in enumerate(classes):
+        found = _image_files(class_folder)
+        if not found:
+            raise InputError(
+                f"class folder {class_folder} holds no images "
+                f"({' '.join(sorted(EXTENSIONS))}); add some or remove the folder"
+            )
+        paths += found
+        labels += [label] * len(found)
+    names = tuple(path.name for path in classes)
+    return Source(str(folder), lambda i: _decode(paths[i]), torch.tensor(labels), names)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def _decode(path: Path) -> Tensor:
+    try:
+        with Image.open(path) as image:
+            return to_tensor(image)
+    except Exception as error:  # PIL's decoders raise many kinds
+        raise InputError(
+            f"image {path} cannot be decoded ({type(error).__name__}); repair it or remove it"
+        ) from error
+
+
+def _require_same_classes(train: Source, held_out: Source) -> None:
+    one, other = set(train.class_names or ()), set(held_out.class_names or ())
+    if one != other:
+        raise InputError(
+            f"{train.name} and {held_out.name} must hold the same class folders; "
+            f"only in one of them: {', '.join(sorted(one ^ other)[:5])}"
+        )

@@ -1,0 +1,99 @@
+"""Read live PyTorch data sets: map style, each item an image tensor and its label."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
+
+from slimnet.errors import InputError
+from slimnet.load.importing import first_line
+from slimnet.load.source import Source, checked_labels
+
+REPEATED_ITEMS = 4
+
+
+def open_dataset(dataset: Dataset[Any], name: str) -> Source:
+    """Return the images of a live data set, which is not changed.
+
+    Items are (tensor (C, H, W) uint8 or float, int). Labels come from ``dataset.targets`` if there
+    is one, else from reading every item once.
+
+    Raises:
+        InputError: not map style, items of another form, or that change from one read to the next.
+    """
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+        raise InputError(f"{name} must be a map-style data set with a length; got an iterable one")
+    images = len(dataset)
+    for index in range(min(images, REPEATED_ITEMS)):
+        first, again = _read_item(dataset, index, name), _read_item(dataset, index, name)
+        if first[1] != again[1] or not torch.equal(first[0], again[0]):
+            raise InputError(
+                f"{name} gives another item {index} each time; switch off its random augmentation"
+            )
+    labels = checked_labels(_labels(dataset, images, name), images, name)
+
+    def read(index: int) -> Tensor:
+        image, label = _read_item(dataset, index, name)
+        if label != int(labels[index]):
+            raise InputError(
+                f"{name}: item {index} has the label {label}, but targets says "
+                f"{int(labels[index])}; make them the same"
+            )
+        return image
+
+    return Source(name, read, labels)
+
+
+def _labels(dataset: Dataset[Any], images: int, name: str) -> Tensor:
+    targets = getattr(dataset, "targets", None)
+    if targets is not None and len(targets) == images:
+        try:
+            return torch.as_tensor(targets)
+        except (TypeError, ValueError, RuntimeError):
+            pass  # targets of another kind, such as names: the items have the labels
+    return torch.tensor([_read_item(dataset, index, name)[1] for index in range(images)])
+
+
+def _read_item(dataset: Dataset[Any], index: int, name: str) -> tuple[Tensor, int]:
+    try:
+        item = dataset[index]
+    except Exception as error:  # the user's code may raise anything
+        raise InputError(f"{name}: reading item {index} failed: {first_line(error)}") from error
+    if not isinstance(item, (tuple, list)) or len(item) != 2 or not isinstance(item[0], Tensor):
+        got = (
+            f"({', '.join(type(part).__name__ for part in item)})"
+            if isinstance(item, (tuple, list))
+            else type(item).__name__
+        )
+        raise InputError(f"{name}: items are (image tensor, whole-number label); got {got}")
+    return _checked_image(item[0], index, name), _checked_label(item[1], index, name)
+
+
+def _checked_image(image: Tensor, index: int, name: str) -> Tensor:
+    image = image.detach().cpu()
+    if image.ndim != 3:
+        raise InputError(
+            f"{name}: an image is (channels, height, width); item {index} is {tuple(image.shape)}"
+        )
+    if image.dtype == torch.uint8:
+        return image
+    if not image.is_floating_point():
+        raise InputError(f"{name}: images are uint8 or float; item {index} is {image.dtype}")
+    if not bool(image.isfinite().all()):
+        raise InputError(f"{name}: item {index} holds NaN or infinite values; remove it")
+    return image.float()
+
+
+def _checked_label(label: Any, index: int, name: str) -> int:
+    try:
+        if isinstance(label, bool):
+            raise TypeError
+        return operator.index(label)
+    except (TypeError, RuntimeError):
+        raise InputError(
+            f"{name}: a label is a whole number; item {index} has a {type(label).__name__}"
+        ) from None

@@ -1,0 +1,23 @@
+"""Accuracy and loss, size, and latency."""
+
+from slimnet.measure.latency import measure_latency
+from slimnet.measure.quality import (
+    Quality,
+    mean_loss,
+    measure_quality,
+    paired_drop,
+    require_better_than_chance,
+)
+from slimnet.measure.size import count_conv_weights, count_parameters, measure_size
+
+__all__ = [
+    "Quality",
+    "count_conv_weights",
+    "count_parameters",
+    "mean_loss",
+    "measure_latency",
+    "measure_quality",
+    "measure_size",
+    "paired_drop",
+    "require_better_than_chance",
+]

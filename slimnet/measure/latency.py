@@ -1,0 +1,149 @@
+"""How long two ONNX files take on the same runtime, timed in turns so that drift hits both."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor
+
+from slimnet.errors import ProofError
+from slimnet.records import Latency
+
+PROVIDERS = {"onnxruntime-cpu": "CPUExecutionProvider", "onnxruntime-cuda": "CUDAExecutionProvider"}
+SHORTEST_SAMPLE_MS = 2.0
+FEWEST_SAMPLES = 10
+RESAMPLES = 2000
+Run = Callable[[], None]
+
+
+def measure_latency(
+    original: Path,
+    slim: Path,
+    example: Tensor,
+    batch_sizes: Sequence[int],
+    threads: int,
+    samples: int,
+    *,
+    seed: int = 0,
+    seconds_per_batch: float = 8.0,
+) -> tuple[Latency, ...]:
+    """Time both files on the CPU and, where torch and ONNX Runtime can use one, on CUDA.
+
+    Changes no model. ``example`` is preprocessed inputs (images, ...), its rows repeated to fill
+    a batch; they lie on the device before the clock starts. ``samples`` timings per file, fewer
+    (but 10) where a batch size would take more than ``seconds_per_batch``. ``seed`` is the
+    bootstrap's. Gives one record per runtime and batch size, in milliseconds per run.
+
+    Raises:
+        ProofError: ONNX Runtime cannot load or run a file.
+    """
+    results = []
+    for runtime in _runtimes():
+        sessions = [_open_session(path, runtime, threads) for path in (original, slim)]
+        # A provider whose libraries are missing falls back to the CPU without raising.
+        if any(session.get_providers()[0] != PROVIDERS[runtime] for session in sessions):
+            continue
+        for batch_size in batch_sizes:
+            rows = torch.arange(batch_size) % len(example)
+            batch = example.detach().cpu()[rows].contiguous().numpy()
+            runs = [_bind(session, batch, runtime) for session in sessions]
+            timings = _time_in_turns(runs[0], runs[1], samples, seconds_per_batch * 1000)
+            results.append(summarise(runtime, threads, batch_size, *timings, seed=seed))
+    return tuple(results)
+
+
+def summarise(
+    runtime: str,
+    threads: int,
+    batch_size: int,
+    original_ms: Sequence[float],
+    slim_ms: Sequence[float],
+    *,
+    seed: int,
+) -> Latency:
+    """Return the record for paired samples in milliseconds, with a 95 % bootstrap interval."""
+    original, slim = np.asarray(original_ms), np.asarray(slim_ms)
+    # Pairs are drawn together: what slowed the machine at one moment slowed both.
+    draws = np.random.default_rng(seed).integers(0, len(slim), size=(RESAMPLES, len(slim)))
+    ratios = np.median(original[draws], axis=1) / np.median(slim[draws], axis=1)
+    low, high = (float(bound) for bound in np.percentile(ratios, (2.5, 97.5)))
+    original_median, slim_median = float(np.median(original)), float(np.median(slim))
+    return Latency(
+        runtime=runtime,
+        threads=threads,
+        batch_size=batch_size,
+        original_samples_ms=tuple(original.tolist()),
+        slim_samples_ms=tuple(slim.tolist()),
+        original_median_ms=original_median,
+        slim_median_ms=slim_median,
+        speedup=original_median / slim_median,
+        speedup_low=low,
+        speedup_high=high,
+        measurable=not low <= 1.0 <= high,
+    )
+
+
+def _runtimes() -> list[str]:
+    listed = onnxruntime.get_available_providers()
+    cuda = torch.cuda.is_available() and PROVIDERS["onnxruntime-cuda"] in listed
+    return ["onnxruntime-cpu", "onnxruntime-cuda"] if cuda else ["onnxruntime-cpu"]
+
+
+def _open_session(path: Path, runtime: str, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4
+    # Idle threads of one session must not spin on the cores while the other is timed.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=[PROVIDERS[runtime]])
+    except Exception as error:  # onnxruntime raises many unrelated classes
+        raise ProofError(f"ONNX Runtime cannot load {path.name}: {error}") from error
+
+
+def _bind(session: Any, batch: Any, runtime: str) -> Run:
+    device = runtime.removeprefix("onnxruntime-")
+    binding = session.io_binding()
+    value = onnxruntime.OrtValue.ortvalue_from_numpy(batch, device, 0)
+    binding.bind_ortvalue_input(session.get_inputs()[0].name, value)
+    binding.bind_output(session.get_outputs()[0].name, device)
+    try:
+        session.run_with_iobinding(binding)
+    except Exception as error:
+        raise ProofError(f"ONNX Runtime cannot run a batch of {len(batch)}: {error}") from error
+    return lambda: session.run_with_iobinding(binding)
+
+
+def _time_in_turns(
+    original: Run, slim: Run, samples: int, most_ms: float
+) -> tuple[list[float], list[float]]:
+    runs = (original, slim)
+    run_ms = [_warm_up_ms(run) for run in runs]
+    repeats = [math.ceil(SHORTEST_SAMPLE_MS / milliseconds) for milliseconds in run_ms]
+    pair_ms = run_ms[0] * repeats[0] + run_ms[1] * repeats[1]
+    timings: tuple[list[float], list[float]] = ([], [])
+    for number in range(min(samples, max(FEWEST_SAMPLES, int(most_ms / pair_ms)))):
+        # A B, B A: neither always follows the other's caches and heat.
+        for which in (0, 1) if number % 2 == 0 else (1, 0):
+            timings[which].append(_sample_ms(runs[which], repeats[which]))
+    return timings
+
+
+def _warm_up_ms(run: Run) -> float:
+    return max(1e-4, min(_sample_ms(run, 1) for _ in range(5)))
+
+
+def _sample_ms(run: Run, repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    return (time.perf_counter() - start) * 1000 / repeats

@@ -1,0 +1,130 @@
+"""Accuracy and loss on a split, and the one definition of a drop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from slimnet.errors import InputError
+from slimnet.records import Batches, Drop, Split
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Top-1 verdicts (images,) bool, predictions (images,) int64, and mean cross-entropy (nats)."""
+
+    correct: Tensor
+    predictions: Tensor
+    loss: float
+
+    @property
+    def percent(self) -> float:
+        """Top-1 accuracy in percent."""
+        return 100 * float(self.correct.double().mean())
+
+
+def mean_loss(model: nn.Module, batches: Batches) -> float:
+    """Return the mean cross-entropy over all images, in nats; the model is not changed."""
+    total, images = 0.0, 0
+    with torch.inference_mode():
+        for inputs, labels in batches:
+            total += float(functional.cross_entropy(model(inputs), labels, reduction="sum"))
+            images += len(labels)
+    return total / images
+
+
+def measure_quality(model: nn.Module, split: Split) -> Quality:
+    """Measure accuracy and loss on a split; the model is not changed.
+
+    Raises:
+        InputError: the loss is not a finite number.
+    """
+    predictions, correct, total = [], [], 0.0
+    with torch.inference_mode():
+        for inputs, labels in split.batches:
+            logits = model(inputs)
+            total += float(functional.cross_entropy(logits, labels, reduction="sum"))
+            predictions.append(logits.argmax(1))
+            correct.append(predictions[-1] == labels)
+    if not math.isfinite(total):
+        raise InputError(
+            f"the loss on the {split.name} split is {total}; check the weights and the "
+            "preprocessing (--scale, --mean, --std)"
+        )
+    return Quality(torch.cat(correct), torch.cat(predictions), total / split.images)
+
+
+def require_better_than_chance(quality: Quality, split: Split) -> None:
+    """Refuse a network that knows nothing of this data, which mostly means wrong preprocessing.
+
+    Chance is the agreement of independent predictions with the same frequencies (as in Cohen's
+    kappa), so that neither rare classes nor a constant answer can deceive; the test is one-sided
+    at 99 %.
+
+    Raises:
+        InputError: the accuracy is not above chance.
+    """
+    labels = torch.cat([labels for _, labels in split.batches])
+    classes = int(max(labels.max(), quality.predictions.max())) + 1
+    shares = [torch.bincount(x, minlength=classes) / len(x) for x in (labels, quality.predictions)]
+    chance = float((shares[0] * shares[1]).sum())
+    accuracy = quality.percent / 100
+    spread = math.sqrt(max(chance * (1 - chance), 0.0) / len(labels))
+    if accuracy <= chance + NormalDist().inv_cdf(0.99) * spread:
+        raise InputError(
+            f"the network is at chance on this data ({quality.percent:.1f} % of {split.images} "
+            f"images right, chance is {100 * chance:.1f} %); most often the preprocessing is "
+            "wrong: see --scale, --mean, --std, --channels, --size, or the order of the classes"
+        )
+
+
+def paired_drop(original: Quality, slim: Quality, confidence: float) -> Drop:
+    """Return the drop of accuracy from original to slim, on the same images, with its bounds.
+
+    The bounds are Tango's score limits for a difference of paired proportions (Statistics in
+    Medicine 17, 1998), each one-sided at ``confidence``; at 0.5 they are the plain estimate.
+    """
+    images = len(original.correct)
+    lost = int((original.correct & ~slim.correct).sum())
+    won = int((~original.correct & slim.correct).sum())
+    z = NormalDist().inv_cdf(confidence)
+    return Drop(
+        original_percent=original.percent,
+        slim_percent=slim.percent,
+        points=100 * (lost - won) / images,
+        lower_points=-100 * _score_limit(won, lost, images, z),
+        upper_points=100 * _score_limit(lost, won, images, z),
+        confidence=confidence,
+        images=images,
+    )
+
+
+def _score_limit(lost: int, won: int, images: int, z: float) -> float:
+    """Return the upper limit of (lost - won) / images, by bisection on Tango's statistic."""
+    low, high = (lost - won) / images, 1.0
+    if z <= 0:
+        return low
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _score(lost, won, images, middle) > -z:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _score(lost: int, won: int, images: int, difference: float) -> float:
+    """Tango's statistic for the hypothesis that the true difference is ``difference``."""
+    a = 2 * images
+    b = -lost - won + (2 * images - lost + won) * difference
+    c = -won * difference * (1 - difference)
+    q = (math.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
+    variance = images * (2 * q + difference * (1 - difference))
+    if variance <= 0:
+        return 0.0 if lost - won == images * difference else -math.inf
+    return (lost - won - images * difference) / math.sqrt(variance)

@@ -1,0 +1,58 @@
+"""How big a network is and how much it computes: parameters, convolution weights, MACs."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils.flop_counter import FlopCounterMode
+
+from slimnet.records import Size
+
+
+def measure_size(model: nn.Module, example: Tensor) -> Size:
+    """Measure a copy of the model; does not change the model.
+
+    Args:
+        model: the network; a parameter that several layers share counts once.
+        example: preprocessed inputs (images, ...); only the first image is used.
+
+    Returns:
+        Parameters and convolution weights (transposed included, biases not) as counts, and the
+        multiply-accumulates of one image in eval mode.
+    """
+    return Size(
+        parameters=count_parameters(model),
+        conv_weights=count_conv_weights(model),
+        macs=_count_macs(model, example[:1]),
+    )
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return how many parameters the model has; one that several layers share counts once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_conv_weights(model: nn.Module) -> int:
+    """Return how many weights its convolutions have, transposed included, biases not."""
+    weights = {
+        id(module.weight): module.weight.numel()
+        for module in model.modules()
+        if isinstance(module, _ConvNd)
+    }
+    return sum(weights.values())
+
+
+def _count_macs(model: nn.Module, image: Tensor) -> int:
+    subject = copy.deepcopy(model).eval()
+    # The fused attention path is one opaque operation that the counter takes for free.
+    was_enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            subject(image)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_enabled)
+    return int(counter.get_total_flops()) // 2

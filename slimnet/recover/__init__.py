@@ -1,0 +1,14 @@
+"""Giving accuracy back: closed-form repair of the layers that read what was removed."""
+
+from slimnet.recover.moments import Moments, gather_moments, shrink_moments
+from slimnet.recover.repair import removed_inputs, repaired_weights, replaced, set_values
+
+__all__ = [
+    "Moments",
+    "gather_moments",
+    "removed_inputs",
+    "repaired_weights",
+    "replaced",
+    "set_values",
+    "shrink_moments",
+]

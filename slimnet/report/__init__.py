@@ -1,0 +1,21 @@
+"""What is told: report.json, the table and the verdict at the terminal, the environment."""
+
+from slimnet.report.command import command_line
+from slimnet.report.environment import environment
+from slimnet.report.facts import data_summary, warnings_for
+from slimnet.report.json_report import report_as_dict, save_report
+from slimnet.report.progress import TerminalProgress
+from slimnet.report.summary import summary_lines
+from slimnet.report.text import result_table
+
+__all__ = [
+    "TerminalProgress",
+    "command_line",
+    "data_summary",
+    "environment",
+    "report_as_dict",
+    "result_table",
+    "save_report",
+    "summary_lines",
+    "warnings_for",
+]

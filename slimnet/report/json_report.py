@@ -1,0 +1,52 @@
+"""The report as JSON: every record, as plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from slimnet.export.partial import partial_file
+from slimnet.records import Report
+
+
+def report_as_dict(report: Report) -> dict[str, Any]:
+    """Return the report as plain JSON values; does not change it.
+
+    Paths become file names; a number that is not finite becomes None.
+    """
+    return {field.name: _plain(getattr(report, field.name)) for field in dataclasses.fields(report)}
+
+
+def save_report(report: Report, path: Path) -> None:
+    """Write the report as JSON.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    text = json.dumps(report_as_dict(report), indent=1, ensure_ascii=False, allow_nan=False)
+    with partial_file(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, PurePath):
+        return value.name
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((_plain(entry) for entry in value), key=str)
+    return str(value)

@@ -1,0 +1,64 @@
+"""A progress bar on stderr while the search works; plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from slimnet.records import Step
+
+
+class TerminalProgress:
+    """Shows stages and steps; to be used in a ``with`` block and called with each of them."""
+
+    def __init__(self, max_drop_points: float) -> None:
+        self._budget = max_drop_points
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, numbers="")
+
+    def __enter__(self) -> TerminalProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: str | Step) -> None:
+        """Take a stage's name or a finished step."""
+        if isinstance(event, str):
+            self._bar.reset(self._task, total=None, description=event, numbers="")
+            if not self._console.is_terminal:
+                self._console.print(f"{event} ...")
+            return
+        used = event.drop.upper_points
+        self._bar.update(
+            self._task,
+            total=max(self._budget, 0.01),
+            completed=min(max(used, 0.0), self._budget),
+            numbers=_numbers(event, self._budget),
+        )
+
+
+def _numbers(step: Step, budget: float) -> str:
+    left = budget - step.drop.upper_points
+    return (
+        f"step {step.number} · {step.conv_weights_removed_percent:.1f} % conv weights gone · "
+        f"accuracy {step.drop.slim_percent:.1f} % · {left:.1f} points left"
+        + ("" if step.within_budget else " · taken back")
+    )

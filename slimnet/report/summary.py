@@ -1,0 +1,80 @@
+"""The verdict in sentences, also when it is not what was hoped for."""
+
+from __future__ import annotations
+
+from slimnet.records import Latency, Report
+from slimnet.report.numbers import percent, points, share
+
+
+def summary_lines(report: Report) -> list[str]:
+    """Return the verdict, what held slimming back, and the notes; does not change the report."""
+    removed = report.slim_size.parameters < report.original_size.parameters
+    verdict = _removed_lines(report) if removed else _nothing_lines(report)
+    speeds = [_speed_line(entry) for entry in report.latency if removed]
+    return [*verdict, *speeds, *(f"Note: {note}" for note in report.notes)]
+
+
+def _removed_lines(report: Report) -> list[str]:
+    before, after = report.original_size, report.slim_size
+    drop = report.test_drop
+    shares = [f"{_share(before.parameters, after.parameters)} of the parameters"]
+    if before.conv_weights:
+        shares.append(f"{_share(before.conv_weights, after.conv_weights)} of the conv weights")
+    if before.macs:
+        shares.append(f"{_share(before.macs, after.macs)} of the MACs")
+    return [
+        f"Removed {', '.join(shares[:-1])} and {shares[-1]}."
+        if len(shares) > 1
+        else f"Removed {shares[0]}.",
+        f"Accuracy went from {percent(drop.original_percent)} to {percent(drop.slim_percent)} on "
+        f"{drop.images:,} test images ({points(drop.points)} points){_budget(report)}.",
+        *_ended("The search ended because ", report),
+        *_frozen_count(report),
+    ]
+
+
+def _nothing_lines(report: Report) -> list[str]:
+    """Say layer by layer why nothing went: no silent no-op."""
+    reasons = {layer.layer: layer.reason for layer in report.frozen}
+    channels = {layer.layer: layer.channels for layer in report.frozen}
+    for layer, (before, _) in report.channels_per_layer.items():
+        channels.setdefault(layer, before)
+        reasons.setdefault(layer, f"no removal of its channels was kept{_budget(report)}")
+    return [
+        *(_ended("Nothing was removed: ", report) or ["Nothing was removed."]),
+        *(f"  {layer} ({channels[layer]:,} channels): {why}" for layer, why in reasons.items()),
+    ]
+
+
+def _speed_line(entry: Latency) -> str:
+    where = f"{entry.runtime}, batch {entry.batch_size}, {entry.threads} thread"
+    where += "s" if entry.threads > 1 else ""
+    interval = f"(95 % interval {entry.speedup_low:.2f} to {entry.speedup_high:.2f})"
+    if not entry.measurable:
+        return f"Slimming did not make it measurably faster on {where} {interval}."
+    if entry.speedup < 1:
+        return (
+            f"Slimming made it slower on {where}: {entry.speedup:.2f} times the speed {interval}."
+        )
+    return f"{entry.speedup:.2f} times as fast on {where} {interval}."
+
+
+def _frozen_count(report: Report) -> list[str]:
+    if not report.frozen:
+        return []
+    layers = "1 layer" if len(report.frozen) == 1 else f"{len(report.frozen)} layers"
+    return [f"{layers} could not be touched; report.json says why."]
+
+
+def _budget(report: Report) -> str:
+    allowed = report.settings.get("max_drop")
+    return "" if allowed is None else f"; the budget was {allowed:g} points on the selection split"
+
+
+def _share(before: int, after: int) -> str:
+    return share(1 - after / before) if after < before else "nothing"
+
+
+def _ended(opening: str, report: Report) -> list[str]:
+    reason = report.trajectory.stopped_because.strip().rstrip(".")
+    return [f"{opening}{reason}."] if reason else []

@@ -1,0 +1,81 @@
+"""The report for a reader at a terminal: one table."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from slimnet.records import Drop, Latency, Report
+from slimnet.report.numbers import change, count, file_size, milliseconds, percent, points
+
+Row = tuple[str, str, str, str]
+
+
+def result_table(report: Report) -> Table:
+    """Return what changed, one row a quantity; does not change the report."""
+    confidences = {report.selection_drop.confidence, report.test_drop.confidence}
+    accuracy = " and ".join(f"{100 * confidence:g} %" for confidence in sorted(confidences))
+    table = Table(
+        caption=f"In brackets: bounds of an accuracy, each at {accuracy}; "
+        "the 95 % interval of a speed-up",
+        caption_justify="left",
+    )
+    table.add_column("what")
+    for name in ("original", "slim", "change"):
+        table.add_column(name, justify="right")
+    for section in (_accuracy_rows(report), _size_rows(report), _latency_rows(report)):
+        for row in section:
+            table.add_row(*row)
+        table.add_section()
+    return table
+
+
+def _accuracy_rows(report: Report) -> list[Row]:
+    return [
+        _accuracy_row("selection", report.selection_drop),
+        _accuracy_row("test", report.test_drop),
+    ]
+
+
+def _accuracy_row(split: str, drop: Drop) -> Row:
+    bounds = f"\\[{points(drop.upper_points)}, {points(drop.lower_points)}]"
+    return (
+        f"accuracy, {split} split, {drop.images:,} images",
+        percent(drop.original_percent),
+        percent(drop.slim_percent),
+        f"{points(drop.points)} points {bounds}",
+    )
+
+
+def _size_rows(report: Report) -> list[Row]:
+    before, after = report.original_size, report.slim_size
+    counts = (
+        ("parameters", before.parameters, after.parameters),
+        ("conv weights", before.conv_weights, after.conv_weights),
+        ("MACs per image", before.macs, after.macs),
+    )
+    rows = [(name, count(old), count(new), change(old, new)) for name, old, new in counts]
+    old, new = report.original_onnx.bytes, report.slim_onnx.bytes
+    return [*rows, ("ONNX file", file_size(old), file_size(new), change(old, new))]
+
+
+def _latency_rows(report: Report) -> list[Row]:
+    return [
+        (
+            f"{entry.runtime}, {entry.threads} thread{'s' if entry.threads > 1 else ''}, "
+            f"batch {entry.batch_size}",
+            milliseconds(entry.original_median_ms),
+            milliseconds(entry.slim_median_ms),
+            _speed(entry),
+        )
+        for entry in report.latency
+    ]
+
+
+def _speed(entry: Latency) -> str:
+    if not entry.measurable:
+        return "no measurable difference"
+    low, high = f"{entry.speedup_low:.2f}", f"{entry.speedup_high:.2f}"
+    if entry.speedup > 1:
+        return f"÷ {entry.speedup:.2f} \\[{low}, {high}]"
+    low, high = f"{1 / entry.speedup_high:.2f}", f"{1 / entry.speedup_low:.2f}"
+    return f"× {1 / entry.speedup:.2f} slower \\[{low}, {high}]"

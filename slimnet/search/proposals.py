@@ -1,0 +1,74 @@
+"""Proposals: metrics propose, each in its own order, which channels might go next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from slimnet.groups import Group
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A set of units that a metric would remove; ``units[i]`` are those of group i."""
+
+    metric: str
+    units: tuple[Tensor, ...]
+
+
+def propose(
+    groups: Sequence[Group], scores: Mapping[str, Tensor], *, candidates: int, channels: int
+) -> list[Proposal]:
+    """Visit the metrics in turn; each adds its next lowest set, until there are enough.
+
+    With ``channels=1`` this is the paper's rule: each metric adds its lowest-ranked channel that
+    is not yet chosen (Persand et al. 2020, Algorithm 1). With more, a metric's first set is its
+    lowest channels, its second set the next ones, and a set that is already there is passed over.
+
+    Args:
+        groups: the groups as they stand.
+        scores: saliency of all units by metric, each (units of all groups,).
+        candidates: how many distinct sets to return at most (the oracle's k).
+        channels: how many units a set holds.
+
+    Returns:
+        Distinct proposals; none that would empty a group. Empty when nothing is left to remove.
+    """
+    sizes = torch.tensor([group.units for group in groups])
+    group_of = torch.repeat_interleave(torch.arange(len(groups)), sizes)
+    orders = {m: _sets(score, group_of, sizes, channels) for m, score in scores.items()}
+    chosen: dict[tuple[int, ...], Proposal] = {}
+    while orders and len(chosen) < candidates:
+        for metric in list(orders):
+            fresh = next((s for s in orders[metric] if tuple(s.tolist()) not in chosen), None)
+            if fresh is None:
+                del orders[metric]
+                continue
+            chosen[tuple(fresh.tolist())] = Proposal(metric, _by_group(fresh, group_of, sizes))
+            if len(chosen) == candidates:
+                break
+    return list(chosen.values())
+
+
+def _sets(score: Tensor, group_of: Tensor, sizes: Tensor, channels: int) -> Iterator[Tensor]:
+    """Yield sorted sets of units, lowest saliency first, none of which empties a group."""
+    for window in torch.split(torch.argsort(score, stable=True), channels):
+        counts = torch.bincount(group_of[window], minlength=len(sizes))
+        spared = [
+            int((group_of[window] == group).nonzero()[-1])
+            for group in (counts == sizes).nonzero().flatten()
+        ]
+        keep = torch.ones(len(window), dtype=torch.bool)
+        keep[spared] = False
+        if keep.any():
+            yield window[keep].sort().values
+
+
+def _by_group(units: Tensor, group_of: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+    starts = torch.cumsum(sizes, 0) - sizes
+    return tuple(
+        units[group_of[units] == group] - start for group, start in enumerate(starts.tolist())
+    )

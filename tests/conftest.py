@@ -1,0 +1,85 @@
+"""Small networks and data that many tests share; everything runs in milliseconds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from slimnet.records import Split, Splits
+
+
+class Residual(nn.Module):
+    """A stream of coupled channels, a depthwise and a grouped convolution, a flatten."""
+
+    def __init__(self, classes: int = 4) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.inner = nn.Conv2d(8, 6, 3, padding=1)
+        self.outer = nn.Conv2d(6, 8, 3, padding=1)
+        self.wide = nn.Conv2d(8, 12, 1)
+        self.depthwise = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+        self.grouped = nn.Conv2d(12, 8, 3, padding=1, groups=2)
+        self.hidden = nn.Linear(8 * 4, 10)
+        self.head = nn.Linear(10, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.norm(self.stem(x)), inplace=True)
+        x = functional.relu(x + self.outer(functional.relu(self.inner(x))))
+        x = self.grouped(functional.relu(self.depthwise(self.wide(x))))
+        x = functional.adaptive_avg_pool2d(functional.relu(x), 2).flatten(1)
+        return self.head(functional.relu(self.hidden(x)))
+
+
+def randomise_norms(model: nn.Module, seed: int = 0) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.copy_(torch.randn(module.num_features, generator=generator))
+            module.running_var.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
+            with torch.no_grad():
+                module.weight.copy_(torch.randn(module.num_features, generator=generator))
+                module.bias.copy_(torch.randn(module.num_features, generator=generator))
+    return model
+
+
+@pytest.fixture
+def residual() -> nn.Module:
+    torch.manual_seed(0)
+    return randomise_norms(Residual()).eval()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def make_split(name: str, inputs: Tensor, labels: Tensor, batch_size: int = 16) -> Split:
+    batches = list(zip(inputs.split(batch_size), labels.split(batch_size), strict=True))
+    return Split(name, len(labels), batches)
+
+
+@pytest.fixture(scope="session")
+def trained() -> tuple[nn.Module, Splits]:
+    """A small convolutional network that has learnt where the bright spot is (4 classes)."""
+    torch.manual_seed(0)
+    labels = torch.arange(240) % 4
+    inputs = 0.3 * torch.randn(240, 1, 8, 8)
+    for i, label in enumerate(labels.tolist()):
+        row, column = 4 * (label // 2), 4 * (label % 2)
+        inputs[i, 0, row : row + 4, column : column + 4] += 1
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 4),
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(30):
+        optimizer.zero_grad()
+        functional.cross_entropy(model(inputs[:120]), labels[:120]).backward()
+        optimizer.step()
+    parts = (("calibration", 0, 120), ("selection", 120, 180), ("test", 180, 240))
+    made = [make_split(name, inputs[a:b], labels[a:b]) for name, a, b in parts]
+    return model.eval(), Splits(*made, description="bright spots", classes=4, preprocessing={})

@@ -1,0 +1,205 @@
+"""Groups: masked = slim, original numbering, coupled layers, and what is frozen."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from slimnet.errors import InputError, ProofError
+from slimnet.groups import (
+    apply_plan,
+    find_groups,
+    mask,
+    masked,
+    masked_slim_error,
+    merge_plans,
+    plan_for,
+    prove_slim,
+    shrink_groups,
+    slim_copy,
+)
+
+
+def chosen_units(groups, share, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randperm(g.units, generator=generator)[: int(g.units * share)].sort().values
+        for g in groups
+    ]
+
+
+def test_residual_sum_couples_its_layers_and_grouped_channels_go_together(residual, images):
+    groups, frozen = find_groups(residual, images, layers="all")
+    by_name = {g.name: g for g in groups}
+    assert {g.layer for g in by_name["stem"].gates} == {"stem", "outer"}
+    assert by_name["stem"].units == 8
+    # wide -> depthwise -> grouped (2 groups of 6): channel i goes with channel i + 6
+    assert by_name["wide"].units == 6
+    assert {g.layer for g in by_name["wide"].gates} == {"wide", "depthwise"}
+    assert by_name["grouped"].units == 4
+    assert [f.layer for f in frozen] == ["head"]
+    assert "output" in frozen[0].reason
+
+
+def test_gate_sits_after_the_norm(residual, images):
+    groups, _ = find_groups(residual, images)
+    gates = {g.layer: g.module for group in groups for g in group.gates}
+    assert gates["stem"] == "norm"
+    assert gates["inner"] == "inner"
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_masked_is_slim_for_every_group_together(residual, images, share):
+    groups, _ = find_groups(residual, images, layers="all")
+    plan = plan_for(groups, chosen_units(groups, share))
+    assert masked_slim_error(residual, plan, images) < 1e-12
+    slim = slim_copy(residual, plan)
+    assert sum(p.numel() for p in slim.parameters()) < sum(p.numel() for p in residual.parameters())
+
+
+def test_a_wrong_plan_is_caught(residual, images):
+    groups, _ = find_groups(residual, images, layers="all")
+    plan = {k: dict(v) for k, v in plan_for(groups, chosen_units(groups, 0.5)).items()}
+    plan["inner"]["in"] = tuple((i + 1) % 8 for i in plan["inner"]["in"])
+    with pytest.raises(ProofError, match="differs"):
+        prove_slim(residual, slim_copy(residual, plan), plan, images)
+
+
+def test_two_steps_equal_their_union_in_original_numbering(residual, images):
+    groups, _ = find_groups(residual, images, layers="all")
+    first = chosen_units(groups, 0.3, seed=1)
+    after_one = slim_copy(residual, plan_for(groups, first))
+    smaller = shrink_groups(groups, first)
+    second = chosen_units(smaller, 0.3, seed=2)
+    after_two = slim_copy(after_one, plan_for(smaller, second))
+    union = merge_plans(
+        plan_for(groups, first, original=True), plan_for(smaller, second, original=True)
+    )
+    assert union != plan_for(groups, first, original=True)
+    at_once = slim_copy(residual, union)
+    for one, other in zip(after_two.state_dict().values(), at_once.state_dict().values(),
+                          strict=True):  # fmt: skip
+        assert torch.equal(one, other)
+
+
+def test_masked_block_puts_every_weight_back(residual, images):
+    groups, _ = find_groups(residual, images, layers="all")
+    before = copy.deepcopy(residual.state_dict())
+    plan = plan_for(groups, chosen_units(groups, 0.5))
+    with torch.no_grad(), masked(residual, plan):
+        inside = residual(images)
+    reference = copy.deepcopy(residual)
+    mask(reference, plan)
+    assert torch.equal(inside, reference(images))
+    assert not torch.equal(inside, residual(images))
+    for key, value in residual.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_finding_and_slimming_change_nothing(residual, images):
+    residual.stem.weight.requires_grad_(False)
+    before = copy.deepcopy(residual.state_dict())
+    groups, _ = find_groups(residual, images)
+    assert "stem" in {g.name for g in groups}, "frozen parameters must not hide a group"
+    slim_copy(residual, plan_for(groups, chosen_units(groups, 0.5)))
+    assert not residual.stem.weight.requires_grad
+    assert not residual.training
+    for key, value in residual.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_plan_replays_on_a_fresh_network_with_a_strict_load(residual, images):
+    groups, _ = find_groups(residual, images, layers="all")
+    plan = plan_for(groups, chosen_units(groups, 0.5))
+    slim = slim_copy(residual, plan)
+    fresh = apply_plan(type(residual)(), plan)
+    fresh.load_state_dict(slim.state_dict(), strict=True)
+    assert torch.equal(fresh.eval()(images), slim(images))
+
+
+def test_a_plan_that_does_not_fit_is_refused_and_nothing_changes(residual):
+    before = copy.deepcopy(residual.state_dict())
+    with pytest.raises(InputError, match="removes index 99 of 'stem'"):
+        apply_plan(residual, {"inner": {"out": (0,)}, "stem": {"out": (99,)}})
+    with pytest.raises(InputError, match="'nothing'"):
+        apply_plan(residual, {"nothing": {"out": (0,)}})
+    assert all(torch.equal(v, before[k]) for k, v in residual.state_dict().items())
+
+
+def test_layers_option(residual, images):
+    def linear(layers):
+        groups, _ = find_groups(residual, images, layers=layers)
+        return "hidden" in {g.name for g in groups}
+
+    assert linear("all")
+    assert not linear("conv")
+    assert not linear("auto")
+    only_linear = nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 4))
+    groups, _ = find_groups(only_linear.eval(), images, layers="auto")
+    assert [g.name for g in groups] == ["1"]
+
+
+class Shuffle(nn.Module):
+    """A channel shuffle, which torch-pruning follows wrongly without a word."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.shuffled = nn.Conv2d(8, 8, 1)
+        self.after = nn.Conv2d(8, 6, 1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = self.shuffled(self.first(x).relu()).relu()
+        n, c, h, w = x.shape
+        x = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+        return self.head(self.after(x).mean((2, 3)))
+
+
+class Normed(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 1)
+        self.norm = norm
+        self.second = nn.Conv2d(8, 6, 1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head(self.second(self.norm(self.first(x))).mean((2, 3)))
+
+
+def test_what_cannot_be_proven_is_frozen_with_a_reason_and_the_rest_stays(images):
+    groups, frozen = find_groups(Shuffle().eval(), images)
+    assert {g.name for g in groups} == {"first", "after"}
+    assert "proof" in {f.layer: f.reason for f in frozen}["shuffled"]
+
+
+def test_group_norm_over_channels_is_frozen(images):
+    groups, frozen = find_groups(Normed(nn.GroupNorm(2, 8)).eval(), images)
+    assert {g.name for g in groups} == {"second"}
+    assert "GroupNorm" in {f.layer: f.reason for f in frozen}["first"]
+
+
+def test_a_layer_that_the_pass_never_runs_is_listed(images):
+    model = Normed(nn.Identity())
+    model.unused = nn.Conv2d(3, 3, 1)
+    _, frozen = find_groups(model.eval(), images)
+    assert "did not run" in {f.layer: f.reason for f in frozen}["unused"]
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenet_v2", "squeezenet1_1", "regnet_y_400mf", "densenet121"]
+)
+def test_torchvision_families_are_right_in_float64(name):
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name, num_classes=7).eval()
+    example = torch.randn(2, 3, 64, 64)
+    groups, frozen = find_groups(model, example)
+    assert len(groups) >= 10
+    assert [f.reason for f in frozen] == ["it makes the network's output"]
+    plan = plan_for(groups, chosen_units(groups, 0.3))
+    assert prove_slim(model, slim_copy(model, plan), plan, example).relative_error < 1e-10

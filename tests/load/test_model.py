@@ -1,0 +1,92 @@
+"""Whole networks, live or from a file, come out as an own copy in one known state."""
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from slimnet.errors import InputError
+from slimnet.load import load_model
+from slimnet.load.model_file import sha256_of
+from slimnet.settings import Settings
+
+
+def tiny() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)
+    )
+
+
+def test_live_network_is_copied_and_not_changed():
+    model = tiny().half().train()
+    model.requires_grad_(False)
+    before = copy.deepcopy(model.state_dict())
+    loaded = load_model(model, Settings())
+    assert loaded.source == "Sequential"
+    assert loaded.sha256 is None
+    assert not loaded.model.training
+    assert all(p.dtype == torch.float32 and p.requires_grad for p in loaded.model.parameters())
+    with torch.no_grad():
+        next(loaded.model.parameters()).zero_()
+    assert model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert next(model.parameters()).dtype == torch.float16
+
+
+def test_wrappers_are_taken_off():
+    model = tiny()
+    wrapped = torch.compile(nn.DataParallel(model))
+    loaded = load_model(wrapped, Settings()).model
+    assert type(loaded) is nn.Sequential
+    assert list(loaded.state_dict()) == list(model.state_dict())
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.bin", "model"])
+def test_whole_network_from_a_file_gives_the_same_output(tmp_path, name):
+    model = tiny().eval()
+    torch.save(model.train(), tmp_path / name)
+    loaded = load_model(str(tmp_path / name), Settings())
+    images = torch.rand(2, 3, 4, 4)
+    assert torch.equal(loaded.model(images), model.eval()(images))
+    assert loaded.sha256 == sha256_of(tmp_path / name)
+    assert len(loaded.sha256) == 64
+    assert not loaded.model.training
+
+
+def test_data_parallel_network_from_a_file(tmp_path):
+    torch.save(nn.DataParallel(tiny()), tmp_path / "m.pt")
+    assert type(load_model(tmp_path / "m.pt", Settings()).model) is nn.Sequential
+
+
+def test_network_inside_a_checkpoint(tmp_path):
+    torch.save({"epoch": 3, "model": tiny()}, tmp_path / "m.pt")
+    assert isinstance(load_model(tmp_path / "m.pt", Settings()).model, nn.Sequential)
+
+
+def test_safetensors_is_known_by_its_content(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("from torch import nn\ndef net(): return nn.Linear(3, 2)\n")
+    weight = torch.rand(2, 3)
+    save_file({"weight": weight, "bias": torch.zeros(2)}, tmp_path / "m.whatever")
+    loaded = load_model(tmp_path / "m.whatever", Settings(arch="net.py:net")).model
+    assert torch.equal(loaded.weight, weight)
+
+
+def test_arch_given_with_a_whole_network_takes_its_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Linear):\n"
+        "    def __init__(self): super().__init__(3, 2)\n"
+    )
+    torch.save(nn.Linear(3, 2), "m.pt")
+    assert type(load_model("m.pt", Settings(arch="net.py:Net")).model).__name__ == "Net"
+
+
+def test_arch_with_a_live_network_is_refused():
+    with pytest.raises(InputError, match="leave arch out"):
+        load_model(tiny(), Settings(arch="torchvision:resnet18"))

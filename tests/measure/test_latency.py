@@ -1,0 +1,131 @@
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from slimnet.errors import ProofError
+from slimnet.measure import latency
+from slimnet.measure.latency import measure_latency, summarise
+
+
+def write_product(path, layers):
+    """A chain of 256 x 256 products: cost grows with ``layers``; no exporter needed."""
+    weight = numpy_helper.from_array(np.eye(256, dtype=np.float32), "weight")
+    names = ["input", *[f"h{i}" for i in range(layers - 1)], "output"]
+    nodes = [
+        helper.make_node("MatMul", [names[i], "weight"], [names[i + 1]]) for i in range(layers)
+    ]
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 64, 256])
+        for name in ("input", "output")
+    ]
+    graph = helper.make_graph(nodes, "chain", values[:1], values[1:], [weight])
+    opset = helper.make_opsetid("", 20)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=10), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("latency")
+    return write_product(folder / "large.onnx", 12), write_product(folder / "small.onnx", 1)
+
+
+@pytest.fixture
+def example():
+    return torch.randn(2, 64, 256)
+
+
+def test_smaller_network_is_faster_and_every_number_is_there(files, example):
+    results = measure_latency(*files, example, batch_sizes=(1, 3), threads=1, samples=12)
+    results = [result for result in results if result.runtime == "onnxruntime-cpu"]
+    assert [result.batch_size for result in results] == [1, 3]
+    for result in results:
+        assert result.threads == 1
+        assert len(result.original_samples_ms) == len(result.slim_samples_ms) == 12
+        assert result.original_median_ms == pytest.approx(np.median(result.original_samples_ms))
+        assert result.speedup == result.original_median_ms / result.slim_median_ms
+        assert result.speedup_low <= result.speedup <= result.speedup_high
+        assert result.speedup > 2
+        assert result.measurable
+
+
+def test_time_limit_reduces_samples_but_not_below_ten(files, example):
+    (result, *_) = measure_latency(
+        *files, example, batch_sizes=(1,), threads=1, samples=5000, seconds_per_batch=0.01
+    )
+    assert len(result.original_samples_ms) == 10
+
+
+def test_samples_alternate_and_are_long_enough(monkeypatch):
+    clock = [0.0]
+    calls = []
+
+    def run_of(name, milliseconds):
+        def run():
+            calls.append(name)
+            clock[0] += milliseconds / 1000
+
+        return run
+
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: clock[0])
+    slow, fast = latency._time_in_turns(run_of("A", 5.0), run_of("B", 0.5), 3, 1000.0)
+    assert slow == pytest.approx([5.0] * 3)
+    assert fast == pytest.approx([0.5] * 3)
+    timed = "".join(calls[10:])
+    four = timed.count("B") // 3
+    assert four >= 4
+    assert timed == "A" + "B" * four + "B" * four + "A" + "A" + "B" * four
+
+
+def test_same_samples_are_no_measurable_difference():
+    samples = list(np.random.default_rng(0).normal(1.0, 0.05, 30))
+    result = summarise("onnxruntime-cpu", 1, 1, samples, samples[::-1], seed=0)
+    assert result.speedup == 1
+    assert not result.measurable
+
+
+def test_interval_is_seeded_and_tells_a_small_difference():
+    generator = np.random.default_rng(0)
+    slim = generator.normal(1.0, 0.01, 40)
+    original = slim * 1.1
+    first = summarise("onnxruntime-cpu", 1, 1, original, slim, seed=3)
+    assert first == summarise("onnxruntime-cpu", 1, 1, original, slim, seed=3)
+    assert first.speedup == pytest.approx(1.1)
+    assert 1.05 < first.speedup_low <= 1.1 <= first.speedup_high < 1.15
+    assert first.measurable
+
+
+def test_slower_is_measurable_too():
+    slow = summarise("onnxruntime-cpu", 1, 1, [1.0, 1.01] * 10, [2.0, 2.01] * 10, seed=0)
+    assert slow.measurable
+    assert slow.speedup_high < 1
+
+
+def test_file_that_does_not_run_is_a_failed_proof(files, example, tmp_path):
+    (tmp_path / "no.onnx").write_bytes(b"not onnx")
+    with pytest.raises(ProofError, match=r"no\.onnx"):
+        measure_latency(files[0], tmp_path / "no.onnx", example, (1,), 1, 10)
+    with pytest.raises(ProofError, match="batch of 1"):
+        measure_latency(*files, torch.randn(1, 3), (1,), 1, 10)
+
+
+def test_cuda_is_timed_only_where_both_see_it(monkeypatch):
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(latency.onnxruntime, "get_available_providers", lambda: both)
+    monkeypatch.setattr(latency.torch.cuda, "is_available", lambda: False)
+    assert latency._runtimes() == ["onnxruntime-cpu"]
+    monkeypatch.setattr(latency.torch.cuda, "is_available", lambda: True)
+    assert latency._runtimes() == ["onnxruntime-cpu", "onnxruntime-cuda"]
+
+
+def test_fallback_from_cuda_is_not_reported_as_cuda(files, example, monkeypatch):
+    runtimes = ["onnxruntime-cpu", "onnxruntime-cuda"]
+    monkeypatch.setattr(latency, "_runtimes", lambda: runtimes)
+    opened = latency._open_session
+    monkeypatch.setattr(
+        latency, "_open_session", lambda path, _, threads: opened(path, "onnxruntime-cpu", threads)
+    )
+    results = measure_latency(*files, example, (1,), 1, 10, seconds_per_batch=0.01)
+    assert [result.runtime for result in results] == ["onnxruntime-cpu"]

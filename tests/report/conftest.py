@@ -1,0 +1,74 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from slimnet.records import (
+    Candidate,
+    Drop,
+    Frozen,
+    Latency,
+    OnnxFile,
+    Parity,
+    Report,
+    Size,
+    Step,
+    Trajectory,
+)
+
+
+def drop_of(points, images):
+    return Drop(92.4, 92.4 - points, points, points - 1.25, points + 1.25, 0.95, images)
+
+
+def latency_of(batch, original, slim, low, high, threads=1):
+    return Latency(
+        runtime="onnxruntime-cpu",
+        threads=threads,
+        batch_size=batch,
+        original_samples_ms=(original, original),
+        slim_samples_ms=(slim, slim),
+        original_median_ms=original,
+        slim_median_ms=slim,
+        speedup=original / slim,
+        speedup_low=low,
+        speedup_high=high,
+        measurable=not low <= 1 <= high,
+    )
+
+
+@pytest.fixture
+def report():
+    candidate = Candidate("taylor_first_order", {"conv1": (0, 3)}, math.nan)
+    step = Step(1, (candidate,), 0, 2, 58.0, 50.0, 1.25, drop_of(4.4, 500), True, 0.5)
+    parity = Parity(1e-6, 1e-4, 3)
+    return Report(
+        schema_version=1,
+        slimnet_version="0.1.0",
+        command="slimnet compress /home/ada/nets/model.pt --data '/home/ada/my val' --max-drop 5",
+        source="/home/ada/nets/model.pt",
+        source_sha256=None,
+        plan_sha256="abc",
+        settings={"max_drop": 5.0, "calibration_data": "/home/ada/calibration", "size": None},
+        data={"preprocessing": {"mean": (0.5, 0.5)}, "source": "split 3/4 of https://host/x"},
+        environment={"python": "3.11"},
+        frozen=(Frozen("head", 10, "it is the output layer"),),
+        channels_per_layer={"conv1": (16, 14), "head": (10, 10)},
+        trajectory=Trajectory(
+            (step,), 1, "the next step is over budget.", {"conv1": {"out": (0,)}}
+        ),
+        original_size=Size(11_689_512, 99_999, 1_814_000_000),
+        slim_size=Size(4_900_000, 40_000, 752_000_000),
+        selection_drop=drop_of(4.4, 500),
+        test_drop=drop_of(4.1, 1000),
+        masked_slim=parity,
+        original_onnx=OnnxFile(Path("/tmp/a/original.onnx"), 46_800_000, "d", 20, {1: parity}),
+        slim_onnx=OnnxFile(Path("/tmp/a/slim.onnx"), 950, "e", 20, {1: parity, 3: parity}),
+        latency=(
+            latency_of(1, 1.2345, 0.5, 2.4, 2.5),
+            latency_of(8, 12.5, 12.4, 0.97, 1.04, threads=4),
+            latency_of(32, 100.0, 120.0, 0.8, 0.9),
+        ),
+        notes=("[test] images were few.",),
+        seconds={"search": 12.5, "total": math.inf},
+    )

@@ -1,0 +1,54 @@
+import dataclasses
+
+from slimnet.records import Trajectory
+from slimnet.report import summary_lines
+
+
+def test_verdict_speed_and_notes(report):
+    lines = summary_lines(report)
+    assert lines == [
+        "Removed 58 % of the parameters, 60 % of the conv weights and 59 % of the MACs.",
+        "Accuracy went from 92.40 % to 88.30 % on 1,000 test images (−4.10 points); "
+        "the budget was 5 points on the selection split.",
+        "The search ended because the next step is over budget.",
+        "1 layer could not be touched; report.json says why.",
+        "2.47 times as fast on onnxruntime-cpu, batch 1, 1 thread (95 % interval 2.40 to 2.50).",
+        "Slimming did not make it measurably faster on onnxruntime-cpu, batch 8, 4 threads "
+        "(95 % interval 0.97 to 1.04).",
+        "Slimming made it slower on onnxruntime-cpu, batch 32, 1 thread: 0.83 times the speed "
+        "(95 % interval 0.80 to 0.90).",
+        "Note: [test] images were few.",
+    ]
+
+
+def test_nothing_removed_is_told_layer_by_layer(report):
+    unchanged = dataclasses.replace(
+        report,
+        slim_size=report.original_size,
+        trajectory=Trajectory((), 0, "every step is over budget", {}),
+        channels_per_layer={"conv1": (16, 16), "head": (10, 10)},
+    )
+    lines = summary_lines(unchanged)
+    assert lines == [
+        "Nothing was removed: every step is over budget.",
+        "  head (10 channels): it is the output layer",
+        "  conv1 (16 channels): no removal of its channels was kept; "
+        "the budget was 5 points on the selection split",
+        "Note: [test] images were few.",
+    ]
+
+
+def test_search_without_a_reason_for_its_end(report):
+    silent = dataclasses.replace(report, trajectory=Trajectory((), 0, "", {}))
+    assert not any("because" in line for line in summary_lines(silent))
+    unchanged = dataclasses.replace(silent, slim_size=report.original_size)
+    assert summary_lines(unchanged)[0] == "Nothing was removed."
+
+
+def test_network_without_convolutions(report):
+    linear = dataclasses.replace(
+        report,
+        original_size=dataclasses.replace(report.original_size, conv_weights=0),
+        slim_size=dataclasses.replace(report.slim_size, conv_weights=0),
+    )
+    assert summary_lines(linear)[0] == "Removed 58 % of the parameters and 59 % of the MACs."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,14 +17,15 @@ from rich.console import Console
 from slimnet import demo as demonstration
 from slimnet import load, report
 from slimnet.compress import compress as compress_network
-from slimnet.errors import SlimnetError
+from slimnet.errors import InputError, SlimnetError
 from slimnet.settings import Settings
 
+INTERRUPTED = 130
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     help="Make a trained network physically smaller and faster within an accuracy budget, "
-    "and prove it.\n\nExample: slimnet compress model.pt --data val/ --max-drop 5",
+    "and prove it.\n\nExample: slimnet compress model.pt --data val/ --max-drop 5\n\n"
+    "With --verbose an error comes with its traceback.",
 )
 
 
@@ -48,43 +50,74 @@ def _option(name: str, default: Any, metadata: Any) -> inspect.Parameter:
     if metadata["repeat"]:
         kind = list[str]
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-    text = metadata["help"] if shown in (None, "", False) else f"{metadata['help']} [{shown}]"
+    text = metadata["help"]
+    if shown not in (None, "", False, True):
+        text += f" (default: {shown})"
     flag = "--" + name.replace("_", "-")
-    annotation = Annotated[kind | None, typer.Option(flag, help=text, show_default=False)]
+    if default is True:
+        flag += "/--no-" + name
+    number = {"parser": _NUMBERS[kind], "metavar": f"<{kind.__name__}>"} if kind in _NUMBERS else {}
+    annotation = Annotated[kind | None, typer.Option(flag, help=text, show_default=False, **number)]
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
 
 
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"it takes a whole number; got {text!r}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"it takes a number; got {text!r}") from None
+
+
+_NUMBERS: dict[Any, Callable[[str], float]] = {int: _whole_number, float: _number}
+
+
 @app.command()
 @_with_settings
 def compress(
-    model: Annotated[str, typer.Argument(help="Model file: .pt, .pth or .safetensors.")],
+    model: Annotated[
+        str | None, typer.Argument(help="Model file: .pt, .pth or .safetensors.")
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(help="Images with labels: a folder, .npz, torchvision:NAME@ROOT, file.py:f."),
     ] = None,
-    out: Annotated[str | None, typer.Option(help="Folder for the result. [slim]")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for the result. (default: slim)")] = None,
     **dials: Any,
 ) -> None:
     """Slim MODEL within the accuracy budget, prove it, and write ONNX, weights, plan and report.
 
-    Options that are not given come from slimnet.toml, or [tool.slimnet] of pyproject.toml, in the
-    working folder.
+    What is not given comes from slimnet.toml in the working folder,
+    or from the table tool.slimnet of its pyproject.toml.
 
     Example: slimnet compress model.pt --data val/ --max-drop 5
     """
-    given = {name: value for name, value in dials.items() if value not in (None, [])}
-    settings = {"data": data, "out": out}
-    given |= {name: value for name, value in settings.items() if value is not None}
-    chosen = {"out": "slim", **load.read_configuration(Path.cwd()), **given}
-    with report.TerminalProgress(float(chosen.get("max_drop", Settings.max_drop))) as progress:
-        result = compress_network(model, progress=progress, **chosen)
+    given = {"model": model, "data": data, "out": out, **dials}
+    chosen: dict[str, Any] = {"model": None, "data": None, "out": "slim"}
+    chosen |= load.read_configuration(Path.cwd())
+    chosen |= {name: value for name, value in given.items() if value not in (None, [])}
+    model, data, out = (chosen.pop(name) for name in ("model", "data", "out"))
+    if model is None:
+        raise InputError(
+            'no model given: slimnet compress model.pt, or model = "model.pt" in slimnet.toml'
+        )
+    settings = Settings().changed(chosen)
+    with report.TerminalProgress(settings.max_drop) as progress:
+        result = compress_network(
+            model, data, settings.max_drop, out=out, settings=settings, progress=progress
+        )
     console = Console()
     console.print(report.result_table(result.report))
-    for line in report.summary_lines(result.report):
-        console.print(line, markup=False, highlight=False)
-    console.print(f"Written to {result.folder}/", markup=False, highlight=False)
+    for line in (*report.summary_lines(result.report), f"Written to {result.folder}/"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -98,17 +131,19 @@ def demo(
 def run(arguments: list[str]) -> int:
     """Run the command with these arguments and return its exit code.
 
-    0 done, 1 internal error, 2 bad input, 4 a proof failed.
+    0 done, 1 internal error, 2 bad input, 4 a proof failed, 130 interrupted.
     """
     verbose = "--verbose" in arguments
     arguments = [argument for argument in arguments if argument != "--verbose"]
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments or ["--help"], standalone_mode=False)
+        if code == INTERRUPTED:  # Typer's answer to a KeyboardInterrupt
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except SlimnetError as error:
         return _fail(str(error), error.exit_code, verbose)
-    except KeyboardInterrupt:
-        return _fail("interrupted; nothing was written", 130, verbose)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; nothing was written", INTERRUPTED, verbose)
     except Exception as error:
         if hasattr(error, "format_message"):  # Typer's own: a mistyped option or value
             return _fail(f"{error.format_message()} (see --help)", 2, verbose)
@@ -127,4 +162,7 @@ def _fail(message: str, code: int, verbose: bool) -> int:
 
 def main() -> None:
     """Run the command as installed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack the signs of the table
+            stream.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from slimnet import export, groups, load, measure, report, saliency
 from slimnet.errors import InputError
 from slimnet.records import Report, Result, Step
-from slimnet.search import search
-from slimnet.settings import Settings
+from slimnet.search import LayerTimer, search
+from slimnet.settings import RUNTIMES, Settings
 
 SCHEMA_VERSION = 1
+PROFILE_IMAGES = 8
 Progress = Callable[["str | Step"], None]
 
 
@@ -35,7 +37,7 @@ def compress(
     progress: Progress | None = None,
     **dials: Any,
 ) -> Result:
-    """Slim a trained network within an accuracy budget, prove it, and write what a deployment needs.
+    """Slim a trained network within an accuracy budget, prove it, and write it for deployment.
 
     The model handed in is not changed; the result holds a slim copy.
 
@@ -79,7 +81,9 @@ def compress(
             loaded.model, example, layers=settings.layers, seed=settings.seed
         )
     with clock("searching"):
-        trajectory, slim = search(loaded.model, found, splits, settings, clock.progress)
+        trajectory, slim = search(
+            loaded.model, found, splits, settings, clock.progress, layer_timer(example, settings)
+        )
     with clock("slimming and proving"):
         plan = trajectory.plan
         masked_slim = groups.prove_slim(loaded.model, slim, plan, example)
@@ -102,7 +106,7 @@ def compress(
                                    settings.opset, note, inputs=images)
                 for network, name in ((loaded.model, "original"), (slim, "slim"))
             )  # fmt: skip
-            export.save_program(slim, example, staging / "slim.pt2")
+            slim_program = export.save_program(slim, example, staging / "slim.pt2")
             export.save_weights(slim, staging / "slim.safetensors")
             export.save_plan(plan, staging / "plan.json", loaded.sha256)
         with clock("measuring latency"):
@@ -134,12 +138,29 @@ def compress(
             masked_slim=masked_slim,
             original_onnx=original_onnx,
             slim_onnx=slim_onnx,
+            slim_program=slim_program,
+            artefact_sha256=export.hash_files(staging),
             latency=latency,
             notes=report.warnings_for(selection_drop, test_drop, settings),
             seconds=clock.seconds,
         )
         report.save_report(record, staging / "report.json")
     return Result(slim, plan, record, folder)
+
+
+def layer_timer(example: Tensor, settings: Settings) -> LayerTimer:
+    """Return what times the layers of a network as it would be deployed: exported and profiled."""
+    batch = example[torch.arange(PROFILE_IMAGES) % len(example)]
+
+    def time_layers(network: nn.Module) -> Mapping[str, float]:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "profiled.onnx"
+            export.export_onnx(network, example, file, settings.opset, {}, check_batches=())
+            return measure.profile_layers(
+                file, batch.numpy(), settings.threads, RUNTIMES[settings.runtime]
+            )
+
+    return time_layers
 
 
 @contextmanager

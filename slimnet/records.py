@@ -96,7 +96,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the trajectory: what was measured, what was removed, and what that cost."""
+    """One step of the trajectory: what was measured, what was removed, and what that cost.
+
+    A step is ``taken_back`` where it broke the budget and smaller ones were tried in its place.
+    """
 
     number: int
     candidates: tuple[Candidate, ...]
@@ -107,6 +110,7 @@ class Step:
     calibration_loss: float
     drop: Drop
     within_budget: bool
+    taken_back: bool
     seconds: float
 
 
@@ -125,7 +129,10 @@ Plan = Mapping[str, Mapping[str, tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The whole search: every step, the one that was kept (0: none), and why it ended."""
+    """The whole search: every step, the number of the last one kept (0: none), why it ended.
+
+    The plan holds the channels of the steps up to that one that were not taken back.
+    """
 
     steps: tuple[Step, ...]
     kept_steps: int
@@ -197,6 +204,8 @@ class Report:
     masked_slim: Parity
     original_onnx: OnnxFile
     slim_onnx: OnnxFile
+    slim_program: Parity
+    artefact_sha256: Mapping[str, str]
     latency: tuple[Latency, ...]
     notes: tuple[str, ...]
     seconds: Mapping[str, float]
@@ -204,7 +213,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Result:
-    """What ``compress`` gives back. ``model`` is the slim network; ``folder`` None if not written."""
+    """What ``compress`` gives back: the slim network, and where it was written (None: nowhere)."""
 
     model: nn.Module
     plan: Plan

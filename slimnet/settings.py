@@ -20,6 +20,10 @@ PAPER_METRICS = (
 )
 
 
+OBJECTIVES = ("latency", "params", "macs", "channels")
+RUNTIMES = {"ort-cpu": "onnxruntime-cpu", "ort-cuda": "onnxruntime-cuda"}
+
+
 def _dial(default: Any, help_text: str, *, item: type | None = None, repeat: bool = False) -> Any:
     """Declare a dial. ``item``: type of one value of a list; ``repeat``: one option a value."""
     return field(default=default, metadata={"help": help_text, "item": item, "repeat": repeat})
@@ -74,6 +78,11 @@ class Settings:
     metrics: tuple[str, ...] = _dial(
         PAPER_METRICS, "Saliency metrics that propose channels, in turn.", item=str
     )
+    objective: str | None = _dial(
+        None, "What a step should save for its loss: latency (if not given), params, macs, or "
+        "channels as in the paper (if not given, with --step).",
+    )  # fmt: skip
+    runtime: str = _dial("ort-cpu", "Where latency counts: ort-cpu or ort-cuda.")
     oracle_k: int = _dial(16, "Candidates that the oracle measures at each step.")
     step: int | None = _dial(
         None, "Channels per step, at first; 1 is the paper's scheme. Not given: 4 % of all."
@@ -109,6 +118,9 @@ class Settings:
         ):
             _require(self, name, 1, math.inf, f"is a whole number of {unit}")
         _require_one_of("channels", self.channels, ("rgb", "bgr"))
+        if self.objective is not None:
+            _require_one_of("objective", self.objective, OBJECTIVES)
+        _require_one_of("runtime", self.runtime, tuple(RUNTIMES))
         _require_one_of("layers", self.layers, ("auto", "conv", "all"))
         if not self.metrics:
             raise InputError("metrics names at least one saliency metric; got none")

@@ -1,6 +1,6 @@
 """Artefacts that are proven before they get their name: ONNX, .pt2, plan, weights, folder."""
 
-from slimnet.export.folder import check_output_folder, staging_folder
+from slimnet.export.folder import check_output_folder, hash_files, staging_folder
 from slimnet.export.onnx_file import export_onnx
 from slimnet.export.parity import onnx_parity
 from slimnet.export.plan_file import load_plan, plan_sha256, save_plan, save_weights
@@ -9,6 +9,7 @@ from slimnet.export.program import save_program
 __all__ = [
     "check_output_folder",
     "export_onnx",
+    "hash_files",
     "load_plan",
     "onnx_parity",
     "plan_sha256",

@@ -50,12 +50,13 @@ def save_plan(plan: Plan, path: Path, source_sha256: str | None) -> None:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def load_plan(path: Path) -> Plan:
+def load_plan(path: str | Path) -> Plan:
     """Read a plan that ``save_plan`` wrote.
 
     Raises:
         InputError: the file cannot be read, is of another format version, or is malformed.
     """
+    path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -53,6 +53,8 @@ def _checked(table: Any, path: Path) -> dict[str, Any]:
         name = key.replace("-", "_")
         if name not in known:
             raise InputError(f"{path}: unknown key {key!r}{nearest(name, known)}")
+        if name in BESIDE_SETTINGS and not isinstance(value, str):
+            raise InputError(f"{path}: {name} is text in quotes; got {value!r}")
         if name in options:
             raise InputError(f"{path}: {name!r} stands twice, with a hyphen and an underscore")
         options[name] = value

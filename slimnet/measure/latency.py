@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from slimnet.errors import ProofError
+from slimnet.measure.runtime import PROVIDERS, available_runtimes, session_options
 from slimnet.records import Latency
 
-PROVIDERS = {"onnxruntime-cpu": "CPUExecutionProvider", "onnxruntime-cuda": "CUDAExecutionProvider"}
 SHORTEST_SAMPLE_MS = 2.0
 FEWEST_SAMPLES = 10
 RESAMPLES = 2000
@@ -45,7 +45,7 @@ def measure_latency(
         ProofError: ONNX Runtime cannot load or run a file.
     """
     results = []
-    for runtime in _runtimes():
+    for runtime in available_runtimes():
         sessions = [_open_session(path, runtime, threads) for path in (original, slim)]
         # A provider whose libraries are missing falls back to the CPU without raising.
         if any(session.get_providers()[0] != PROVIDERS[runtime] for session in sessions):
@@ -90,22 +90,11 @@ def summarise(
     )
 
 
-def _runtimes() -> list[str]:
-    listed = onnxruntime.get_available_providers()
-    cuda = torch.cuda.is_available() and PROVIDERS["onnxruntime-cuda"] in listed
-    return ["onnxruntime-cpu", "onnxruntime-cuda"] if cuda else ["onnxruntime-cpu"]
-
-
 def _open_session(path: Path, runtime: str, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 4
-    # Idle threads of one session must not spin on the cores while the other is timed.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[PROVIDERS[runtime]])
+        return onnxruntime.InferenceSession(
+            str(path), session_options(threads), providers=[PROVIDERS[runtime]]
+        )
     except Exception as error:  # onnxruntime raises many unrelated classes
         raise ProofError(f"ONNX Runtime cannot load {path.name}: {error}") from error
 

@@ -1,11 +1,13 @@
 """Giving accuracy back: closed-form repair of the layers that read what was removed."""
 
 from slimnet.recover.moments import Moments, gather_moments, shrink_moments
+from slimnet.recover.reconstruction import removal_errors
 from slimnet.recover.repair import removed_inputs, repaired_weights, replaced, set_values
 
 __all__ = [
     "Moments",
     "gather_moments",
+    "removal_errors",
     "removed_inputs",
     "repaired_weights",
     "replaced",

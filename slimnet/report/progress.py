@@ -1,4 +1,7 @@
-"""A progress bar on stderr while the search works; plain lines where there is no terminal."""
+"""A progress bar on stderr while the search works; plain lines where there is no terminal.
+
+Lines are held back until the search has taken a step: bad input is told in one line, alone.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,8 @@ class TerminalProgress:
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("", total=None, numbers="")
+        self._held: list[str] = []
+        self._holding = True
 
     def __enter__(self) -> TerminalProgress:
         self._bar.start()
@@ -37,15 +42,20 @@ class TerminalProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is None:
+            self._tell_held()
+        self._bar.live.transient = error is not None  # its line would stand above the error's
         self._bar.stop()
 
     def __call__(self, event: str | Step) -> None:
         """Take a stage's name or a finished step."""
         if isinstance(event, str):
             self._bar.reset(self._task, total=None, description=event, numbers="")
-            if not self._console.is_terminal:
-                self._console.print(f"{event} ...")
+            self._held.append(f"{event} ...")
+            if not self._holding:
+                self._tell_held()
             return
+        self._tell_held()
         used = event.drop.upper_points
         self._bar.update(
             self._task,
@@ -54,11 +64,17 @@ class TerminalProgress:
             numbers=_numbers(event, self._budget),
         )
 
+    def _tell_held(self) -> None:
+        for line in [] if self._console.is_terminal else self._held:
+            self._console.print(line)
+        self._held.clear()
+        self._holding = False
+
 
 def _numbers(step: Step, budget: float) -> str:
     left = budget - step.drop.upper_points
     return (
         f"step {step.number} · {step.conv_weights_removed_percent:.1f} % conv weights gone · "
         f"accuracy {step.drop.slim_percent:.1f} % · {left:.1f} points left"
-        + ("" if step.within_budget else " · taken back")
+        + (" · taken back" if step.taken_back else "")
     )

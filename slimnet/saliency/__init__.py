@@ -1,7 +1,26 @@
 """Saliency: statistics gathered in one pass, the metrics, and the scores of units."""
 
-from slimnet.saliency.metrics import METRICS, require_metrics
+from slimnet.saliency.metrics import (
+    GROUP_METRICS,
+    METRICS,
+    TRANSITIVE,
+    needs_removal_errors,
+    require_metrics,
+)
+from slimnet.saliency.reconstruction_error import RemovalErrors
+from slimnet.saliency.saved_parameters import saved_parameters
 from slimnet.saliency.score import score_units
 from slimnet.saliency.statistics import LayerStatistics, gather_statistics
 
-__all__ = ["METRICS", "LayerStatistics", "gather_statistics", "require_metrics", "score_units"]
+__all__ = [
+    "GROUP_METRICS",
+    "METRICS",
+    "TRANSITIVE",
+    "LayerStatistics",
+    "RemovalErrors",
+    "gather_statistics",
+    "needs_removal_errors",
+    "require_metrics",
+    "saved_parameters",
+    "score_units",
+]

@@ -5,31 +5,84 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from slimnet.errors import InputError
 from slimnet.groups import Group
-from slimnet.saliency.metrics import METRICS
+from slimnet.saliency.metrics import (
+    GROUP_METRICS,
+    METRICS,
+    TRANSITIVE,
+    base_name,
+    needs_removal_errors,
+)
+from slimnet.saliency.reconstruction_error import RemovalErrors
+from slimnet.saliency.saved_parameters import saved_parameters
 from slimnet.saliency.statistics import LayerStatistics
 
 
 def score_units(
-    groups: Sequence[Group], statistics: Mapping[str, LayerStatistics], metrics: Sequence[str]
+    groups: Sequence[Group],
+    statistics: Mapping[str, LayerStatistics],
+    metrics: Sequence[str],
+    *,
+    model: nn.Module | None = None,
+    removal_errors: RemovalErrors | None = None,
 ) -> dict[str, Tensor]:
     """Return, for each metric, the saliency of all units of all groups, (units,), group by group.
 
     Scores that are not numbers become inf: such a channel is proposed last.
+
+    Args:
+        groups: the groups as they stand.
+        statistics: from ``gather_statistics``, by layer.
+        metrics: names, each with or without the prefix ``transitive_``.
+        model: the network of the groups, for ``transitive_`` metrics; it is not changed.
+        removal_errors: of the consumers, for the metrics in GROUP_METRICS.
+
+    Raises:
+        InputError: a metric needs the model or the removal errors, and they are not there.
     """
+    if needs_removal_errors(metrics) and not removal_errors:
+        raise InputError(
+            f"the saliency metric {' or '.join(GROUP_METRICS)} needs consumers that can be "
+            "repaired; the repair is off or no layer has one; leave the metric out"
+        )
+    saved = _saved(groups, model, metrics)
     scores = {}
     for metric in metrics:
-        parts = [_score_group(group, statistics, metric) for group in groups]
-        scores[metric] = torch.cat(parts).nan_to_num(nan=torch.inf) if parts else torch.empty(0)
+        name, errors = base_name(metric), removal_errors or {}
+        parts = [_score_group(group, statistics, name, errors) for group in groups]
+        if metric.startswith(TRANSITIVE):
+            parts = [part / parameters for part, parameters in zip(parts, saved, strict=True)]
+        total = torch.cat(parts) if parts else torch.empty(0)
+        scores[metric] = total.nan_to_num(nan=torch.inf, posinf=torch.inf)
     return scores
 
 
-def _score_group(group: Group, statistics: Mapping[str, LayerStatistics], metric: str) -> Tensor:
+def _score_group(
+    group: Group,
+    statistics: Mapping[str, LayerStatistics],
+    metric: str,
+    removal_errors: RemovalErrors,
+) -> Tensor:
+    if metric in GROUP_METRICS:
+        return GROUP_METRICS[metric](group, removal_errors)
     total = torch.zeros(group.units, dtype=torch.float64)
     for gate in group.gates:
         member = group.producer(gate.layer)
         channels = METRICS[metric](statistics[gate.layer])
         total.index_add_(0, member.unit, channels[member.index])
     return total
+
+
+def _saved(
+    groups: Sequence[Group], model: nn.Module | None, metrics: Sequence[str]
+) -> list[Tensor]:
+    """Return what each unit of each group saves, where a metric asks for it."""
+    transitive = [metric for metric in metrics if metric.startswith(TRANSITIVE)]
+    if not transitive:
+        return []
+    if model is None:
+        raise InputError(f"the saliency metric {transitive[0]} counts parameters; give the model")
+    return [saved_parameters(group, model) for group in groups]

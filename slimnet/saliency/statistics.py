@@ -21,15 +21,22 @@ from slimnet.records import Batches
 class LayerStatistics:
     """What is known of the channels of one layer, where its gates see them.
 
-    ``weight`` is (channels, weights per channel). The others are (images, channels), float64 sums
-    over the positions of one image's feature map A_c, with the gradient of that image's loss:
-    ``count`` of elements that are not zero (‖A_c‖₀), ``activation`` Σ a, ``gradient`` Σ dL/da,
-    ``product`` Σ a·dL/da.
+    ``weight`` is (channels, weights per channel); ``prediction`` (images,) int64 is the class that
+    the network gives. The others are (images, channels), float64 sums over the positions of one
+    image's feature map A_c, with the gradient of that image's loss: ``elements`` of the map,
+    ``count`` of those that are not zero (‖A_c‖₀), ``positive`` of those above zero,
+    ``activation`` Σ a, ``absolute`` Σ|a|, ``square`` Σ a², ``gradient`` Σ dL/da, ``product``
+    Σ a·dL/da.
     """
 
     weight: Tensor
+    prediction: Tensor
+    elements: Tensor
     count: Tensor
+    positive: Tensor
     activation: Tensor
+    absolute: Tensor
+    square: Tensor
     gradient: Tensor
     product: Tensor
 
@@ -44,23 +51,27 @@ def gather_statistics(
     """
     gates = list(gates)
     sums: dict[str, dict[str, list[Tensor]]] = {g.layer: defaultdict(list) for g in gates}
-    total, images = 0.0, 0
+    predictions: list[Tensor] = []
+    total = 0.0
     for inputs, labels in batches:
         with _watched(model, gates) as seen, torch.enable_grad():
             # every image's own loss: the sum, so that no gradient is divided by the batch size
-            loss = functional.cross_entropy(model(inputs), labels, reduction="sum")
+            output = model(inputs)
+            loss = functional.cross_entropy(output, labels, reduction="sum")
             calls = [(layer, out, axis) for layer, outs in seen.items() for out, axis in outs]
             gradients = torch.autograd.grad(loss, [c[1] for c in calls], allow_unused=True)
         _add_batch(sums, calls, gradients)
         total += float(loss.detach())
-        images += len(labels)
+        predictions.append(output.detach().argmax(1))
+    prediction = torch.cat(predictions)
     return {
         gate.layer: LayerStatistics(
             weight=channel_weights(model.get_submodule(gate.layer)).detach().double(),
+            prediction=prediction,
             **{key: torch.cat(rows) for key, rows in sums[gate.layer].items()},
         )
         for gate in gates
-    }, total / images
+    }, total / len(prediction)
 
 
 @contextmanager
@@ -98,14 +109,7 @@ def _add_batch(
     for (layer, output, axis), found in zip(calls, gradients, strict=True):
         activation = output.detach()
         gradient = torch.zeros_like(activation) if found is None else found
-        over = [d for d in range(1, activation.ndim) if d != axis]
-        values = {
-            "count": (activation != 0).to(activation.dtype),
-            "activation": activation,
-            "gradient": gradient,
-            "product": activation * gradient,
-        }
-        rows = {k: v.sum(over).double() if over else v.double() for k, v in values.items()}
+        rows = _sums(activation, gradient, axis)
         # a module that runs more than once has one feature map: all its positions together
         known = batch.setdefault(layer, {})
         for key, value in rows.items():
@@ -113,3 +117,31 @@ def _add_batch(
     for layer, rows in batch.items():
         for key, value in rows.items():
             sums[layer][key].append(value)
+
+
+def _sums(activation: Tensor, gradient: Tensor, axis: int) -> dict[str, Tensor]:
+    """Return what one call of a module adds to the statistics, each (images, channels) float64."""
+    over = [d for d in range(1, activation.ndim) if d != axis]
+
+    def total(values: Tensor) -> Tensor:
+        return values.sum(over).double() if over else values.double()
+
+    # signs are -1, 0 and 1: their sums give both counts, several times faster than comparisons
+    signs = activation.sign()
+    count = total(signs.abs())
+    sums = {
+        "count": count,
+        "positive": (count + total(signs)) / 2,
+        "activation": total(activation),
+        "absolute": total(activation.abs()),
+        "gradient": total(gradient),
+        "product": total(activation * gradient),
+    }
+    elements = torch.full_like(count, activation[0].numel() // activation.shape[axis])
+    # squares about a point near the mean, then moved to zero: float32 would lose a small variance
+    centre = (sums["activation"] / elements).to(activation.dtype)
+    shape = [n if d in (0, axis) else 1 for d, n in enumerate(activation.shape)]
+    around = total((activation - centre.reshape(shape)).square_())
+    centre = centre.double()
+    square = around + centre * (2 * sums["activation"] - elements * centre)
+    return {**sums, "elements": elements, "square": square}

@@ -1,5 +1,6 @@
-"""The search for channels that can go: proposals, the oracle, the budget."""
+"""The search for channels that can go: proposals, the oracle, the objective, the budget."""
 
+from slimnet.search.latency import LayerTimer
 from slimnet.search.search import search
 
-__all__ = ["search"]
+__all__ = ["LayerTimer", "search"]

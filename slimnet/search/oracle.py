@@ -7,35 +7,36 @@ switched off, which is the paper's method.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
 
-from torch import nn
-
-from slimnet.groups import Group, masked, plan_for
+from slimnet.groups import masked, plan_for
 from slimnet.measure import mean_loss
 from slimnet.records import Batches
-from slimnet.recover import Moments, repaired_weights, replaced
+from slimnet.recover import repaired_weights, replaced
 from slimnet.search.proposals import Proposal
+from slimnet.search.state import State
 
 
 def measure_sensitivities(
-    model: nn.Module,
-    groups: Sequence[Group],
+    state: State,
     proposals: Sequence[Proposal],
     batches: Batches,
     loss_before: float,
-    moments: Mapping[str, Moments],
+    known: dict[Hashable, float] | None = None,
 ) -> list[float]:
     """Return L(Θ − Θ_c) − L(Θ), in nats, of each proposal; inf where the loss is not a number.
 
-    The model is as it was when this returns: every trial zeroes Θ_c, repairs the consumers that
-    have ``moments``, and takes both back.
+    The state is as it was when this returns: every trial zeroes Θ_c, repairs the consumers (where
+    the state has moments), and takes both back. ``known`` holds what was measured of this state
+    already, by the proposals' keys, and is added to.
     """
-    sensitivities = []
+    known = {} if known is None else known
     for proposal in proposals:
-        plan = plan_for(groups, proposal.units)
-        repaired = repaired_weights(model, plan, moments)
-        with masked(model, plan), replaced(model, repaired):
-            change = mean_loss(model, batches) - loss_before
-        sensitivities.append(change if math.isfinite(change) else math.inf)
-    return sensitivities
+        if proposal.key in known:
+            continue
+        plan = plan_for(state.groups, proposal.units)
+        repaired = repaired_weights(state.model, plan, state.moments)
+        with masked(state.model, plan), replaced(state.model, repaired):
+            change = mean_loss(state.model, batches) - loss_before
+        known[proposal.key] = change if math.isfinite(change) else math.inf
+    return [known[proposal.key] for proposal in proposals]

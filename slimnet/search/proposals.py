@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from slimnet.groups import Group
+from slimnet.measure import next_lower_width
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,13 @@ class Proposal:
     metric: str
     units: tuple[Tensor, ...]
 
+    @property
+    def key(self) -> tuple[tuple[int, ...], ...]:
+        """What tells two proposals of one state apart, whoever made them."""
+        return tuple(tuple(units.tolist()) for units in self.units)
 
-def propose(
+
+def propose_sets(
     groups: Sequence[Group], scores: Mapping[str, Tensor], *, candidates: int, channels: int
 ) -> list[Proposal]:
     """Visit the metrics in turn; each adds its next lowest set, until there are enough.
@@ -51,6 +57,52 @@ def propose(
             if len(chosen) == candidates:
                 break
     return list(chosen.values())
+
+
+def propose_blocks(
+    groups: Sequence[Group],
+    scores: Mapping[str, Tensor],
+    *,
+    paying: Sequence[int],
+    blocks: int,
+) -> dict[str, list[Proposal]]:
+    """Return, by group, what brings it to a lower width that pays: each metric's lowest channels.
+
+    Args:
+        groups: the groups as they stand.
+        scores: saliency of all units by metric, each (units of all groups,).
+        paying: layer widths that the runtime likes, ascending.
+        blocks: how many paying widths to go down at once (as many as there are, at most).
+
+    Returns:
+        Distinct proposals, each within one group. A group with no lower paying width has none.
+    """
+    start, found = 0, {}
+    for number, group in enumerate(groups):
+        gone = group.units - _lower_units(group, paying, blocks)
+        if 0 < gone < group.units:
+            distinct: dict[tuple[int, ...], Proposal] = {}
+            for metric, score in scores.items():
+                own = score[start : start + group.units]
+                lowest = torch.argsort(own, stable=True)[:gone].sort().values
+                units = [torch.empty(0, dtype=torch.int64)] * len(groups)
+                units[number] = lowest
+                distinct.setdefault(tuple(lowest.tolist()), Proposal(metric, tuple(units)))
+            found[group.name] = list(distinct.values())
+        start += group.units
+    return found
+
+
+def _lower_units(group: Group, paying: Sequence[int], blocks: int) -> int:
+    """Return how many units the group has at a lower paying width; 0 if there is none."""
+    channels = len(group.producer(group.gates[0].layer).index) // group.units
+    units = group.units
+    for _ in range(blocks):
+        lower = next_lower_width(units * channels, paying) // channels
+        if lower == 0:
+            break
+        units = lower
+    return units if units < group.units else 0
 
 
 def _sets(score: Tensor, group_of: Tensor, sizes: Tensor, channels: int) -> Iterator[Tensor]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
-from slimnet.errors import InputError
-from slimnet.groups import Group, apply_plan, merge_plans, plan_for, shrink_groups
+from slimnet.groups import Group
 from slimnet.measure import (
     Quality,
     count_conv_weights,
@@ -19,51 +17,16 @@ from slimnet.measure import (
     measure_quality,
     paired_drop,
 )
-from slimnet.records import Candidate, Drop, Plan, Splits, Step, Trajectory
-from slimnet.recover import (
-    Moments,
-    gather_moments,
-    removed_inputs,
-    repaired_weights,
-    set_values,
-    shrink_moments,
-)
-from slimnet.saliency import gather_statistics, score_units
+from slimnet.records import Candidate, Drop, Splits, Step, Trajectory
+from slimnet.search.latency import LayerTimer
+from slimnet.search.objective import Objective, choose_objective
 from slimnet.search.oracle import measure_sensitivities
-from slimnet.search.proposals import Proposal, propose
+from slimnet.search.proposals import Proposal
+from slimnet.search.state import Ranking, State, first_state, rank
 from slimnet.settings import Settings
 
-FIRST_STEP_SHARE = 0.04
+PATIENCE = 8
 Progress = Callable[[Step], None]
-
-
-@dataclass(frozen=True)
-class _State:
-    """The network as it stands: slim so far, its groups, and what went, in original numbers."""
-
-    model: nn.Module
-    groups: Sequence[Group]
-    plan: Plan
-    moments: Mapping[str, Moments]
-
-    def without(self, proposal: Proposal) -> _State:
-        now = plan_for(self.groups, proposal.units)
-        model = copy.deepcopy(self.model)
-        set_values(model, repaired_weights(model, now, self.moments))
-        return _State(
-            apply_plan(model, now),
-            shrink_groups(self.groups, proposal.units),
-            merge_plans(self.plan, plan_for(self.groups, proposal.units, original=True)),
-            shrink_moments(self.moments, removed_inputs(self.model, now)),
-        )
-
-
-@dataclass(frozen=True)
-class _Ranking:
-    """What the metrics say of a state, and its loss on the calibration split in nats."""
-
-    scores: Mapping[str, Tensor]
-    loss: float
 
 
 def search(
@@ -72,19 +35,24 @@ def search(
     splits: Splits,
     settings: Settings,
     progress: Progress | None = None,
+    time_layers: LayerTimer | None = None,
 ) -> tuple[Trajectory, nn.Module]:
     """Find which channels go within the budget; the model is not changed.
 
-    Each step lets the metrics propose, measures every proposal and removes the one that leaves
-    the lowest loss. A step that breaks the budget is taken back and tried again with half as many
-    channels; one that breaks it with a single channel ends the search.
+    Each step lets the metrics propose, measures every proposal and removes the one with the
+    lowest loss increase for what it saves. A step that breaks the budget is taken back and
+    something smaller is tried. Where nothing smaller is left, the search looks a few steps
+    further, since accuracy on a finite split is noisy, and ends at the last step within the
+    budget.
 
     Args:
         model: the trained network, in eval mode.
         groups: from ``find_groups``, in the original numbering.
         splits: calibration for saliency and oracle, selection for the budget.
-        settings: max_drop, confidence, metrics, oracle_k, step and repair are read.
+        settings: max_drop, confidence, metrics, objective, oracle_k, step, repair, runtime and
+            threads are read.
         progress: called after every step.
+        time_layers: gives the milliseconds of each layer of a network, for the latency objective.
 
     Returns:
         The trajectory, and the slim network with its repaired weights.
@@ -93,63 +61,82 @@ def search(
         InputError: the loss of the network is not a finite number.
     """
     before = measure_quality(model, splits.selection)
+    hopeless = _hopeless(groups, before, settings)
+    if hopeless:
+        return Trajectory((), 0, hopeless, {}), copy.deepcopy(model)
     calibration = splits.calibration.batches
-    moments = gather_moments(model, groups, calibration) if settings.repair else {}
-    state = _State(_working_copy(model), groups, {}, moments)
-    channels = settings.step or _first_step(groups)
+    objective = choose_objective(model, groups, calibration, settings, time_layers)
+    walk = _Walk(model, before, objective, splits, settings)
+    state = kept = first_state(model, groups, calibration, repair=settings.repair)
     steps: list[Step] = []
-    ended = _hopeless(groups, before, settings)
-    ranking = None if ended else _rank(state, splits, settings)
-    while ranking is not None:
-        started = time.perf_counter()
-        proposals = propose(
-            state.groups, ranking.scores, candidates=settings.oracle_k, channels=channels
-        )
-        if not proposals:
-            ended = "every group is down to its last channel"
+    ranking: Ranking | None = None
+    known: dict[Hashable, float] = {}
+    kept_steps, misses, ended = 0, 0, ""
+    while not ended:
+        ranking = ranking or rank(state, calibration, settings.metrics)
+        taken = walk.take_step(state, ranking, known, len(steps) + 1)
+        if taken is None:
+            ended = objective.proposer.ended
             break
-        sensitivities = measure_sensitivities(
-            state.model, state.groups, proposals, calibration, ranking.loss, state.moments
-        )
-        chosen = min(range(len(proposals)), key=sensitivities.__getitem__)
-        following = state.without(proposals[chosen])
-        quality = measure_quality(following.model, splits.selection)
-        drop = paired_drop(before, quality, settings.confidence)
-        step = Step(
-            number=len(steps) + 1,
-            candidates=_candidates(state.groups, proposals, sensitivities),
-            chosen=chosen,
-            channels_removed=sum(len(units) for units in proposals[chosen].units),
-            conv_weights_removed_percent=_removed(model, following.model, count_conv_weights),
-            parameters_removed_percent=_removed(model, following.model, count_parameters),
-            calibration_loss=ranking.loss + sensitivities[chosen],
-            drop=drop,
-            within_budget=drop.upper_points <= settings.max_drop,
-            seconds=time.perf_counter() - started,
-        )
+        step, following = taken
         steps.append(step)
         if progress:
             progress(step)
+        if step.taken_back:
+            continue
+        state, ranking = following, None
+        known.clear()
+        objective.refresh(state.model)
         if step.within_budget:
-            state, ranking = following, _rank(following, splits, settings)
-        elif channels > 1:
-            channels //= 2
-        else:
-            ended = _over_budget(drop, settings)
-            break
-    kept = sum(step.within_budget for step in steps)
-    return Trajectory(tuple(steps), kept, ended or "", state.plan), state.model
+            kept, kept_steps, misses = following, step.number, 0
+        elif (misses := misses + 1) > PATIENCE:
+            ended = _over_budget(steps[kept_steps].drop, settings)
+    return Trajectory(tuple(steps), kept_steps, ended, kept.plan), kept.model
 
 
-def _working_copy(model: nn.Module) -> nn.Module:
-    working = copy.deepcopy(model).eval()
-    for parameter in working.parameters():
-        parameter.requires_grad_(False)
-    return working
+@dataclass(frozen=True)
+class _Walk:
+    """What every step of one search has in common."""
 
+    original: nn.Module
+    before: Quality
+    objective: Objective
+    splits: Splits
+    settings: Settings
 
-def _first_step(groups: Sequence[Group]) -> int:
-    return max(1, round(FIRST_STEP_SHARE * sum(group.units for group in groups)))
+    def take_step(
+        self, state: State, ranking: Ranking, known: dict[Hashable, float], number: int
+    ) -> tuple[Step, State] | None:
+        """Return the best step from a state and where it leads; None if nothing can go."""
+        started = time.perf_counter()
+        proposals = self.objective.proposer.propose(state.groups, ranking.scores)
+        if not proposals:
+            return None
+        batches = self.splits.calibration.batches
+        sensitivities = measure_sensitivities(state, proposals, batches, ranking.loss, known)
+        chosen = self.objective.cheapest(state, proposals, sensitivities)
+        following = state.without(proposals[chosen].units)
+        quality = measure_quality(following.model, self.splits.selection)
+        drop = paired_drop(self.before, quality, self.settings.confidence)
+        within = drop.upper_points <= self.settings.max_drop
+        narrowed = not within and self.objective.proposer.narrow(state.groups, proposals[chosen])
+        return Step(
+            number=number,
+            candidates=_candidates(state.groups, proposals, sensitivities),
+            chosen=chosen,
+            channels_removed=sum(len(units) for units in proposals[chosen].units),
+            conv_weights_removed_percent=self._removed(following.model, count_conv_weights),
+            parameters_removed_percent=self._removed(following.model, count_parameters),
+            calibration_loss=ranking.loss + sensitivities[chosen],
+            drop=drop,
+            within_budget=within,
+            taken_back=narrowed,
+            seconds=time.perf_counter() - started,
+        ), following
+
+    def _removed(self, slim: nn.Module, count: Callable[[nn.Module], int]) -> float:
+        whole = count(self.original)
+        return 100 * (1 - count(slim) / whole) if whole else 0.0
 
 
 def _hopeless(groups: Sequence[Group], before: Quality, settings: Settings) -> str:
@@ -165,17 +152,6 @@ def _hopeless(groups: Sequence[Group], before: Quality, settings: Settings) -> s
             "give more images, a larger --max-drop, or --confidence 0.5"
         )
     return ""
-
-
-def _rank(state: _State, splits: Splits, settings: Settings) -> _Ranking:
-    gates = [gate for group in state.groups for gate in group.gates]
-    statistics, loss = gather_statistics(state.model, gates, splits.calibration.batches)
-    if not math.isfinite(loss):
-        raise InputError(
-            f"the loss on the calibration split is {loss}; check the weights and the "
-            "preprocessing (--scale, --mean, --std)"
-        )
-    return _Ranking(score_units(state.groups, statistics, settings.metrics), loss)
 
 
 def _candidates(
@@ -195,14 +171,9 @@ def _candidates(
     )
 
 
-def _removed(original: nn.Module, slim: nn.Module, count: Callable[[nn.Module], int]) -> float:
-    whole = count(original)
-    return 100 * (1 - count(slim) / whole) if whole else 0.0
-
-
 def _over_budget(drop: Drop, settings: Settings) -> str:
     bound = "" if settings.confidence == 0.5 else f" (upper bound {drop.upper_points:.2f})"
     return (
-        f"one more channel would cost {drop.points:.2f} points{bound}, "
-        f"the budget is {settings.max_drop:g}"
+        f"the next step would cost {drop.points:.2f} points{bound} of the {settings.max_drop:g} "
+        f"allowed, and none of the {PATIENCE} after it came back within the budget"
     )

@@ -5,7 +5,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from slimnet.errors import ProofError
-from slimnet.measure import latency
+from slimnet.measure import latency, runtime
 from slimnet.measure.latency import measure_latency, summarise
 
 
@@ -113,16 +113,16 @@ def test_file_that_does_not_run_is_a_failed_proof(files, example, tmp_path):
 
 def test_cuda_is_timed_only_where_both_see_it(monkeypatch):
     both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(latency.onnxruntime, "get_available_providers", lambda: both)
-    monkeypatch.setattr(latency.torch.cuda, "is_available", lambda: False)
-    assert latency._runtimes() == ["onnxruntime-cpu"]
-    monkeypatch.setattr(latency.torch.cuda, "is_available", lambda: True)
-    assert latency._runtimes() == ["onnxruntime-cpu", "onnxruntime-cuda"]
+    monkeypatch.setattr(runtime.onnxruntime, "get_available_providers", lambda: both)
+    monkeypatch.setattr(runtime.torch.cuda, "is_available", lambda: False)
+    assert runtime.available_runtimes() == ["onnxruntime-cpu"]
+    monkeypatch.setattr(runtime.torch.cuda, "is_available", lambda: True)
+    assert runtime.available_runtimes() == ["onnxruntime-cpu", "onnxruntime-cuda"]
 
 
 def test_fallback_from_cuda_is_not_reported_as_cuda(files, example, monkeypatch):
     runtimes = ["onnxruntime-cpu", "onnxruntime-cuda"]
-    monkeypatch.setattr(latency, "_runtimes", lambda: runtimes)
+    monkeypatch.setattr(latency, "available_runtimes", lambda: runtimes)
     opened = latency._open_session
     monkeypatch.setattr(
         latency, "_open_session", lambda path, _, threads: opened(path, "onnxruntime-cpu", threads)

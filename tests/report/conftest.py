@@ -40,7 +40,7 @@ def latency_of(batch, original, slim, low, high, threads=1):
 @pytest.fixture
 def report():
     candidate = Candidate("taylor_first_order", {"conv1": (0, 3)}, math.nan)
-    step = Step(1, (candidate,), 0, 2, 58.0, 50.0, 1.25, drop_of(4.4, 500), True, 0.5)
+    step = Step(1, (candidate,), 0, 2, 58.0, 50.0, 1.25, drop_of(4.4, 500), True, False, 0.5)
     parity = Parity(1e-6, 1e-4, 3)
     return Report(
         schema_version=1,
@@ -64,6 +64,8 @@ def report():
         masked_slim=parity,
         original_onnx=OnnxFile(Path("/tmp/a/original.onnx"), 46_800_000, "d", 20, {1: parity}),
         slim_onnx=OnnxFile(Path("/tmp/a/slim.onnx"), 950, "e", 20, {1: parity, 3: parity}),
+        slim_program=parity,
+        artefact_sha256={"slim.onnx": "e"},
         latency=(
             latency_of(1, 1.2345, 0.5, 2.4, 2.5),
             latency_of(8, 12.5, 12.4, 0.97, 1.04, threads=4),

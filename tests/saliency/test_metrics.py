@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from slimnet.errors import InputError
-from slimnet.groups import find_groups
-from slimnet.saliency import METRICS, gather_statistics, require_metrics, score_units
+from slimnet.groups import Gate, find_groups
+from slimnet.saliency import (
+    METRICS,
+    LayerStatistics,
+    gather_statistics,
+    require_metrics,
+    score_units,
+)
 
 
 @pytest.fixture
@@ -30,18 +39,33 @@ def observed(residual, images):
 
             handles.append(residual.get_submodule(gate.module).register_forward_hook(keep))
         residual.zero_grad()
-        functional.cross_entropy(residual(image[None]), label[None]).backward()
+        output = residual(image[None])
+        functional.cross_entropy(output, label[None]).backward()
         for handle in handles:
             handle.remove()
         maps.append({k: (v.detach()[0].double(), v.grad[0].double()) for k, v in kept.items()})
+        maps[-1]["prediction"] = int(output.argmax())
     batches = [(images[:4], labels[:4]), (images[4:], labels[4:])]
     return residual, groups, gates, batches, maps
 
 
 def by_hand(metric, weight, maps, layer, channel):
+    weights = weight[channel].flatten().tolist()
+    elements = [seen[layer][0][channel].flatten().tolist() for seen in maps]
     if metric == "mean_square_weight":
-        values = [w.item() for w in weight[channel].flatten() if w != 0]
+        values = [w for w in weights if w != 0]
         return sum(w * w for w in values) / len(values)
+    if metric == "l1_weight":
+        return sum(abs(w) for w in weights)
+    if metric == "l2_weight":
+        return math.sqrt(sum(w * w for w in weights))
+    if metric == "deviation_activation":
+        everything = [a for image in elements for a in image]
+        mean = sum(everything) / len(everything)
+        return math.sqrt(sum((a - mean) ** 2 for a in everything) / len(everything))
+    if metric == "mutual_information":
+        means = [sum(image) / len(image) for image in elements]
+        return information(means, [seen["prediction"] for seen in maps])
     total = 0.0
     for seen in maps:
         a, g = (x[channel].flatten().tolist() for x in seen[layer])
@@ -52,12 +76,22 @@ def by_hand(metric, weight, maps, layer, channel):
             "mean_gradient": abs(sum(g)) / length,
             "taylor_first_order": abs(taylor) / length,
             "taylor_second_order": 0.5 * taylor**2,
+            "mean_absolute_activation": sum(abs(x) for x in a) / len(a),
+            "apoz": 1 - sum(1 for x in a if x <= 0) / len(a),
         }[metric]
     return total / len(maps)
 
 
+def information(values, classes):
+    """I(bin; class) in nats, from frequencies; equal values share the bin of the first of them."""
+    n = len(values)
+    bins = [8 * sorted(values).index(value) // n for value in values]
+    both, left, right = Counter(zip(bins, classes, strict=True)), Counter(bins), Counter(classes)
+    return sum(m / n * math.log(m * n / (left[b] * right[c])) for (b, c), m in both.items())
+
+
 @pytest.mark.parametrize("metric", sorted(METRICS))
-def test_metric_is_the_formula_of_the_paper(observed, metric):
+def test_metric_is_its_formula(observed, metric):
     model, _, gates, batches, maps = observed
     statistics, _ = gather_statistics(model, gates, batches)
     for gate in gates:
@@ -105,8 +139,6 @@ def test_a_module_that_runs_twice_has_one_feature_map(images):
 
     torch.manual_seed(0)
     model = Twice()
-    from slimnet.groups import Gate
-
     labels = torch.zeros(6, dtype=torch.int64)
     statistics, _ = gather_statistics(model, [Gate("shared", "shared")], [(images, labels)])
     with torch.no_grad():
@@ -119,3 +151,89 @@ def test_a_module_that_runs_twice_has_one_feature_map(images):
 def test_a_mistyped_metric_gets_the_nearest_name():
     with pytest.raises(InputError, match="did you mean 'mean_gradient'"):
         require_metrics(("mean_gradiant",))
+
+
+def test_a_mistyped_transitive_metric_gets_the_nearest_transitive_name():
+    require_metrics(("transitive_apoz", "reconstruction_error", "transitive_reconstruction_error"))
+    with pytest.raises(InputError, match="did you mean 'transitive_l1_weight'"):
+        require_metrics(("transitive_l1_weigth",))
+    with pytest.raises(InputError, match="unknown saliency metric 'transitive_'"):
+        require_metrics(("transitive_",))
+
+
+def layer_statistics(activation, prediction=None, positions=1):
+    """Statistics of feature maps (images, channels) that are the same at every position."""
+    activation = torch.as_tensor(activation, dtype=torch.float64)
+    images, channels = activation.shape
+    return LayerStatistics(
+        weight=torch.zeros(channels, 4, dtype=torch.float64),
+        prediction=torch.arange(images) % 2 if prediction is None else torch.tensor(prediction),
+        elements=torch.full_like(activation, positions),
+        count=positions * (activation != 0).double(),
+        positive=positions * (activation > 0).double(),
+        activation=positions * activation,
+        absolute=positions * activation.abs(),
+        square=positions * activation.square(),
+        gradient=torch.zeros_like(activation),
+        product=torch.zeros_like(activation),
+    )
+
+
+@pytest.mark.parametrize("metric", sorted(METRICS))
+def test_a_dead_channel_scores_zero(metric):
+    assert METRICS[metric](layer_statistics(torch.zeros(6, 3), positions=9)).tolist() == [0, 0, 0]
+
+
+def test_information_of_a_channel_that_tells_the_class_is_the_entropy_of_the_class():
+    prediction = [0, 0, 1, 1, 2, 2, 3, 3]
+    tells = torch.tensor([0.0, 0, 1, 1, 2, 2, 3, 3])
+    # one that tells nothing: both classes of a pair fall half into each bin; and a constant one
+    half = torch.tensor([0.0, 1, 0, 1, 0, 1, 0, 1])
+    layer = layer_statistics(torch.stack([tells, half, torch.ones(8)], 1), prediction)
+    scores = METRICS["mutual_information"](layer).tolist()
+    assert scores == pytest.approx([math.log(4), 0, 0], abs=1e-12)
+
+
+def test_information_does_not_depend_on_the_order_of_the_images_nor_on_the_scale():
+    generator = torch.Generator().manual_seed(3)
+    # many ties: values of 0 to 4 only
+    values = torch.randint(0, 5, (50, 7), generator=generator).double()
+    classes = torch.randint(0, 4, (50,), generator=generator).tolist()
+    score = METRICS["mutual_information"](layer_statistics(values, classes))
+    order = torch.randperm(50, generator=generator)
+    mixed = layer_statistics(3 * values[order] - 1, [classes[i] for i in order], positions=4)
+    assert torch.allclose(METRICS["mutual_information"](mixed), score, atol=1e-12)
+    expected = [information(column.tolist(), classes) for column in values.T]
+    assert score.tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_deviation_survives_a_large_mean(images):
+    """In float32, E[a²] − E[a]² of values near 1000 would be off by more than the variance."""
+    conv = nn.Conv2d(3, 2, 1)
+    with torch.no_grad():
+        conv.weight.fill_(0.01)
+        conv.weight[1] = 0
+        conv.bias.fill_(1000)
+    model = nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 4))
+    labels = torch.zeros(6, dtype=torch.int64)
+    statistics, _ = gather_statistics(model, [Gate("0", "0")], [(images, labels)])
+    with torch.no_grad():
+        expected = conv(images).double().transpose(0, 1).flatten(1).std(1, correction=0)
+    found = METRICS["deviation_activation"](statistics["0"])
+    assert expected[1] == 0
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-3, abs=1e-4)
+
+
+def test_statistics_of_a_linear_layer_over_tokens(images):
+    model = nn.Sequential(nn.Flatten(2), nn.Linear(64, 5), nn.Flatten(), nn.Linear(15, 4))
+    labels = torch.zeros(6, dtype=torch.int64)
+    statistics, _ = gather_statistics(model, [Gate("1", "1")], [(images, labels)])
+    with torch.no_grad():
+        seen = model[1](images.flatten(2)).double()
+        prediction = model(images).argmax(1)
+    found = statistics["1"]
+    assert found.elements.unique().tolist() == [3]
+    assert torch.allclose(found.square, seen.square().sum(1), rtol=1e-5)
+    assert torch.allclose(found.absolute, seen.abs().sum(1), rtol=1e-5)
+    assert torch.equal(found.positive, (seen > 0).double().sum(1))
+    assert torch.equal(found.prediction, prediction)

@@ -13,7 +13,8 @@ from slimnet.groups import find_groups, mask, plan_for, slim_copy
 from slimnet.measure import mean_loss, measure_quality, paired_drop
 from slimnet.search import search
 from slimnet.search.oracle import measure_sensitivities
-from slimnet.search.proposals import propose
+from slimnet.search.proposals import propose_sets
+from slimnet.search.state import State
 from slimnet.settings import Settings
 
 
@@ -34,7 +35,7 @@ def test_metrics_propose_in_turn_each_its_lowest_not_yet_chosen(found):
     _, _, groups = found
     a = torch.arange(16).double()
     b = torch.tensor([0, 9, 1, 8, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7]).double()
-    proposals = propose(groups, {"a": a, "b": b}, candidates=5, channels=1)
+    proposals = propose_sets(groups, {"a": a, "b": b}, candidates=5, channels=1)
     assert [(p.metric, flat(groups, p)) for p in proposals] == [
         ("a", [0]), ("b", [2]), ("a", [1]), ("b", [4]), ("a", [3]),
     ]  # fmt: skip
@@ -43,12 +44,12 @@ def test_metrics_propose_in_turn_each_its_lowest_not_yet_chosen(found):
 def test_sets_are_distinct_and_never_empty_a_group(found):
     _, _, groups = found
     score = torch.arange(16).double()
-    proposals = propose(groups, {"a": score, "b": score}, candidates=9, channels=8)
+    proposals = propose_sets(groups, {"a": score, "b": score}, candidates=9, channels=8)
     assert [(p.metric, flat(groups, p)) for p in proposals] == [
         ("a", list(range(7))), ("b", list(range(8, 15))),
     ]  # fmt: skip
     last = [dataclasses.replace(g, original_units=g.original_units[:1]) for g in groups]
-    assert propose(last, {"a": score[:2]}, candidates=4, channels=1) == []
+    assert propose_sets(last, {"a": score[:2]}, candidates=4, channels=1) == []
 
 
 def test_sensitivity_is_the_loss_of_the_masked_network_minus_the_loss(found):
@@ -56,9 +57,9 @@ def test_sensitivity_is_the_loss_of_the_masked_network_minus_the_loss(found):
     batches = splits.calibration.batches
     before = copy.deepcopy(model.state_dict())
     scores = {"any": torch.rand(16, generator=torch.Generator().manual_seed(0))}
-    proposals = propose(groups, scores, candidates=6, channels=2)
+    proposals = propose_sets(groups, scores, candidates=6, channels=2)
     loss = mean_loss(model, batches)
-    measured = measure_sensitivities(model, groups, proposals, batches, loss, {})
+    measured = measure_sensitivities(State(model, groups, {}, {}), proposals, batches, loss)
     for proposal, sensitivity in zip(proposals, measured, strict=True):
         plan = plan_for(groups, proposal.units)
         reference = copy.deepcopy(model)

@@ -1,0 +1,125 @@
+"""The networks of the myopic-oracle paper's Table III, with the parameter names of its authors.
+
+Persand, Anderson and Gregg, "Composition of Saliency Metrics for Pruning with a Myopic Oracle",
+2020. Each function here can stand after ``--arch benchmarks/networks.py:``.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class LeNet5(nn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 20, 5)
+        self.conv2 = nn.Conv2d(20, 50, 5)
+        self.ip1 = nn.Linear(1250, 500)
+        self.ip2 = nn.Linear(500, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.max_pool2d(self.conv1(x), 2)
+        x = functional.max_pool2d(self.conv2(x), 2)
+        return self.ip2(functional.relu(self.ip1(x.flatten(1))))
+
+
+class Cifar10Net(nn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 32, 5, padding=2)
+        self.conv2 = nn.Conv2d(32, 32, 5, padding=2)
+        self.conv3 = nn.Conv2d(32, 64, 5, padding=2)
+        self.ip1 = nn.Linear(1024, 64)
+        self.ip2 = nn.Linear(64, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(functional.max_pool2d(self.conv1(x), 3, 2, ceil_mode=True))
+        x = functional.avg_pool2d(functional.relu(self.conv2(x)), 3, 2, ceil_mode=True)
+        x = functional.avg_pool2d(functional.relu(self.conv3(x)), 3, 2, ceil_mode=True)
+        return self.ip2(self.ip1(x.flatten(1)))
+
+
+class NetworkInNetwork(nn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+
+        def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+            return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.ReLU())
+
+        self.conv1 = convolution(3, 192, 5)
+        self.cccp1 = convolution(192, 160, 1)
+        self.cccp2 = convolution(160, 96, 1)
+        self.conv2 = convolution(96, 192, 5)
+        self.cccp3 = convolution(192, 192, 1)
+        self.cccp4 = convolution(192, 192, 1)
+        self.conv3 = convolution(192, 192, 3)
+        self.cccp5 = convolution(192, 192, 1)
+        self.cccp6 = convolution(192, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.cccp2(self.cccp1(self.conv1(x)))
+        x = functional.max_pool2d(x, 3, 2, ceil_mode=True)
+        x = self.cccp4(self.cccp3(self.conv2(x)))
+        x = functional.avg_pool2d(x, 3, 2, ceil_mode=True)
+        x = self.cccp6(self.cccp5(self.conv3(x)))
+        return functional.adaptive_avg_pool2d(x, 1).flatten(1)
+
+
+class Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv2d(inputs, outputs, 3, stride, 1)
+        self.bn0 = nn.BatchNorm2d(outputs)
+        self.conv1 = nn.Conv2d(outputs, outputs, 3, 1, 1)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        if stride != 1:
+            self.proj = nn.Conv2d(inputs, outputs, 1, stride)
+            self.bnp = nn.BatchNorm2d(outputs)
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.stride == 1 else self.bnp(self.proj(x))
+        x = functional.relu(self.bn0(self.conv0(x)))
+        return functional.relu(self.bn1(self.conv1(x)) + shortcut)
+
+
+class ResNet20(nn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, 1, 1)
+        self.bn = nn.BatchNorm2d(16)
+        widths = [16] * 4 + [32] * 3 + [64] * 3
+        self.blocks = nn.Sequential(
+            *(
+                Block(before, after, 1 if before == after else 2)
+                for before, after in pairwise(widths)
+            )
+        )
+        self.fc = nn.Linear(64, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(functional.relu(self.bn(self.first(x))))
+        return self.fc(functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def lenet5(classes: int = 10) -> nn.Module:
+    """LeNet-5 for 32x32 colour images: 26,500 convolution weights."""
+    return LeNet5(classes)
+
+
+def cifar10net(classes: int = 10) -> nn.Module:
+    """Caffe's "CIFAR-10 quick" network: 79,200 convolution weights."""
+    return Cifar10Net(classes)
+
+
+def nin(classes: int = 10) -> nn.Module:
+    """Network in Network: 965,568 convolution weights."""
+    return NetworkInNetwork(classes)
+
+
+def resnet20(classes: int = 10) -> nn.Module:
+    """ResNet-20 for 32x32 images: 270,256 convolution weights."""
+    return ResNet20(classes)

@@ -1,0 +1,106 @@
+"""What a set of channels saves: the objective by which the search weighs a loss increase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from slimnet.groups import is_depthwise, output_channels
+from slimnet.records import Plan
+
+
+@dataclass(frozen=True)
+class Width:
+    """How wide one layer is: its input and output channels."""
+
+    inputs: int
+    outputs: int
+
+
+Widths = Mapping[str, Width]
+Cost = Callable[[str, Width], float]
+"""The cost of one layer, by its name and width, in the unit of the objective."""
+
+
+def widths_of(model: nn.Module) -> dict[str, Width]:
+    """Return the width of every convolution and linear layer by module name."""
+    widths = {}
+    for name, outputs in output_channels(model).items():
+        module = model.get_submodule(name)
+        inputs = module.in_features if isinstance(module, nn.Linear) else module.in_channels
+        assert isinstance(inputs, int)
+        widths[name] = Width(inputs, outputs)
+    return widths
+
+
+def saved_by(plan: Plan, model: nn.Module, widths: Widths, cost: Cost) -> float:
+    """Return what the plan, in the numbering of ``model``, saves in the unit of ``cost``."""
+    saved = 0.0
+    for name, sides in plan.items():
+        if name not in widths:
+            continue
+        before = widths[name]
+        after = replace(
+            before,
+            inputs=before.inputs - len(sides.get("in", ())),
+            outputs=before.outputs - len(sides.get("out", ())),
+        )
+        if is_depthwise(model.get_submodule(name)):
+            after = replace(after, inputs=after.outputs)
+        saved += cost(name, before) - cost(name, after)
+    return saved
+
+
+def weights_cost(model: nn.Module) -> Cost:
+    """Cost in weights: of every convolution and linear layer, biases not counted."""
+    per_pair = {name: _weights_per_pair(model.get_submodule(name)) for name in widths_of(model)}
+
+    def cost(name: str, width: Width) -> float:
+        weights, depthwise = per_pair[name]
+        return weights * width.outputs * (1 if depthwise else width.inputs)
+
+    return cost
+
+
+def macs_cost(model: nn.Module, example: Tensor) -> Cost:
+    """Cost in multiply-accumulates for one image; the model is run once and not changed."""
+    positions = count_positions(model, example)
+    weights = weights_cost(model)
+    return lambda name, width: weights(name, width) * positions.get(name, 0)
+
+
+def count_positions(model: nn.Module, example: Tensor) -> dict[str, int]:
+    """Return at how many positions of one image each layer applies its weights."""
+    positions: dict[str, int] = {}
+
+    def watch(name: str, module: nn.Module, output: Tensor) -> None:
+        axis = -1 if isinstance(module, nn.Linear) else 1
+        here = output[0].numel() // output.shape[axis]
+        positions[name] = positions.get(name, 0) + here
+
+    handles = [
+        model.get_submodule(name).register_forward_hook(
+            lambda module, _, output, name=name: watch(name, module, output)
+        )
+        for name in widths_of(model)
+    ]
+    try:
+        with torch.no_grad():
+            model(example[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return positions
+
+
+def _weights_per_pair(module: nn.Module) -> tuple[float, bool]:
+    """Return the weights for one pair of input and output channel, and whether it is depthwise."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    if is_depthwise(module):
+        return weight[0].numel(), True
+    groups = getattr(module, "groups", 1)
+    return weight[0, 0].numel() / groups, False

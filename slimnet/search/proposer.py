@@ -1,0 +1,105 @@
+"""How large the next step is: sets of channels that shrink, or blocks down to widths that pay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from slimnet.groups import Group
+from slimnet.search.proposals import Proposal, propose_blocks, propose_sets
+
+FIRST_STEP_SHARE = 0.04
+FIRST_BLOCKS = 4
+
+
+class Proposer(Protocol):
+    """Makes the proposals of each step, and learns from what became of them."""
+
+    ended: str
+
+    def propose(self, groups: Sequence[Group], scores: Mapping[str, Tensor]) -> list[Proposal]:
+        """Return what the oracle should measure; empty when there is nothing left to try."""
+        ...
+
+    def learn(self, groups: Sequence[Group], proposal: Proposal, price: float) -> None:
+        """Take note of the price (loss increase for what is saved) of a measured proposal."""
+        ...
+
+    def narrow(self, groups: Sequence[Group], proposal: Proposal) -> bool:
+        """Take note that a proposal broke the budget; False if nothing smaller is left to try."""
+        ...
+
+
+class SetProposer:
+    """Sets over all groups; half as large after each one that breaks the budget, down to one."""
+
+    ended = "every group is down to its last channel"
+
+    def __init__(self, groups: Sequence[Group], candidates: int, step: int | None) -> None:
+        self._candidates = candidates
+        share = round(FIRST_STEP_SHARE * sum(group.units for group in groups))
+        self._channels = step or max(1, share)
+
+    def propose(self, groups: Sequence[Group], scores: Mapping[str, Tensor]) -> list[Proposal]:
+        """See Proposer."""
+        return propose_sets(groups, scores, candidates=self._candidates, channels=self._channels)
+
+    def learn(self, groups: Sequence[Group], proposal: Proposal, price: float) -> None:
+        """See Proposer; prices do not matter here."""
+
+    def narrow(self, groups: Sequence[Group], proposal: Proposal) -> bool:
+        """See Proposer."""
+        if self._channels == 1:
+            return False
+        self._channels //= 2
+        return True
+
+
+class BlockProposer:
+    """Blocks within one group each, down to widths that pay on the runtime.
+
+    Prices mostly rise as a network shrinks, so the groups that were cheapest when last measured
+    are measured again first (lazy greedy; Minoux 1978), and the rest only when their turn comes.
+    """
+
+    ended = "no group has a lower width that pays and fits the budget"
+
+    def __init__(self, candidates: int, paying: Sequence[int]) -> None:
+        self._candidates = candidates
+        self._paying = paying
+        self._blocks = FIRST_BLOCKS
+        self._prices: dict[str, float] = {}
+        self._exhausted: set[str] = set()
+
+    def propose(self, groups: Sequence[Group], scores: Mapping[str, Tensor]) -> list[Proposal]:
+        """See Proposer."""
+        found = propose_blocks(groups, scores, paying=self._paying, blocks=self._blocks)
+        open_groups = [name for name in found if name not in self._exhausted]
+        unknown = [name for name in open_groups if name not in self._prices]
+        known = sorted(set(open_groups) - set(unknown), key=lambda name: self._prices[name])
+        proposals = [proposal for name in unknown for proposal in found[name]]
+        for name in known:
+            if len(proposals) >= self._candidates:
+                break
+            proposals += found[name]
+        return proposals
+
+    def learn(self, groups: Sequence[Group], proposal: Proposal, price: float) -> None:
+        """See Proposer."""
+        name = self._name(groups, proposal)
+        self._prices[name] = price
+
+    def narrow(self, groups: Sequence[Group], proposal: Proposal) -> bool:
+        """See Proposer."""
+        if self._blocks > 1:
+            self._blocks //= 2
+        else:
+            self._exhausted.add(self._name(groups, proposal))
+        return True
+
+    def _name(self, groups: Sequence[Group], proposal: Proposal) -> str:
+        return next(
+            group.name for group, units in zip(groups, proposal.units, strict=True) if len(units)
+        )

@@ -1,0 +1,86 @@
+"""The network as it stands during the search: slim so far, repaired, and what is gone from it."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from slimnet.errors import InputError
+from slimnet.groups import Group, apply_plan, merge_plans, plan_for, shrink_groups
+from slimnet.records import Batches, Plan
+from slimnet.recover import (
+    Moments,
+    gather_moments,
+    removal_errors,
+    removed_inputs,
+    repaired_weights,
+    set_values,
+    shrink_moments,
+)
+from slimnet.saliency import gather_statistics, needs_removal_errors, score_units
+
+
+@dataclass(frozen=True)
+class State:
+    """A slim network, its groups and moments in its own numbering, and its plan in the original."""
+
+    model: nn.Module
+    groups: Sequence[Group]
+    plan: Plan
+    moments: Mapping[str, Moments]
+
+    def without(self, units: Sequence[Tensor]) -> State:
+        """Return the state after ``units[i]`` of group i are gone; this one is not changed."""
+        now = plan_for(self.groups, units)
+        model = copy.deepcopy(self.model)
+        set_values(model, repaired_weights(model, now, self.moments))
+        return State(
+            apply_plan(model, now),
+            shrink_groups(self.groups, units),
+            merge_plans(self.plan, plan_for(self.groups, units, original=True)),
+            shrink_moments(self.moments, removed_inputs(self.model, now)),
+        )
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What the metrics say of a state, and its loss on the calibration split in nats."""
+
+    scores: Mapping[str, Tensor]
+    loss: float
+
+
+def first_state(
+    model: nn.Module, groups: Sequence[Group], batches: Batches, *, repair: bool
+) -> State:
+    """Return the state before anything is removed: a copy of the model, without gradients."""
+    working = copy.deepcopy(model).eval()
+    for parameter in working.parameters():
+        parameter.requires_grad_(False)
+    return State(working, groups, {}, gather_moments(model, groups, batches) if repair else {})
+
+
+def rank(state: State, batches: Batches, metrics: Sequence[str]) -> Ranking:
+    """Score all units of a state by each metric, in one pass over the batches.
+
+    Raises:
+        InputError: the loss is not a finite number.
+    """
+    gates = [gate for group in state.groups for gate in group.gates]
+    statistics, loss = gather_statistics(state.model, gates, batches)
+    if not math.isfinite(loss):
+        raise InputError(
+            f"the loss on the calibration split is {loss}; check the weights and the "
+            "preprocessing (--scale, --mean, --std)"
+        )
+    errors = None
+    if needs_removal_errors(metrics):
+        errors = removal_errors(state.model, state.groups, state.moments)
+    scores = score_units(
+        state.groups, statistics, metrics, model=state.model, removal_errors=errors
+    )
+    return Ranking(scores, loss)

@@ -1,0 +1,460 @@
+"""The installed command: what it prints where, its exit code, and what it leaves behind.
+
+Every run is a process of its own, and torch takes seconds to import, so they all run at once, two
+at a time, and the tests look at what they did.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from slimnet import cli
+from slimnet.errors import InputError, ProofError
+from slimnet.settings import Settings
+
+COMMAND = str(Path(sys.executable).with_name("slimnet"))
+QUICK = ["--oracle-k", "2", "--step", "4", "--latency-samples", "10", "--latency-batch", "1"]
+QUICK_FILE = "oracle_k = 2\nstep = 4\nlatency-samples = 10\nlatency-batch = [1]\n"
+ERROR = "slimnet: error: "
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A run that must be refused. FILES in a text is the folder of prepared files.
+
+    ``there`` are files of the working folder. ``inside``: run within this process, which is quick.
+    """
+
+    arguments: list[str]
+    told: list[str]
+    there: dict[str, str] = field(default_factory=dict)
+    inside: bool = False
+
+
+def model(name: str, *told: str, more: str = "", inside: bool = False) -> Bad:
+    words = f"compress FILES/{name} --data FILES/data.npz {more}".split()
+    return Bad(words, list(told), inside=inside)
+
+
+def data(name: str, *told: str, network: str = "model.pt", inside: bool = False) -> Bad:
+    words = ["compress", f"FILES/{network}", "--data", f"FILES/{name}"]
+    return Bad(words, list(told), inside=inside)
+
+
+def option(more: str, *told: str, inside: bool = False) -> Bad:
+    return model("model.pt", *told, more=more, inside=inside)
+
+
+def with_file(name: str, text: str, *told: str, inside: bool = False) -> Bad:
+    return Bad(["compress", "FILES/model.pt"], list(told), {name: text}, inside)
+
+
+BAD = {
+    "model missing": model("absent.pt", "there is no file", "absent.pt"),
+    "model empty": model("empty.pt", "empty.pt is empty"),
+    "model a text": model("text.pt", "text.pt is not a model file"),
+    "model truncated": model("truncated.pt", "truncated.pt is", "truncated", "again"),
+    "model a folder": model("no_images", "no_images is a folder", inside=True),
+    "class not allowed": model("evil.pt", "posix.system", "--allow", "--trust-pickle"),
+    "weights alone": model("weights.pt", "weights without the network", "--arch"),
+    "weights that do not fit": model(
+        "weights.pt", "does not fit the architecture", "missing (2.weight, 2.bias)",
+        "unexpected (3.weight, 4.weight, 4.bias", "0.weight (8, 1, 3, 3) instead of (9, 1, 3, 3)",
+        more="--arch FILES/arch.py:small",
+    ),
+    "arch file missing": model(
+        "weights.pt", "no Python file", "nowhere.py", more="--arch nowhere.py:network"
+    ),
+    "arch name missing": model(
+        "weights.pt", "has no 'netwrk'", more="--arch FILES/arch.py:netwrk", inside=True
+    ),
+    "NaN in the weights": model("nan.pt", "0.weight", "NaN", "1 of 72"),
+    "data missing": data("absent.npz", "there is no file", "absent.npz", inside=True),
+    "folder without images": data("no_images", "no_images", "holds no images"),
+    "folder without classes": data("no_images/a", "holds no class folders", inside=True),
+    "other number of classes": data(
+        "five_classes", "4 outputs", "5 classes", network="colour.pt"
+    ),
+    "images of a wrong shape": data(
+        "colour.npz", "fails on images of the shape (2, 3, 8, 8)", "--size"
+    ),
+    "labels beyond the outputs": data("label_9.npz", "label 9", "4 outputs", inside=True),
+    "NaN in the images": data("nan.npz", "nan.npz", "NaN"),
+    "NaN in the loss": data("huge.npz", "the loss on the selection split is nan", "--scale"),
+    "network at chance": data("chance.npz", "at chance", "preprocessing", "--mean"),
+    "too few images": data("few.npz", "needs 10 images or more", "with 12 images"),
+    "no data": Bad(["compress", "FILES/model.pt"], ["no data given", "--data", "slimnet.toml"]),
+    "no model": Bad(["compress"], ["no model given", "slimnet.toml"], inside=True),
+    "max drop 500": option("--max-drop 500", "percentage points, 0 to 100; got 500"),
+    "max drop -5": option("--max-drop -5", "percentage points, 0 to 100; got -5"),
+    "max drop abc": option("--max-drop abc", "'--max-drop'", "takes a number; got 'abc'"),
+    "max drop nan": option("--max-drop nan", "points, 0 to 100; got nan", inside=True),
+    "half a step": option("--step 0.5", "'--step'", "a whole number; got '0.5'", inside=True),
+    "unknown option": option("--max-drp 5", "--max-drp", "--max-drop"),
+    "unknown command": Bad(["compres", "FILES/model.pt"], ["compres", "'compress'"], inside=True),
+    "unknown metric": option(
+        "--metrics taylor_first", "'taylor_first'", "did you mean 'taylor_first_order'"
+    ),
+    "unknown key": with_file(
+        "slimnet.toml", "max_drp = 5", "slimnet.toml", "'max_drp'", "did you mean 'max_drop'"
+    ),
+    "key of a wrong type": with_file(
+        "pyproject.toml", "[tool.slimnet]\ndata = 5", "pyproject.toml", "data is text", "got 5",
+        inside=True,
+    ),
+    "number as text": with_file(
+        "slimnet.toml", "max_drop = 'five'", "points, 0 to 100; got five", inside=True
+    ),
+    "file not TOML": with_file(
+        "slimnet.toml", "max_drop 5", "slimnet.toml", "not valid TOML", inside=True
+    ),
+    "output folder in use": Bad(
+        ["compress", "FILES/model.pt", "--data", "FILES/data.npz"],
+        ["output folder", "slim holds something else", "another name"],
+        {"slim/thesis.tex": "chapter 1"},
+    ),
+    "output a file": Bad(
+        ["compress", "FILES/model.pt", "--data", "FILES/data.npz", "--out", "taken"],
+        ["taken is a file", "another name"],
+        {"taken": "mine"},
+        inside=True,
+    ),
+    "demo folder in use": Bad(
+        ["demo", "."], ["a folder of its own", "something else"], {"thesis.tex": ""}, inside=True
+    ),
+}  # fmt: skip
+
+NOTHING_TO_GAIN = f"model = 'model.pt'\ndata = 'FILES/data.npz'\nmax_drop = 0\n{QUICK_FILE}"
+FILE = f"data = 'FILES/data.npz'\nconfidence = 0.5\n{QUICK_FILE}"
+GOOD: dict[str, tuple[list[str], dict[str, str]]] = {
+    "from slimnet.toml": (
+        [COMMAND, "compress", "model.pt", "--max-drop", "5"],
+        {"slimnet.toml": f"# for model.pt\n{FILE}"},
+    ),
+    "from pyproject.toml": (
+        [sys.executable, "-m", "slimnet", "compress", "FILES/weights.pt", "--out", "here",
+         "--seed", "7", "--no-repair", "--arch", "FILES/arch.py:network"],
+        {"pyproject.toml": f"[tool.slimnet]\nout = 'there'\nmax-drop = 30\nseed = 3\n{FILE}"},
+    ),
+    "help": ([COMMAND, "compress", "--help"], {}),
+}  # fmt: skip
+
+
+class Evil:
+    """Runs a command wherever it is unpickled."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def save_arrays(path, images, labels):
+    np.savez(path, images=np.asarray(images), labels=np.asarray(labels))
+
+
+def save_images(folder, classes, each):
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / name / f"{number}.png")
+
+
+@pytest.fixture(scope="module")
+def prepared(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    network, splits = trained
+    torch.save(network, folder / "model.pt")
+    torch.save(network.state_dict(), folder / "weights.pt")
+    whole = (folder / "model.pt").read_bytes()
+    (folder / "truncated.pt").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.pt").touch()
+    (folder / "text.pt").write_text("a letter to the editor")
+    torch.save({"weights": Evil(f"touch {folder / 'pwned'}")}, folder / "evil.pt")
+    torch.save(nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten()), folder / "colour.pt")
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    network[0].weight.data[0, 0, 0, 0] = float("nan")
+    torch.save(network, folder / "nan.pt")
+    network.load_state_dict(state)
+    layers = ",\n        ".join(repr(layer) for layer in network)
+    (folder / "arch.py").write_text(
+        "from torch.nn import *\n\n"
+        f"def network():\n    return Sequential(\n        {layers})\n\n"
+        "def small():\n    return Sequential(Conv2d(1, 9, 3), Flatten(), Linear(324, 4))\n"
+    )
+
+    batches = [b for s in (splits.calibration, splits.selection, splits.test) for b in s.batches]
+    images = torch.cat([part for part, _ in batches]).numpy()
+    labels = torch.cat([part for _, part in batches]).numpy()
+    save_arrays(folder / "data.npz", images, labels)
+    save_arrays(folder / "few.npz", images[:12], labels[:12])
+    save_arrays(folder / "chance.npz", images, (labels + 1) % 4)
+    save_arrays(folder / "label_9.npz", images, np.where(labels == 3, 9, labels))
+    save_arrays(folder / "colour.npz", images.repeat(3, 1), labels)
+    for name, value in (("nan", np.nan), ("huge", np.float32(3e38))):
+        changed = images.copy()
+        changed[::3] = value  # some of them are in every split
+        save_arrays(folder / f"{name}.npz", changed, labels)
+    for name in "abcd":
+        (folder / "no_images" / name).mkdir(parents=True)
+    save_images(folder / "five_classes", "abcde", 12)
+    return folder
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+    before: dict[str, bytes]
+    after: dict[str, bytes]
+    temporary: list[str]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
+        for path in folder.rglob("*")
+    }
+
+
+def lay_out(folder, there, files):
+    folder.mkdir()
+    for name, text in there.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text.replace("FILES", str(files)))
+    if "model.pt" in there.get("slimnet.toml", ""):
+        (folder / "model.pt").write_bytes((files / "model.pt").read_bytes())
+
+
+def execute(words, there, files, folder) -> Done:
+    here, temporary = folder / "here", folder / "temporary"
+    temporary.mkdir(parents=True)
+    lay_out(here, there, files)
+    before = contents(here)
+    terminal = ("FORCE_COLOR", "COLUMNS", "TERMINAL_WIDTH", "GITHUB_ACTIONS", "TTY_COMPATIBLE")
+    environment = {key: value for key, value in os.environ.items() if key not in terminal}
+    environment |= {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary), "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        [word.replace("FILES", str(files)) for word in words],
+        cwd=here, env=environment, capture_output=True, encoding="utf-8", check=False, timeout=200,
+    )  # fmt: skip
+    left = [str(path) for path in temporary.rglob("*")]
+    return Done(done.returncode, done.stdout, done.stderr, before, contents(here), left)
+
+
+def execute_inside(words, there, files, folder, monkeypatch) -> Done:
+    lay_out(folder, there, files)
+    before = contents(folder)
+    monkeypatch.chdir(folder)
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        code = cli.run([word.replace("FILES", str(files)) for word in words])
+    return Done(code, out.getvalue(), err.getvalue(), before, contents(folder), [])
+
+
+@pytest.fixture(scope="module")
+def done(prepared, tmp_path_factory):
+    """Every run by its name; good ones first, which take longest."""
+    runs = GOOD | {name: ([COMMAND, *b.arguments], b.there)
+                   for name, b in BAD.items() if not b.inside}  # fmt: skip
+    before = set(contents(prepared))
+    folder = tmp_path_factory.mktemp("runs")
+    with ThreadPoolExecutor(2) as pool:
+        waiting = {
+            name: pool.submit(execute, *run, prepared, folder / name) for name, run in runs.items()
+        }
+        finished = {name: future.result() for name, future in waiting.items()}
+    for name, bad in BAD.items():
+        if bad.inside:
+            with pytest.MonkeyPatch.context() as patch:
+                finished[name] = execute_inside(
+                    bad.arguments, bad.there, prepared, folder / name, patch
+                )
+    # Python keeps what it compiled of arch.py beside it, as it does for every import
+    assert {name for name in set(contents(prepared)) - before if "__pycache__" not in name} == set()
+    return finished
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_exit_code_2(done, name):
+    run = done[name]
+    assert run.code == 2, run.err
+    assert run.err.startswith(ERROR)
+    assert run.err.endswith("\n")
+    assert run.err.count("\n") == 1, run.err
+    assert "Traceback" not in run.err
+    for words in BAD[name].told:
+        assert words in run.err
+    assert run.out == ""
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_writes_nothing(done, name):
+    assert done[name].after == done[name].before
+    assert done[name].temporary == []
+
+
+def test_a_refused_pickle_did_not_run(done, prepared):
+    assert done["class not allowed"].code == 2
+    assert not (prepared / "pwned").exists()
+    torch.load(prepared / "evil.pt", weights_only=False)  # the bait is real
+    assert (prepared / "pwned").exists()
+    (prepared / "pwned").unlink()
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_run_says_so_by_its_exit_code(done, name):
+    assert done[name].code == 0, done[name].err
+    assert done[name].temporary == []
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("from slimnet.toml", "slim"), ("from pyproject.toml", "here")]
+)
+def test_good_run_prints_the_table_and_writes_the_folder(done, name, folder):
+    run = done[name]
+    for words in ("accuracy, test split", "conv weights", "MACs per image", "ONNX file", "÷"):
+        assert words in run.out
+    assert run.out.endswith(f"\nWritten to {folder}/\n")
+    new = {path.partition("/")[0] for path in set(run.after) - set(run.before)}
+    assert new == {folder}
+    assert f"{folder}/slim.onnx" in run.after
+
+
+@pytest.mark.parametrize("name", ["from slimnet.toml", "from pyproject.toml"])
+def test_stderr_of_a_good_run_is_progress_only(done, name):
+    # the report is written before the last stage's time is known
+    stages = [*json.loads(report_in(done[name]))["seconds"]]
+    assert stages[0] == "loading"
+    assert done[name].err.splitlines()[: len(stages)] == [f"{stage} ..." for stage in stages]
+    assert all(line.endswith(" ...") for line in done[name].err.splitlines()[len(stages) :])
+
+
+def report_in(run: Done) -> bytes:
+    return next(value for name, value in run.after.items() if name.endswith("report.json"))
+
+
+def test_numbers_printed_are_those_of_the_report(done):
+    run = done["from slimnet.toml"]
+    report = json.loads(report_in(run))
+    assert f"{report['original_size']['parameters']:,}" in run.out
+    assert f"{report['slim_size']['parameters']:,}" in run.out
+    assert report["slim_size"]["parameters"] < report["original_size"]["parameters"]
+    assert f"{report['test_drop']['slim_percent']:.2f} %" in run.out
+    assert report["settings"]["max_drop"] == 5
+    assert report["settings"]["confidence"] == 0.5
+
+
+def test_command_line_wins_over_the_file_and_the_rest_comes_from_it(done):
+    settings = json.loads(report_in(done["from pyproject.toml"]))["settings"]
+    told = {name: settings[name] for name in ("seed", "max_drop", "repair", "oracle_k")}
+    assert told == {"seed": 7, "max_drop": 30, "repair": False, "oracle_k": 2}
+
+
+def test_nothing_removed_is_said_layer_by_layer(prepared, tmp_path, monkeypatch):
+    there = {"slimnet.toml": NOTHING_TO_GAIN}
+    run = execute_inside(["compress"], there, prepared, tmp_path / "here", monkeypatch)
+    report = json.loads(report_in(run))
+    assert run.code == 0
+    assert report["slim_size"] == report["original_size"]
+    assert "Nothing was removed: " in run.out
+    assert "--max-drop" in run.out
+    for layer in ("0", "3", "8"):
+        assert f"  {layer} (" in run.out
+
+
+def test_help_fits_80_columns_and_shows_an_example(done):
+    assert_is_help(done["help"].out)
+    assert done["help"].err == ""
+    assert done["help"].after == {}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help_without_a_command_does_so_too(arguments, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.run(arguments) == 0
+    told = capsys.readouterr()
+    assert_is_help(told.out)
+    assert "--verbose" in told.out
+    assert told.err == ""
+
+
+def assert_is_help(text):
+    assert max(map(len, text.splitlines())) <= 80
+    assert "Example: slimnet compress model.pt --data val/ --max-drop 5" in text
+
+
+def test_help_shows_every_dial(done):
+    for dial in fields(Settings):
+        assert f"--{dial.name.replace('_', '-')} " in done["help"].out
+
+
+def raising(error):
+    def fail(*arguments, **options):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ProofError("outputs differ\nby far"), 4, f"{ERROR}outputs differ by far\n"),
+        (InputError("the rule; got 5"), 2, f"{ERROR}the rule; got 5\n"),
+        (ZeroDivisionError("by\nzero"), 1,
+         f"{ERROR}internal error, please report it: ZeroDivisionError: by\n"),
+        (KeyboardInterrupt(), 130, f"{ERROR}interrupted; nothing was written\n"),
+    ],
+)  # fmt: skip
+def test_exit_code_and_line_of_every_failure(error, code, line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "compress_network", raising(error))
+    assert cli.run(["compress", "model.pt", "--data", "val"]) == code
+    assert capsys.readouterr() == ("", line)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", [0, 1, 4])
+def test_verbose_shows_the_traceback_and_then_the_line(where, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "compress_network", raising(ZeroDivisionError("by zero")))
+    words = ["compress", "model.pt", "--data", "val"]
+    assert cli.run([*words[:where], "--verbose", *words[where:]]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback (most recent call last):")
+    assert ", in fail\n" in told
+    assert told.splitlines()[-1].startswith(f"{ERROR}internal error")
+
+
+def test_the_command_is_one_library_call(tmp_path, monkeypatch):
+    calls = []
+
+    def record(*arguments, **options):
+        calls.append((arguments, options))
+        raise InputError("enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "compress_network", record)
+    cli.run(["compress", "m.pt", "--data", "val", "--max-drop", "2.5", "--mean", "0.1,0.2",
+             "--allow", "a.B", "--allow", "c.D", "--trust-pickle"])  # fmt: skip
+    ((arguments, options),) = calls
+    settings = options["settings"]
+    assert arguments == ("m.pt", "val", 2.5)
+    assert options["out"] == "slim"
+    assert (settings.mean, settings.allow) == ((0.1, 0.2), ("a.B", "c.D"))
+    assert (settings.trust_pickle, settings.repair) == (True, True)

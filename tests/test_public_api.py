@@ -1,0 +1,125 @@
+"""What ``import slimnet`` promises: the names, their documentation, and little else."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import pydoc
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import slimnet
+
+PUBLIC = [
+    "InputError",
+    "ProofError",
+    "Result",
+    "Settings",
+    "SlimnetError",
+    "apply_plan",
+    "compress",
+    "load_plan",
+]
+FOLDERS = sorted(path.parent.name for path in Path(slimnet.__file__).parent.glob("*/__init__.py"))
+MODULES = sorted(path.stem for path in Path(slimnet.__file__).parent.glob("[!_]*.py"))
+LATE = ("matplotlib", "torchvision.datasets", "typer", "sklearn", "slimnet.cli")
+SECONDS_OF_ITS_OWN = 2.0
+MEASURE = f"""
+import sys, time
+import torch, onnx, onnxruntime, torch_pruning, safetensors.torch, rich
+started = time.perf_counter()
+import slimnet
+print(time.perf_counter() - started)
+print(*[name for name in {LATE!r} if name in sys.modules])
+"""
+
+
+def test_all_is_the_documented_list():
+    assert slimnet.__all__ == PUBLIC
+    public = {name for name, value in vars(slimnet).items()
+              if not name.startswith("_") and not inspect.ismodule(value)}  # fmt: skip
+    assert public == set(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_name_is_documented(name):
+    found = getattr(slimnet, name)
+    assert callable(found)
+    assert found.__module__.startswith("slimnet.")
+    assert len(found.__doc__.splitlines()[0]) > 20
+    page = pydoc.render_doc(found, renderer=pydoc.plaintext)
+    assert name in page
+    assert found.__doc__.splitlines()[0] in page
+
+
+def test_the_package_page_shows_every_public_name():
+    page = pydoc.render_doc(slimnet, renderer=pydoc.plaintext)
+    assert slimnet.__doc__.splitlines()[0] in page
+    for name in PUBLIC:
+        assert name in page
+
+
+def test_compress_says_what_it_takes_gives_and_raises():
+    words = inspect.getdoc(slimnet.compress)
+    for parameter in inspect.signature(slimnet.compress).parameters:
+        assert f"{parameter}:" in words
+    assert "not changed" in words
+    assert "InputError:" in words
+    assert "ProofError:" in words
+
+
+@pytest.mark.parametrize("name", FOLDERS + MODULES)
+def test_everything_public_has_a_docstring(name):
+    module = importlib.import_module(f"slimnet.{name}")
+    assert module.__doc__
+    exported = getattr(module, "__all__", None) or [
+        key for key, value in vars(module).items()
+        if not key.startswith("_") and getattr(value, "__module__", "") == module.__name__
+        and (inspect.isclass(value) or inspect.isfunction(value))
+    ]  # fmt: skip
+    assert exported
+    for key in exported:
+        found = getattr(module, key)  # fails where a re-exported name is not there
+        if inspect.isclass(found) or inspect.isfunction(found):
+            # a dataclass without one of its own gets its signature as docstring
+            assert found.__doc__
+            assert not found.__doc__.startswith(f"{key}(")
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folder_exports_what_it_imports_from_itself(name):
+    module = importlib.import_module(f"slimnet.{name}")
+    own = {key for key, value in vars(module).items()
+           if getattr(value, "__module__", "").startswith(f"slimnet.{name}.")}  # fmt: skip
+    assert list(module.__all__) == sorted(module.__all__, key=all_order)
+    assert own <= set(module.__all__)
+
+
+def all_order(name: str) -> tuple[int, str]:
+    """CONSTANTS, then Classes, then functions, as ruff sorts __all__."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def test_import_writes_nothing_so_no_telemetry_of_onnx_runtime_either(tmp_path):
+    inherited = {key: value for key, value in os.environ.items()
+                 if not key.startswith("ORT_") and key != "CI"}  # fmt: skip
+    places = {name: str(tmp_path) for name in ("TMPDIR", "HOME", "XDG_CACHE_HOME")}
+    subprocess.run(
+        [sys.executable, "-c", "import slimnet"], cwd=tmp_path, env=inherited | places, check=True
+    )
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_import_is_quick_and_leaves_out_what_is_not_needed(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-W", "error::ImportWarning", "-c", MEASURE],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    seconds, late = run.stdout.split("\n")[:2]
+    assert late == ""
+    assert float(seconds) < SECONDS_OF_ITS_OWN
+    assert run.stderr == ""

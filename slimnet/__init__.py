@@ -1,5 +1,11 @@
 """slimnet: a trained network goes in; a smaller, faster one comes out, with the proof."""
 
+import os
+
+# From 1.29 on ONNX Runtime keeps a device id and tells its makers about every model that it runs,
+# unless this is set before its first import. A user who sets it to something else is obeyed.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 from slimnet.compress import compress
 from slimnet.errors import InputError, ProofError, SlimnetError
 from slimnet.export import load_plan

@@ -44,9 +44,7 @@ def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _option(name: str, default: Any, metadata: Any) -> inspect.Parameter:
-    kind: Any = bool if isinstance(default, bool) else type(default)
-    if metadata["item"] or kind not in (bool, int, float):
-        kind = {"size": int, "step": int, "scale": float}.get(name, str)
+    kind: Any = str if metadata["many"] else metadata["kind"]
     if metadata["repeat"]:
         kind = list[str]
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else default

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,31 @@ PAPER_METRICS = (
     "taylor_first_order",
     "taylor_second_order",
 )
-
-
-OBJECTIVES = ("latency", "params", "macs", "channels")
 RUNTIMES = {"ort-cpu": "onnxruntime-cpu", "ort-cuda": "onnxruntime-cuda"}
 
 
-def _dial(default: Any, help_text: str, *, item: type | None = None, repeat: bool = False) -> Any:
-    """Declare a dial. ``item``: type of one value of a list; ``repeat``: one option a value."""
-    return field(default=default, metadata={"help": help_text, "item": item, "repeat": repeat})
+def _dial(
+    default: Any,
+    kind: type,
+    help_text: str,
+    *,
+    unit: str = "",
+    limits: tuple[float, float] = (-math.inf, math.inf),
+    choices: Sequence[str] = (),
+    optional: bool = False,
+    many: bool = False,
+    repeat: bool = False,
+) -> Any:
+    """Declare a dial: the type of one value, what it may be, and whether it takes ``many``.
+
+    A ``repeat`` dial takes many values by one option each, else they stand between commas.
+    """
+    rule = {"kind": kind, "unit": unit, "limits": limits, "choices": choices}
+    taking = {"optional": optional, "many": many or repeat, "repeat": repeat}
+    return field(default=default, metadata={"help": help_text, **rule, **taking})
+
+
+_COUNT = (1, math.inf)
 
 
 @dataclass(frozen=True)
@@ -34,96 +50,117 @@ class Settings:
     """The dials. Each may stand in ``slimnet.toml`` under its own name.
 
     Raises:
-        InputError: a value is outside its range; the message gives the range.
+        InputError: a value is of the wrong type or outside its range; the message gives the rule.
     """
 
-    max_drop: float = _dial(5.0, "Accuracy that may be lost, in percentage points.")
+    max_drop: float = _dial(
+        5.0, float, "Accuracy that may be lost, in percentage points.",
+        unit="percentage points", limits=(0, 100),
+    )  # fmt: skip
     confidence: float = _dial(
-        0.95,
+        0.95, float,
         "How sure the drop must be within the budget, one-sided; 0.5 takes the plain estimate.",
-    )
+        unit="probability", limits=(0.5, 0.999),
+    )  # fmt: skip
     arch: str | None = _dial(
-        None,
+        None, str,
         "What builds the network for a state dict: torchvision:resnet18, pkg.mod:f, file.py:f.",
-    )
+        optional=True,
+    )  # fmt: skip
     arch_arg: tuple[str, ...] = _dial(
-        (), "NAME=VALUE for --arch, e.g. num_classes=10; repeatable.", item=str, repeat=True
+        (), str, "NAME=VALUE for --arch, e.g. num_classes=10; repeatable.", repeat=True
     )
     allow: tuple[str, ...] = _dial(
-        (), "A class that the model file may hold, package.module.Class; repeatable.",
-        item=str, repeat=True,
+        (), str, "A class that the model file may hold, package.module.Class; repeatable.",
+        repeat=True,
     )  # fmt: skip
     trust_pickle: bool = _dial(
-        False, "Run whatever code the model file holds. Only for files that you made yourself."
+        False, bool, "Run whatever code the model file holds. Only for files you made yourself."
     )
     calibration_data: str | None = _dial(
-        None, "Images the network was trained on, for saliency and oracle; forms as for --data."
+        None, str,
+        "Images the network was trained on, for saliency, oracle, repair; forms as for --data.",
+        optional=True,
+    )  # fmt: skip
+    calibration_images: int = _dial(
+        2048, int, "Images that the repair is solved on, at most.", unit="images", limits=_COUNT
     )
-    calibration_images: int = _dial(512, "Images for saliency and oracle, at most.")
-    size: int | None = _dial(None, "Resize the short side and crop to this many pixels.")
+    oracle_images: int = _dial(
+        512, int, "Of these, images for saliency and oracle, at most.", unit="images", limits=_COUNT
+    )
+    size: int | None = _dial(
+        None, int, "Resize the short side and crop to this many pixels.",
+        unit="pixels", limits=_COUNT, optional=True,
+    )  # fmt: skip
     mean: tuple[float, ...] | None = _dial(
-        None, "Subtract these per channel, after scaling: 0.5,0.5,0.5.", item=float
-    )
+        None, float, "Subtract these per channel, after scaling: 0.5,0.5,0.5.",
+        optional=True, many=True,
+    )  # fmt: skip
     std: tuple[float, ...] | None = _dial(
-        None, "Divide by these per channel, after the mean: 0.2,0.2,0.2.", item=float
-    )
-    channels: str = _dial("rgb", "Order of the colour channels that the network wants: rgb or bgr.")
+        None, float, "Divide by these per channel, after the mean: 0.2,0.2,0.2.",
+        optional=True, many=True,
+    )  # fmt: skip
+    channels: str = _dial(
+        "rgb", str, "Order of the colour channels that the network wants: rgb or bgr.",
+        choices=("rgb", "bgr"),
+    )  # fmt: skip
     scale: float | None = _dial(
-        None, "Multiply pixels by this; 1/255 for integer pixels, 1 for floats, if not given."
-    )
+        None, float,
+        "Multiply pixels by this; 1/255 for integer pixels, 1 for floats, if not given.",
+        limits=(1e-12, 1e12), optional=True,
+    )  # fmt: skip
     preprocess: str | None = _dial(
-        None, "imagenet, or file.py:callable from one image (C, H, W) to one input."
+        None, str, "imagenet, or file.py:callable from one image (C, H, W) to one input.",
+        optional=True,
+    )  # fmt: skip
+    batch_size: int = _dial(
+        128, int, "Images that pass the network at once.", unit="images", limits=_COUNT
     )
-    batch_size: int = _dial(128, "Images that pass the network at once.")
     metrics: tuple[str, ...] = _dial(
-        PAPER_METRICS, "Saliency metrics that propose channels, in turn.", item=str
+        PAPER_METRICS, str, "Saliency metrics that propose channels, in turn.", many=True
     )
     objective: str | None = _dial(
-        None, "What a step should save for its loss: latency (if not given), params, macs, or "
-        "channels as in the paper (if not given, with --step).",
+        None, str,
+        "What a step should save for its loss: latency (if not given), params, macs, or channels "
+        "as in the paper (if not given, with --step).",
+        choices=("latency", "params", "macs", "channels"), optional=True,
     )  # fmt: skip
-    runtime: str = _dial("ort-cpu", "Where latency counts: ort-cpu or ort-cuda.")
-    oracle_k: int = _dial(16, "Candidates that the oracle measures at each step.")
-    step: int | None = _dial(
-        None, "Channels per step, at first; 1 is the paper's scheme. Not given: 4 % of all."
+    runtime: str = _dial(
+        "ort-cpu", str, "Where latency counts: ort-cpu or ort-cuda.", choices=tuple(RUNTIMES)
     )
+    oracle_k: int = _dial(
+        16, int, "Candidates that the oracle measures at each step.",
+        unit="candidates", limits=_COUNT,
+    )  # fmt: skip
+    step: int | None = _dial(
+        None, int, "Channels per step, at first; 1 is the paper's scheme. Not given: 4 % of all.",
+        unit="channels", limits=_COUNT, optional=True,
+    )  # fmt: skip
     repair: bool = _dial(
-        True, "Repair the layers that read what was removed, in closed form, in every trial."
+        True, bool, "Repair the layers that read what was removed, in closed form, in every trial."
     )
     layers: str = _dial(
-        "auto", "What may lose channels: conv, all (linear layers too), auto (all if no conv can)."
-    )
-    seed: int = _dial(0, "Seed of every random choice.")
-    opset: int = _dial(20, "ONNX operator-set version to write.")
-    threads: int = _dial(1, "Threads that ONNX Runtime may use while latency is measured.")
+        "auto", str,
+        "What may lose channels: conv, all (linear layers too), auto (all if no conv can).",
+        choices=("auto", "conv", "all"),
+    )  # fmt: skip
+    seed: int = _dial(0, int, "Seed of every random choice.", limits=(0, 2**62))
+    opset: int = _dial(20, int, "ONNX operator-set version to write.", limits=(18, 23))
+    threads: int = _dial(
+        1, int, "Threads that ONNX Runtime may use while latency is measured.",
+        unit="threads", limits=_COUNT,
+    )  # fmt: skip
     latency_batch: tuple[int, ...] = _dial(
-        (1, 32), "Batch sizes at which latency is measured.", item=int
+        (1, 32), int, "Batch sizes at which latency is measured.",
+        unit="images", limits=_COUNT, many=True,
+    )  # fmt: skip
+    latency_samples: int = _dial(
+        40, int, "Timings of each network at each batch size.", unit="timings", limits=_COUNT
     )
-    latency_samples: int = _dial(40, "Timings of each network at each batch size.")
 
     def __post_init__(self) -> None:
-        _require(self, "max_drop", 0, 100, "is in percentage points")
-        _require(self, "confidence", 0.5, 0.999, "is a probability")
-        _require(self, "opset", 18, 23, "is an ONNX operator-set version")
-        _require(self, "seed", 0, 2**63 - 1, "is a whole number")
-        for name, unit in (
-            ("calibration_images", "images"),
-            ("batch_size", "images"),
-            ("oracle_k", "candidates"),
-            ("threads", "threads"),
-            ("latency_samples", "timings"),
-            ("step", "channels"),
-            ("size", "pixels"),
-            ("latency_batch", "images"),
-        ):
-            _require(self, name, 1, math.inf, f"is a whole number of {unit}")
-        _require_one_of("channels", self.channels, ("rgb", "bgr"))
-        if self.objective is not None:
-            _require_one_of("objective", self.objective, OBJECTIVES)
-        _require_one_of("runtime", self.runtime, tuple(RUNTIMES))
-        _require_one_of("layers", self.layers, ("auto", "conv", "all"))
-        if not self.metrics:
-            raise InputError("metrics names at least one saliency metric; got none")
+        for dial in fields(self):
+            _check(dial, getattr(self, dial.name))
 
     def changed(self, changes: Mapping[str, Any]) -> Settings:
         """Return a copy with some dials changed; a list may come as text with commas.
@@ -132,13 +169,12 @@ class Settings:
             InputError: a name is not a dial (the message gives the nearest one), or a value is
                 of the wrong type or outside its range.
         """
-        known = {f.name: f for f in fields(self)}
+        known = {dial.name: dial for dial in fields(self)}
         values: dict[str, Any] = {}
         for name, value in changes.items():
             if name not in known:
                 raise InputError(f"unknown setting {name!r}{nearest(name, list(known))}")
-            item = known[name].metadata["item"]
-            values[name] = _as_items(name, value, item) if item and value is not None else value
+            values[name] = _as_given(known[name], value)
         return replace(self, **values)
 
     def as_dict(self) -> dict[str, Any]:
@@ -152,30 +188,49 @@ def nearest(name: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
 
 
-def _as_items(name: str, value: Any, item: type) -> tuple[Any, ...]:
-    if isinstance(value, (str, Path)):
-        value = [part.strip() for part in str(value).split(",") if part.strip()]
-    elif isinstance(value, (int, float)):
-        value = [value]
-    try:
-        return tuple(item(part) for part in value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} is a list of {item.__name__}s like 1,2,3; got {value}") from error
+def _as_given(dial: Field[Any], value: Any) -> Any:
+    """Turn what a user wrote into the dial's own form: text with commas into many values."""
+    if isinstance(value, Path):
+        value = str(value)
+    if not dial.metadata["many"] or value is None:
+        return value
+    if isinstance(value, str):
+        kind = dial.metadata["kind"]
+        try:
+            return tuple(kind(part) for part in value.split(",") if part.strip())
+        except ValueError as error:
+            raise InputError(f"{dial.name} is {_rule(dial)}; got {value!r}") from error
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
-def _require(settings: Settings, name: str, low: float, high: float, rule: str) -> None:
-    value = getattr(settings, name)
-    default = next(f.default for f in fields(settings) if f.name == name)
-    whole = not isinstance(default, float)
-    limits = f"{low:g} to {high:g}" if high < 2**62 else f"{low:g} or more"
-    for part in value if isinstance(value, tuple) else (value,):
-        if part is None and default is None:
-            continue
-        is_number = isinstance(part, (int, float)) and not isinstance(part, bool)
-        if not is_number or not low <= part <= high or (whole and part != int(part)):
-            raise InputError(f"{name} {rule}, {limits}; got {part}")
+def _check(dial: Field[Any], value: Any) -> None:
+    if value is None and dial.metadata["optional"]:
+        return
+    parts = value if dial.metadata["many"] and isinstance(value, tuple) else (value,)
+    if not parts and dial.default != ():
+        raise InputError(f"{dial.name} is {_rule(dial)}; got none")
+    low, high = dial.metadata["limits"]
+    for part in parts:
+        kind, choices = dial.metadata["kind"], dial.metadata["choices"]
+        fits = type(part) is kind or (kind is float and type(part) is int)
+        if kind in (int, float):
+            fits = fits and low <= part <= high and math.isfinite(part)
+        if not fits or (choices and part not in choices):
+            shown = f"{part:g}" if type(part) is float else repr(part)
+            raise InputError(f"{dial.name} is {_rule(dial)}; got {shown}")
 
 
-def _require_one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name} is {' or '.join(choices)}; got {value!r}")
+def _rule(dial: Field[Any]) -> str:
+    """Return what a dial may be, in words."""
+    if dial.metadata["choices"]:
+        return " or ".join(dial.metadata["choices"])
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    rule = names[dial.metadata["kind"]]
+    if dial.metadata["unit"] == "percentage points":
+        rule = "in percentage points"
+    elif dial.metadata["unit"]:
+        rule += f" of {dial.metadata['unit']}" if dial.metadata["kind"] is int else ""
+    low, high = dial.metadata["limits"]
+    if (low, high) != (-math.inf, math.inf):
+        rule += f", {low:g} to {high:g}" if high < 1e12 else f", {low:g} or more"
+    return "a list, each " + rule if dial.metadata["many"] else rule

@@ -9,6 +9,9 @@ from torch.nn import functional
 
 from slimnet.records import Split, Splits
 
+# Small networks gain nothing from threads, and on a busy machine waiting for one costs much.
+torch.set_num_threads(1)
+
 
 class Residual(nn.Module):
     """A stream of coupled channels, a depthwise and a grouped convolution, a flatten."""

@@ -117,7 +117,7 @@ BAD = {
         inside=True,
     ),
     "number as text": with_file(
-        "slimnet.toml", "max_drop = 'five'", "points, 0 to 100; got five", inside=True
+        "slimnet.toml", "max_drop = 'five'", "points, 0 to 100; got 'five'", inside=True
     ),
     "file not TOML": with_file(
         "slimnet.toml", "max_drop 5", "slimnet.toml", "not valid TOML", inside=True

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+import onnxruntime
 import torch
 from torch import Tensor, nn
-
-# From 1.29 on ONNX Runtime keeps a device id and tells its makers about every model that it runs,
-# unless this is set before its first import. A user who sets it to something else is obeyed.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-import onnxruntime
 
 from slimnet.errors import ProofError
 from slimnet.export.tracing import evaluation_copy, first_line

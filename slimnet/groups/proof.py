@@ -62,9 +62,13 @@ def prove_slim(model: nn.Module, slim: nn.Module, plan: Plan, example: Tensor) -
     Raises:
         ProofError: they differ by more than 1e-8 of the output's scale, or in a weight.
     """
-    full = expanded_copy(model, slim, plan)
-    replayed = slim_copy(full, plan).state_dict()
-    if any(not torch.equal(value, replayed[name]) for name, value in slim.state_dict().items()):
+    try:
+        full = expanded_copy(model, slim, plan)
+        replayed = slim_copy(full, plan).state_dict()
+        same = all(torch.equal(v, replayed[k]) for k, v in slim.state_dict().items())
+    except (RuntimeError, KeyError, IndexError) as misfit:
+        raise ProofError("the plan does not fit the slim network; nothing was written") from misfit
+    if not same:
         raise ProofError("replaying the plan does not give the slim network; nothing was written")
     error = masked_slim_error(full, plan, example)
     if error > TOLERANCE:

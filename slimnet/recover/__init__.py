@@ -3,6 +3,7 @@
 from slimnet.recover.moments import Moments, gather_moments, shrink_moments
 from slimnet.recover.reconstruction import removal_errors
 from slimnet.recover.repair import removed_inputs, repaired_weights, replaced, set_values
+from slimnet.recover.resolve import resolve
 
 __all__ = [
     "Moments",
@@ -11,6 +12,7 @@ __all__ = [
     "removed_inputs",
     "repaired_weights",
     "replaced",
+    "resolve",
     "set_values",
     "shrink_moments",
 ]

@@ -51,7 +51,7 @@ def repaired_weights(
         repaired[:, :, gone] = 0
         values[f"{name}.weight"] = repaired.reshape(weight.shape).to(weight.dtype)
         if known.bias:
-            bias = _state(model, known.bias)
+            bias = get_state(model, known.bias)
             shift = change[:, :, inputs].flatten().to(bias.dtype)
             # a running mean is subtracted from the output where a bias is added
             values[known.bias] = bias + shift if "running_mean" in known.bias else bias - shift
@@ -69,13 +69,13 @@ def _least_squares_change(weight: Tensor, inverse: Tensor, gone: Tensor) -> Tens
 def set_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
     """Change the model in place: give parameters and buffers these values."""
     for name, value in values.items():
-        _state(model, name).copy_(value)
+        get_state(model, name).copy_(value)
 
 
 @contextmanager
 def replaced(model: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
     """Change the model for the time of the block only."""
-    before = {name: _state(model, name).detach().clone() for name in values}
+    before = {name: get_state(model, name).detach().clone() for name in values}
     set_values(model, values)
     try:
         yield
@@ -83,7 +83,8 @@ def replaced(model: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
         set_values(model, before)
 
 
-def _state(model: nn.Module, name: str) -> Tensor:
+def get_state(model: nn.Module, name: str) -> Tensor:
+    """Return a parameter or buffer by its name."""
     module, _, leaf = name.rpartition(".")
     state = getattr(model.get_submodule(module), leaf)
     assert isinstance(state, Tensor)

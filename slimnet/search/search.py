@@ -17,15 +17,16 @@ from slimnet.measure import (
     measure_quality,
     paired_drop,
 )
-from slimnet.records import Candidate, Drop, Splits, Step, Trajectory
+from slimnet.records import Batches, Candidate, Drop, Splits, Step, Trajectory
 from slimnet.search.latency import LayerTimer
 from slimnet.search.objective import Objective, choose_objective
-from slimnet.search.oracle import measure_sensitivities
+from slimnet.search.oracle import measure_sensitivities, thin_out
 from slimnet.search.proposals import Proposal
 from slimnet.search.state import Ranking, State, first_state, rank
 from slimnet.settings import Settings
 
 PATIENCE = 8
+RESCUE_POINTS = 1.5
 Progress = Callable[[Step], None]
 
 
@@ -64,10 +65,10 @@ def search(
     hopeless = _hopeless(groups, before, settings)
     if hopeless:
         return Trajectory((), 0, hopeless, {}), copy.deepcopy(model)
-    calibration = splits.calibration.batches
+    calibration = thin_out(splits.calibration, settings.oracle_images)
     objective = choose_objective(model, groups, calibration, settings, time_layers)
-    walk = _Walk(model, before, objective, splits, settings)
-    state = kept = first_state(model, groups, calibration, repair=settings.repair)
+    walk = _Walk(model, before, objective, calibration, splits, settings)
+    state = kept = first_state(model, groups, splits.calibration.batches, repair=settings.repair)
     steps: list[Step] = []
     ranking: Ranking | None = None
     known: dict[Hashable, float] = {}
@@ -76,7 +77,7 @@ def search(
         ranking = ranking or rank(state, calibration, settings.metrics)
         taken = walk.take_step(state, ranking, known, len(steps) + 1)
         if taken is None:
-            ended = objective.proposer.ended
+            ended = objective.proposer.ended if not misses else _over_budget(steps, kept_steps)
             break
         step, following = taken
         steps.append(step)
@@ -90,7 +91,7 @@ def search(
         if step.within_budget:
             kept, kept_steps, misses = following, step.number, 0
         elif (misses := misses + 1) > PATIENCE:
-            ended = _over_budget(steps[kept_steps].drop, settings)
+            ended = _over_budget(steps, kept_steps)
     return Trajectory(tuple(steps), kept_steps, ended, kept.plan), kept.model
 
 
@@ -101,6 +102,7 @@ class _Walk:
     original: nn.Module
     before: Quality
     objective: Objective
+    oracle_batches: Batches
     splits: Splits
     settings: Settings
 
@@ -112,12 +114,18 @@ class _Walk:
         proposals = self.objective.proposer.propose(state.groups, ranking.scores)
         if not proposals:
             return None
-        batches = self.splits.calibration.batches
-        sensitivities = measure_sensitivities(state, proposals, batches, ranking.loss, known)
+        sensitivities = measure_sensitivities(
+            state, proposals, self.oracle_batches, ranking.loss, known
+        )
         chosen = self.objective.cheapest(state, proposals, sensitivities)
         following = state.without(proposals[chosen].units)
-        quality = measure_quality(following.model, self.splits.selection)
-        drop = paired_drop(self.before, quality, self.settings.confidence)
+        drop = self._drop(following)
+        excess = drop.upper_points - self.settings.max_drop
+        if self.settings.repair and 0 < excess <= RESCUE_POINTS:
+            rescued = following.resolved(self.original, self.splits.calibration.batches)
+            after = self._drop(rescued)
+            if after.upper_points < drop.upper_points:
+                following, drop = rescued, after
         within = drop.upper_points <= self.settings.max_drop
         narrowed = not within and self.objective.proposer.narrow(state.groups, proposals[chosen])
         return Step(
@@ -133,6 +141,10 @@ class _Walk:
             taken_back=narrowed,
             seconds=time.perf_counter() - started,
         ), following
+
+    def _drop(self, state: State) -> Drop:
+        quality = measure_quality(state.model, self.splits.selection)
+        return paired_drop(self.before, quality, self.settings.confidence)
 
     def _removed(self, slim: nn.Module, count: Callable[[nn.Module], int]) -> float:
         whole = count(self.original)
@@ -171,9 +183,12 @@ def _candidates(
     )
 
 
-def _over_budget(drop: Drop, settings: Settings) -> str:
-    bound = "" if settings.confidence == 0.5 else f" (upper bound {drop.upper_points:.2f})"
-    return (
-        f"the next step would cost {drop.points:.2f} points{bound} of the {settings.max_drop:g} "
-        f"allowed, and none of the {PATIENCE} after it came back within the budget"
-    )
+def _over_budget(steps: Sequence[Step], kept_steps: int) -> str:
+    """Say why the search ended beyond the budget, from the step after the last one kept."""
+    further = [step for step in steps[kept_steps:] if not step.taken_back]
+    drop = further[0].drop
+    bound = "" if drop.confidence == 0.5 else f" (upper bound {drop.upper_points:.2f})"
+    text = f"the next step would cost {drop.points:.2f} points{bound}"
+    if len(further) > 1:
+        text += f", and none of the {len(further) - 1} after it came back within the budget"
+    return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -18,6 +18,7 @@ from slimnet.recover import (
     removal_errors,
     removed_inputs,
     repaired_weights,
+    resolve,
     set_values,
     shrink_moments,
 )
@@ -44,6 +45,12 @@ class State:
             merge_plans(self.plan, plan_for(self.groups, units, original=True)),
             shrink_moments(self.moments, removed_inputs(self.model, now)),
         )
+
+    def resolved(self, original: nn.Module, batches: Batches) -> State:
+        """Return the state with its consumers fitted anew to the original's outputs."""
+        model = copy.deepcopy(self.model)
+        resolve(original, model, self.plan, self.moments, batches)
+        return replace(self, model=model)
 
 
 @dataclass(frozen=True)

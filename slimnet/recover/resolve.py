@@ -1,0 +1,137 @@
+"""Re-solving: every consumer is fitted anew to what the original network's layer put out.
+
+Repair keeps a layer's output for the inputs that it had in the *original* network; those of the
+slim one are different. In network order, each consumer is solved in the least-squares sense for
+the inputs that it really gets, towards the original's outputs, with a ridge that holds its weights
+where they are. New weights stay only if the loss falls on images that they were not solved on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from slimnet.measure import mean_loss
+from slimnet.records import Batch, Batches, Plan
+from slimnet.recover.moments import Moments, unfold
+from slimnet.recover.repair import get_state, replaced, set_values
+
+RIDGE = 1e-2
+JUDGING_SHARE = 0.25
+
+
+def resolve(
+    original: nn.Module,
+    slim: nn.Module,
+    plan: Plan,
+    moments: Mapping[str, Moments],
+    batches: Batches,
+) -> int:
+    """Change ``slim`` in place: fit its consumers to the original's outputs, where that helps.
+
+    Args:
+        original: the network before anything was removed; it is not changed.
+        slim: what is left after ``plan``.
+        plan: what was removed, in the original numbering.
+        moments: of the consumers that can be repaired.
+        batches: calibration images; a quarter of them judges, the rest solves.
+
+    Returns:
+        How many layers got new weights.
+    """
+    solving, judging = _divide(batches)
+    loss, changed = mean_loss(slim, judging), 0
+    for name in _in_order(slim, moments, solving[0]):
+        gone = plan.get(name, {}).get("out", ())
+        values = _solve(original, slim, name, gone, moments[name].bias, solving)
+        with replaced(slim, values):
+            after = mean_loss(slim, judging)
+        if after < loss:
+            set_values(slim, values)
+            loss, changed = after, changed + 1
+    return changed
+
+
+def _divide(batches: Batches) -> tuple[list[Batch], list[Batch]]:
+    """Put the last quarter of every batch aside for judging."""
+    solving, judging = [], []
+    for inputs, labels in batches:
+        cut = len(labels) - max(1, round(JUDGING_SHARE * len(labels)))
+        if cut:
+            solving.append((inputs[:cut], labels[:cut]))
+        judging.append((inputs[cut:], labels[cut:]))
+    return solving or judging, judging
+
+
+def _in_order(slim: nn.Module, names: Mapping[str, object], batch: Batch) -> list[str]:
+    """Return the layers in the order in which they run; not those that run more than once."""
+    order: list[str] = []
+    handles = [
+        slim.get_submodule(name).register_forward_hook(lambda *_, name=name: order.append(name))
+        for name in names
+    ]
+    with torch.no_grad():
+        slim(batch[0][:1])
+    for handle in handles:
+        handle.remove()
+    return [name for name in order if order.count(name) == 1]
+
+
+def _solve(
+    original: nn.Module,
+    slim: nn.Module,
+    name: str,
+    gone: Sequence[int],
+    bias: str | None,
+    batches: Sequence[Batch],
+) -> dict[str, Tensor]:
+    """Return the new weight and bias (or running mean) of one consumer, by name."""
+    weight = slim.get_parameter(f"{name}.weight").detach()
+    groups = int(getattr(slim.get_submodule(name), "groups", 1))
+    matrix = weight.double().reshape(groups, -1, weight[0].numel())
+    subtracted = bias is not None and "running_mean" in bias
+    if bias is not None:
+        offset = get_state(slim, bias).double() * (-1 if subtracted else 1)
+        matrix = torch.cat([matrix, offset.reshape(groups, -1, 1)], 2)
+    moment = torch.zeros(groups, matrix.shape[2], matrix.shape[2], dtype=torch.float64)
+    cross = torch.zeros_like(matrix)
+    for inputs, _ in batches:
+        columns = unfold(slim.get_submodule(name), _run(slim, name, inputs)[0])
+        if bias is not None:
+            columns = torch.cat([columns, torch.ones_like(columns[:, :1])], 1)
+        wanted = _rows(original.get_submodule(name), _run(original, name, inputs)[1])
+        if subtracted and bias is not None:
+            wanted = wanted - get_state(original, bias)[:, None]
+        kept = torch.ones(len(wanted), dtype=torch.bool)
+        kept[list(gone)] = False
+        outputs = wanted[kept].reshape(groups, matrix.shape[1], -1)
+        moment += (columns @ columns.transpose(1, 2)).double()
+        cross += (outputs @ columns.transpose(1, 2)).double()
+    ridge = RIDGE * moment.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+    identity = torch.eye(moment.shape[1], dtype=torch.float64)
+    solved = torch.linalg.solve(moment + ridge * identity, cross + ridge * matrix, left=False)
+    values = {f"{name}.weight": solved[:, :, : weight[0].numel()].reshape(weight.shape)}
+    if bias is not None:
+        values[bias] = solved[:, :, -1].flatten() * (-1 if subtracted else 1)
+    return {key: value.to(weight.dtype) for key, value in values.items()}
+
+
+def _run(model: nn.Module, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the named layer reads and what it puts out on these inputs."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    handle = model.get_submodule(name).register_forward_hook(
+        lambda _, read, written: seen.append((read[0], written))
+    )
+    with torch.no_grad():
+        model(inputs)
+    handle.remove()
+    return seen[0]
+
+
+def _rows(layer: nn.Module, output: Tensor) -> Tensor:
+    """Return a layer's output as (channels, rows), rows in the order of ``unfold``."""
+    if isinstance(layer, nn.Linear):
+        return output.reshape(-1, output.shape[-1]).T
+    return output.flatten(2).transpose(0, 1).flatten(1)

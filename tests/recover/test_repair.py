@@ -1,0 +1,194 @@
+"""Repair and re-solving against slow, obvious least squares; nothing but what is said changes."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from slimnet.groups import find_groups, plan_for, slim_copy
+from slimnet.measure import mean_loss
+from slimnet.recover import (
+    gather_moments,
+    removed_inputs,
+    repaired_weights,
+    replaced,
+    resolve,
+    set_values,
+    shrink_moments,
+)
+from slimnet.recover.moments import RIDGE, unfold
+
+
+@pytest.fixture
+def prepared(residual, images):
+    groups, _ = find_groups(residual, images, layers="all")
+    labels = torch.tensor([0, 1, 2, 3, 0, 1])
+    batches = [(images[:4], labels[:4]), (images[4:], labels[4:])]
+    return residual, groups, batches, gather_moments(residual, groups, batches)
+
+
+def inputs_of(model, name, images):
+    seen = []
+    handle = model.get_submodule(name).register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    with torch.no_grad():
+        model(images)
+    handle.remove()
+    return seen[0]
+
+
+def least_squares(x, y, ridge):
+    """min ||y - w x||² + ridge ||w - w₀||² has this normal equation for w₀ = 0 on ridge rows."""
+    rows = x.shape[1]
+    return torch.linalg.solve(x @ x.T / rows + ridge * torch.eye(len(x)), x @ y.T / rows).T
+
+
+@pytest.mark.parametrize("name", ["inner", "outer", "wide", "hidden", "head"])
+def test_repair_is_the_least_squares_solution(prepared, images, name):
+    model, groups, _, moments = prepared
+    units = [torch.arange(g.units)[: g.units // 3] for g in groups]
+    plan = plan_for(groups, units)
+    values = repaired_weights(model, plan, moments)
+    layer = model.get_submodule(name)
+    x = unfold(layer, inputs_of(model, name, images))[0].double()
+    x = torch.cat([x, torch.ones_like(x[:1])])
+    full = torch.cat([layer.weight.flatten(1), layer.bias[:, None]], 1).detach().double()
+    kernel = layer.weight[0, 0].numel()
+    gone = torch.zeros(len(x), dtype=torch.bool)
+    for channel in plan[name]["in"]:
+        gone[channel * kernel : (channel + 1) * kernel] = True
+    # what the lost inputs contributed is fitted by the remaining ones
+    ridge = RIDGE * float((x @ x.T / x.shape[1]).diagonal().mean())
+    fitted = least_squares(x[~gone], full[:, gone] @ x[gone], ridge)
+    expected = full[:, ~gone] + fitted
+    got = torch.cat([values[f"{name}.weight"].flatten(1), values[f"{name}.bias"][:, None]], 1)
+    assert torch.allclose(got[:, ~gone].double(), expected, atol=1e-5)
+    assert torch.count_nonzero(got[:, gone]) == 0
+
+
+def test_grouped_convolutions_are_repaired_group_by_group(prepared, images):
+    model, groups, _, moments = prepared
+    wide = next(i for i, g in enumerate(groups) if g.name == "wide")
+    units = [torch.tensor([1, 4]) if i == wide else torch.tensor([], dtype=torch.int64)
+             for i in range(len(groups))]  # fmt: skip
+    plan = plan_for(groups, units)
+    assert plan["grouped"]["in"] == (1, 4, 7, 10)
+    values = repaired_weights(model, plan, moments)
+    x = inputs_of(model, "grouped", images)
+    masked = x.clone()
+    masked[:, [1, 4, 7, 10]] = 0
+    layer = model.grouped
+    wanted = layer(x)
+    plain = functional.mse_loss(layer(masked), wanted)
+    repaired = functional.conv2d(
+        masked, values["grouped.weight"], values["grouped.bias"], padding=1, groups=2
+    )
+    assert functional.mse_loss(repaired, wanted) < 0.9 * plain
+
+
+def test_a_convolution_without_bias_repairs_its_norms_running_mean(trained):
+    model, splits = trained
+    batches = splits.calibration.batches
+    groups, _ = find_groups(model, batches[0][0][:2])
+    moments = gather_moments(model, groups, batches)
+    assert moments["3"].bias == "4.running_mean"
+    units = [torch.arange(3), torch.tensor([], dtype=torch.int64)]
+    plan = plan_for(groups, units)
+    values = repaired_weights(model, plan, moments)
+    inputs = torch.cat([x for x, _ in batches])
+    with torch.no_grad():
+        wanted = model[4](model[3](model[:3](inputs)))
+        masked = model[:3](inputs)
+        masked[:, :3] = 0
+        plain = functional.mse_loss(model[4](model[3](masked)), wanted)
+        with replaced(model, values):
+            repaired = functional.mse_loss(model[4](model[3](masked)), wanted)
+            only_weight = {k: v for k, v in values.items() if "mean" not in k}
+        with replaced(model, only_weight):
+            without_mean = functional.mse_loss(model[4](model[3](masked)), wanted)
+    assert repaired < plain
+    assert repaired < without_mean
+
+
+def test_two_steps_equal_one(prepared):
+    model, groups, _, moments = prepared
+    first = [torch.tensor([0]) for _ in groups]
+    second = [torch.tensor([0, 2]) for _ in groups]
+    once = plan_for(groups, second)
+    # columns 0 and 2 at once, or 0 first and then 2 from the updated inverse
+    together = repaired_weights(model, once, moments)
+    step = plan_for(groups, first)
+    stepped = copy.deepcopy(model)
+    set_values(stepped, repaired_weights(model, step, moments))
+    from slimnet.groups import apply_plan, shrink_groups
+
+    smaller = shrink_groups(groups, first)
+    after = shrink_moments(moments, removed_inputs(model, step))
+    apply_plan(stepped, step)
+    rest = plan_for(smaller, [torch.tensor([1]) for _ in groups])
+    twice = repaired_weights(stepped, rest, after)
+    slim_once = copy.deepcopy(model)
+    set_values(slim_once, together)
+    slim_once = slim_copy(slim_once, once)
+    set_values(stepped, twice)
+    slim_twice = slim_copy(stepped, rest)
+    for a, b in zip(slim_once.parameters(), slim_twice.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_replaced_block_puts_every_value_back(prepared):
+    model, groups, _, moments = prepared
+    before = copy.deepcopy(model.state_dict())
+    plan = plan_for(groups, [torch.tensor([0]) for _ in groups])
+    with replaced(model, repaired_weights(model, plan, moments)):
+        assert not torch.equal(model.inner.weight, before["inner.weight"])
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_dead_inputs_and_fewer_rows_than_columns_are_harmless(prepared, images):
+    model, groups, _, _ = prepared
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        model.inner.weight[2] = 0
+        model.inner.bias[2] = -1
+    moments = gather_moments(model, groups, [(images[:1], torch.zeros(1, dtype=torch.int64))])
+    plan = plan_for(groups, [torch.tensor([0, 2]) for _ in groups])
+    values = repaired_weights(model, plan, moments)
+    assert all(torch.isfinite(v).all() for v in values.values())
+
+
+def test_resolve_lowers_the_loss_and_leaves_the_original_alone(trained):
+    model, splits = trained
+    batches = splits.calibration.batches
+    groups, _ = find_groups(model, batches[0][0][:2])
+    moments = gather_moments(model, groups, batches)
+    plan = plan_for(groups, [torch.arange(4), torch.arange(3)])
+    slim = slim_copy(model, plan)
+    before, loss = copy.deepcopy(model.state_dict()), mean_loss(slim, batches)
+    assert resolve(model, slim, plan, moments, batches) >= 1
+    assert mean_loss(slim, batches) < loss
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not any(m._forward_hooks for m in (*model.modules(), *slim.modules()))
+
+
+def test_resolving_an_untouched_network_changes_almost_nothing(trained):
+    model, splits = trained
+    batches = splits.calibration.batches
+    groups, _ = find_groups(model, batches[0][0][:2])
+    same = copy.deepcopy(model)
+    resolve(model, same, {}, gather_moments(model, groups, batches), batches)
+    inputs = batches[0][0]
+    with torch.no_grad():
+        assert torch.allclose(model(inputs), same(inputs), atol=1e-3)
+
+
+def test_linear_alone(images):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.ReLU(), nn.Linear(6, 4)).eval()
+    groups, _ = find_groups(model, images)
+    labels = torch.zeros(6, dtype=torch.int64)
+    moments = gather_moments(model, groups, [(images, labels)])
+    assert set(moments) == {"3"}
+    assert moments["3"].inverse.shape == (1, 7, 7)

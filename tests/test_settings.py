@@ -1,0 +1,59 @@
+"""Every dial says its rule, what came, and takes nothing else in silence."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from slimnet.errors import InputError
+from slimnet.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("max_drop", -5, "max_drop is in percentage points, 0 to 100; got -5"),
+        ("max_drop", float("nan"), "0 to 100; got nan"),
+        ("confidence", 0.3, "confidence is a number, 0.5 to 0.999; got 0.3"),
+        ("trust_pickle", "no", "trust_pickle is true or false; got 'no'"),
+        ("repair", "no", "repair is true or false; got 'no'"),
+        ("repair", 0, "true or false; got 0"),
+        ("seed", 1.0, "seed is a whole number, 0 or more; got 1"),
+        ("seed", True, "got True"),
+        ("step", 2.0, "step is a whole number of channels, 1 or more; got 2"),
+        ("step", 0, "got 0"),
+        ("size", float("inf"), "size is a whole number of pixels, 1 or more; got inf"),
+        ("oracle_k", "four", "oracle_k is a whole number of candidates, 1 or more; got 'four'"),
+        ("opset", 20.0, "opset is a whole number, 18 to 23; got 20"),
+        ("scale", "abc", "scale is a number, 1e-12 or more; got 'abc'"),
+        ("scale", 0, "got 0"),
+        ("mean", [float("nan")], "mean is a list, each a number; got nan"),
+        ("mean", "0.5,x", "mean is a list, each a number; got '0.5,x'"),
+        ("latency_batch", [1.5], "each a whole number of images, 1 or more; got 1.5"),
+        ("latency_batch", [], "got none"),
+        ("metrics", "", "metrics is a list, each text; got none"),
+        ("arch", 5, "arch is text; got 5"),
+        ("channels", "gbr", "channels is rgb or bgr; got 'gbr'"),
+        ("objective", "speed", "latency or params or macs or channels; got 'speed'"),
+        ("max_drp", 5, "unknown setting 'max_drp'; did you mean 'max_drop'?"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_rule(name, value, message):
+    with pytest.raises(InputError) as caught:
+        Settings().changed({name: value})
+    assert message in str(caught.value)
+
+
+def test_lists_come_as_text_or_as_lists():
+    settings = Settings().changed({"mean": "0.5, 0.25,1", "latency_batch": 8, "arch_arg": ["a=1"]})
+    assert settings.mean == (0.5, 0.25, 1.0)
+    assert settings.latency_batch == (8,)
+    assert settings.arch_arg == ("a=1",)
+
+
+def test_every_dial_has_help_and_its_default_is_valid():
+    for dial in fields(Settings):
+        assert dial.metadata["help"].endswith(".")
+    assert Settings().changed({dial.name: getattr(Settings(), dial.name) for dial in
+                               fields(Settings)}) == Settings()  # fmt: skip

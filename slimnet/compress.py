@@ -6,25 +6,21 @@ The only file that knows the order of the stages.
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from slimnet import export, groups, load, measure, report, saliency
 from slimnet.errors import InputError
-from slimnet.records import Report, Result, Step
-from slimnet.search import LayerTimer, search
-from slimnet.settings import RUNTIMES, Settings
+from slimnet.records import Report, Result
+from slimnet.search import search
+from slimnet.settings import Settings
 
 SCHEMA_VERSION = 1
-PROFILE_IMAGES = 8
-Progress = Callable[["str | Step"], None]
 
 
 def compress(
@@ -34,7 +30,7 @@ def compress(
     *,
     out: str | Path | None = None,
     settings: Settings | None = None,
-    progress: Progress | None = None,
+    progress: report.Progress | None = None,
     **dials: Any,
 ) -> Result:
     """Slim a trained network within an accuracy budget, prove it, and write it for deployment.
@@ -66,7 +62,7 @@ def compress(
     folder = None if out is None else Path(out)
     if folder is not None:
         export.check_output_folder(folder)
-    clock = _Clock(progress or (lambda _: None))
+    clock = report.StageClock(progress)
 
     with clock("loading"):
         loaded = load.load_model(model, settings)
@@ -82,7 +78,12 @@ def compress(
         )
     with clock("searching"):
         trajectory, slim = search(
-            loaded.model, found, splits, settings, clock.progress, layer_timer(example, settings)
+            loaded.model,
+            found,
+            splits,
+            settings,
+            clock.progress,
+            export.layer_timer(example, settings),
         )
     with clock("slimming and proving"):
         plan = trajectory.plan
@@ -101,18 +102,14 @@ def compress(
                 "test_drop_points": f"{test_drop.points:.4f}",
             }
             images = next(iter(splits.calibration.batches))[0][:8]
-            original_onnx, slim_onnx = (
-                export.export_onnx(network, example, staging / f"{name}.onnx",
-                                   settings.opset, note, inputs=images)
-                for network, name in ((loaded.model, "original"), (slim, "slim"))
-            )  # fmt: skip
-            slim_program = export.save_program(slim, example, staging / "slim.pt2")
-            export.save_weights(slim, staging / "slim.safetensors")
-            export.save_plan(plan, staging / "plan.json", loaded.sha256)
+            artefacts = export.write_artefacts(
+                staging, loaded.model, slim, plan, images, settings.opset, note
+            )
         with clock("measuring latency"):
             latency = measure.measure_latency(
-                original_onnx.path, slim_onnx.path, example, settings.latency_batch,
-                settings.threads, settings.latency_samples, seed=settings.seed,
+                artefacts.original_onnx.path, artefacts.slim_onnx.path, example,
+                settings.latency_batch, settings.threads, settings.latency_samples,
+                seed=settings.seed,
             )  # fmt: skip
         left = groups.output_channels(slim)
         record = Report(
@@ -136,31 +133,13 @@ def compress(
             selection_drop=selection_drop,
             test_drop=test_drop,
             masked_slim=masked_slim,
-            original_onnx=original_onnx,
-            slim_onnx=slim_onnx,
-            slim_program=slim_program,
-            artefact_sha256=export.hash_files(staging),
+            artefacts=artefacts,
             latency=latency,
             notes=report.warnings_for(selection_drop, test_drop, settings),
             seconds=clock.seconds,
         )
         report.save_report(record, staging / "report.json")
     return Result(slim, plan, record, folder)
-
-
-def layer_timer(example: Tensor, settings: Settings) -> LayerTimer:
-    """Return what times the layers of a network as it would be deployed: exported and profiled."""
-    batch = example[torch.arange(PROFILE_IMAGES) % len(example)]
-
-    def time_layers(network: nn.Module) -> Mapping[str, float]:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "profiled.onnx"
-            export.export_onnx(network, example, file, settings.opset, {}, check_batches=())
-            return measure.profile_layers(
-                file, batch.numpy(), settings.threads, RUNTIMES[settings.runtime]
-            )
-
-    return time_layers
 
 
 @contextmanager
@@ -176,18 +155,3 @@ def _output(folder: Path | None) -> Iterator[Path]:
 
 def _text(value: Any) -> str | None:
     return str(value) if isinstance(value, (str, Path)) else None
-
-
-class _Clock:
-    """Tells the caller which stage begins, and keeps how long each took, in seconds."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        self.progress(stage)
-        started = time.perf_counter()
-        yield
-        self.seconds[stage] = time.perf_counter() - started

@@ -161,6 +161,16 @@ class OnnxFile:
 
 
 @dataclass(frozen=True)
+class Artefacts:
+    """What was written beside the report: both ONNX files, the .pt2's parity, all files' hashes."""
+
+    original_onnx: OnnxFile
+    slim_onnx: OnnxFile
+    slim_program: Parity
+    sha256: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Latency:
     """Interleaved timings of original and slim on one runtime at one batch size.
 
@@ -202,10 +212,7 @@ class Report:
     selection_drop: Drop
     test_drop: Drop
     masked_slim: Parity
-    original_onnx: OnnxFile
-    slim_onnx: OnnxFile
-    slim_program: Parity
-    artefact_sha256: Mapping[str, str]
+    artefacts: Artefacts
     latency: tuple[Latency, ...]
     notes: tuple[str, ...]
     seconds: Mapping[str, float]

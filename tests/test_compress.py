@@ -207,7 +207,7 @@ def test_report_tells_the_size_and_hash_of_every_file(live):
     report = report_of(out)
     for name in ("original", "slim"):
         content = (out / f"{name}.onnx").read_bytes()
-        told = report[f"{name}_onnx"]
+        told = report["artefacts"][f"{name}_onnx"]
         assert told["bytes"] == len(content)
         assert told["sha256"] == hashlib.sha256(content).hexdigest()
         assert told["path"] == f"{name}.onnx"
@@ -218,8 +218,8 @@ def test_report_tells_the_size_and_hash_of_every_file(live):
         assert float(notes["test_drop_points"]) == pytest.approx(report["test_drop"]["points"])
     plan = json.loads((out / "plan.json").read_text())
     assert plan["plan_sha256"] == report["plan_sha256"]
-    assert {*report["artefact_sha256"], "report.json"} == set(ARTEFACTS)
-    for name, digest in report["artefact_sha256"].items():
+    assert {*report["artefacts"]["sha256"], "report.json"} == set(ARTEFACTS)
+    for name, digest in report["artefacts"]["sha256"].items():
         assert digest == hashlib.sha256((out / name).read_bytes()).hexdigest()
 
 
@@ -303,7 +303,7 @@ def test_without_out_nothing_is_written_and_the_seed_repeats_the_run(
     assert again.plan == first.plan
     assert again.report.plan_sha256 == first.report.plan_sha256
     slim = (live[1] / "slim.onnx").read_bytes()
-    assert again.report.slim_onnx.sha256 == hashlib.sha256(slim).hexdigest()
+    assert again.report.artefacts.slim_onnx.sha256 == hashlib.sha256(slim).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -328,7 +328,7 @@ def test_budget_of_zero_and_nothing_free_is_bit_identical_and_says_why(nothing_f
     images = torch.randn(50, 1, 1, 1, generator=torch.Generator().manual_seed(0))
     assert torch.equal(outputs(result.model, images), outputs(model, images))
     report = result.report
-    assert report.slim_onnx.sha256 == report.original_onnx.sha256
+    assert report.artefacts.slim_onnx.sha256 == report.artefacts.original_onnx.sha256
     assert result.plan == {}
     assert report.trajectory.steps  # it was tried
     assert report.trajectory.kept_steps == 0

@@ -1,6 +1,8 @@
 """Artefacts that are proven before they get their name: ONNX, .pt2, plan, weights, folder."""
 
-from slimnet.export.folder import check_output_folder, hash_files, staging_folder
+from slimnet.export.artefacts import write_artefacts
+from slimnet.export.folder import check_output_folder, staging_folder
+from slimnet.export.layer_timer import layer_timer
 from slimnet.export.onnx_file import export_onnx
 from slimnet.export.parity import onnx_parity
 from slimnet.export.plan_file import load_plan, plan_sha256, save_plan, save_weights
@@ -9,7 +11,7 @@ from slimnet.export.program import save_program
 __all__ = [
     "check_output_folder",
     "export_onnx",
-    "hash_files",
+    "layer_timer",
     "load_plan",
     "onnx_parity",
     "plan_sha256",
@@ -17,4 +19,5 @@ __all__ = [
     "save_program",
     "save_weights",
     "staging_folder",
+    "write_artefacts",
 ]

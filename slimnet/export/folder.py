@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -23,14 +22,6 @@ ARTEFACTS = frozenset(
         "slim.safetensors",
     }
 )
-
-
-def hash_files(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file in the folder, by file name."""
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.iterdir())
-    }
 
 
 def check_output_folder(out: Path) -> None:

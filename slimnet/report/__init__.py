@@ -1,5 +1,6 @@
 """What is told: report.json, the table and the verdict at the terminal, the environment."""
 
+from slimnet.report.clock import Progress, StageClock
 from slimnet.report.command import command_line
 from slimnet.report.environment import environment
 from slimnet.report.facts import data_summary, warnings_for
@@ -9,6 +10,8 @@ from slimnet.report.summary import summary_lines
 from slimnet.report.text import result_table
 
 __all__ = [
+    "Progress",
+    "StageClock",
     "TerminalProgress",
     "command_line",
     "data_summary",

@@ -54,7 +54,7 @@ def _size_rows(report: Report) -> list[Row]:
         ("MACs per image", before.macs, after.macs),
     )
     rows = [(name, count(old), count(new), change(old, new)) for name, old, new in counts]
-    old, new = report.original_onnx.bytes, report.slim_onnx.bytes
+    old, new = report.artefacts.original_onnx.bytes, report.artefacts.slim_onnx.bytes
     return [*rows, ("ONNX file", file_size(old), file_size(new), change(old, new))]
 
 

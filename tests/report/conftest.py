@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from slimnet.records import (
+    Artefacts,
     Candidate,
     Drop,
     Frozen,
@@ -62,10 +63,12 @@ def report():
         selection_drop=drop_of(4.4, 500),
         test_drop=drop_of(4.1, 1000),
         masked_slim=parity,
-        original_onnx=OnnxFile(Path("/tmp/a/original.onnx"), 46_800_000, "d", 20, {1: parity}),
-        slim_onnx=OnnxFile(Path("/tmp/a/slim.onnx"), 950, "e", 20, {1: parity, 3: parity}),
-        slim_program=parity,
-        artefact_sha256={"slim.onnx": "e"},
+        artefacts=Artefacts(
+            OnnxFile(Path("/tmp/a/original.onnx"), 46_800_000, "d", 20, {1: parity}),
+            OnnxFile(Path("/tmp/a/slim.onnx"), 950, "e", 20, {1: parity, 3: parity}),
+            parity,
+            {"slim.onnx": "e"},
+        ),
         latency=(
             latency_of(1, 1.2345, 0.5, 2.4, 2.5),
             latency_of(8, 12.5, 12.4, 0.97, 1.04, threads=4),

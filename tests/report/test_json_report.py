@@ -14,7 +14,7 @@ def test_every_field_is_there_as_plain_json(report):
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert content["schema_version"] == 1
     assert content["original_size"]["macs"] == 1_814_000_000
-    assert content["slim_onnx"]["parity"]["3"]["images"] == 3
+    assert content["artefacts"]["slim_onnx"]["parity"]["3"]["images"] == 3
     assert content["trajectory"]["steps"][0]["candidates"][0]["channels"] == {"conv1": [0, 3]}
     assert content["latency"][0]["original_samples_ms"] == [1.2345, 1.2345]
     assert content["latency"][0]["measurable"] is True
@@ -28,7 +28,7 @@ def test_numbers_that_are_not_finite_become_null(report):
 
 def test_paths_become_file_names_and_texts_stay(report):
     content = report_as_dict(report)
-    assert content["slim_onnx"]["path"] == "slim.onnx"
+    assert content["artefacts"]["slim_onnx"]["path"] == "slim.onnx"
     assert content["command"] == report.command
 
 

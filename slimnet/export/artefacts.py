@@ -1,0 +1,56 @@
+"""Everything that a deployment needs, written to one folder and proven there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from slimnet.export.onnx_file import export_onnx
+from slimnet.export.plan_file import save_plan, save_weights
+from slimnet.export.program import save_program
+from slimnet.records import Artefacts, Plan
+
+
+def write_artefacts(
+    folder: Path,
+    original: nn.Module,
+    slim: nn.Module,
+    plan: Plan,
+    images: Tensor,
+    opset: int,
+    note: Mapping[str, str],
+) -> Artefacts:
+    """Write both networks as ONNX, and the slim one as .pt2, weights and plan; changes no model.
+
+    Args:
+        folder: an empty folder, which the caller publishes when all is well.
+        original: the network before anything was removed.
+        slim: what is left of it.
+        plan: what was removed, in the original numbering.
+        images: real inputs (images, ...), for the parity with ONNX Runtime.
+        opset: ONNX operator-set version.
+        note: goes into the ONNX files as slimnet's own metadata.
+
+    Raises:
+        InputError: a network cannot be written in one of the forms.
+        ProofError: a file is not the network.
+    """
+    example = images[:2]
+    original_onnx = export_onnx(
+        original, example, folder / "original.onnx", opset, note, inputs=images
+    )
+    slim_onnx = export_onnx(slim, example, folder / "slim.onnx", opset, note, inputs=images)
+    slim_program = save_program(slim, example, folder / "slim.pt2")
+    save_weights(slim, folder / "slim.safetensors")
+    save_plan(plan, folder / "plan.json", note.get("source_sha256"))
+    return Artefacts(original_onnx, slim_onnx, slim_program, _hash_files(folder))
+
+
+def _hash_files(folder: Path) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+    }

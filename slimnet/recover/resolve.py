@@ -9,6 +9,7 @@ where they are. New weights stay only if the loss falls on images that they were
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -118,15 +119,24 @@ def _solve(
     return {key: value.to(weight.dtype) for key, value in values.items()}
 
 
+class _ReachedError(Exception):
+    """The layer that was asked for has run; nothing behind it is needed."""
+
+
 def _run(model: nn.Module, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return what the named layer reads and what it puts out on these inputs."""
     seen: list[tuple[Tensor, Tensor]] = []
-    handle = model.get_submodule(name).register_forward_hook(
-        lambda _, read, written: seen.append((read[0], written))
-    )
-    with torch.no_grad():
-        model(inputs)
-    handle.remove()
+
+    def stop(_: nn.Module, read: tuple[Tensor, ...], written: Tensor) -> None:
+        seen.append((read[0], written))
+        raise _ReachedError
+
+    handle = model.get_submodule(name).register_forward_hook(stop)
+    try:
+        with torch.no_grad(), suppress(_ReachedError):
+            model(inputs)
+    finally:
+        handle.remove()
     return seen[0]
 
 

@@ -9,25 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 
-import torch
-
 from slimnet.groups import masked, plan_for
 from slimnet.measure import mean_loss
-from slimnet.records import Batch, Batches, Split
+from slimnet.records import Batches
 from slimnet.recover import repaired_weights, replaced
 from slimnet.search.proposals import Proposal
 from slimnet.search.state import State
-
-
-def thin_out(split: Split, images: int) -> list[Batch]:
-    """Return every n-th image of a split, so that about ``images`` are left, in larger batches."""
-    stride = max(1, -(-split.images // images))
-    kept = [(inputs[::stride], labels[::stride]) for inputs, labels in split.batches]
-    if stride == 1:
-        return kept
-    inputs, labels = (torch.cat(part) for part in zip(*kept, strict=True))
-    size = max(len(labels) for _, labels in split.batches)
-    return list(zip(torch.split(inputs, size), torch.split(labels, size), strict=True))
 
 
 def measure_sensitivities(

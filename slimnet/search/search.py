@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 
 from slimnet.groups import Group
@@ -17,16 +18,19 @@ from slimnet.measure import (
     measure_quality,
     paired_drop,
 )
-from slimnet.records import Batches, Candidate, Drop, Splits, Step, Trajectory
+from slimnet.records import Batches, Candidate, Drop, Split, Splits, Step, Trajectory
 from slimnet.search.latency import LayerTimer
+from slimnet.search.layout import lay_out
 from slimnet.search.objective import Objective, choose_objective
-from slimnet.search.oracle import measure_sensitivities, thin_out
+from slimnet.search.oracle import measure_sensitivities
 from slimnet.search.proposals import Proposal
 from slimnet.search.state import Ranking, State, first_state, rank
 from slimnet.settings import Settings
 
 PATIENCE = 8
-RESCUE_POINTS = 1.5
+RESOLVE_POINTS = 1.5
+RESOLVE_EVERY = 4
+RESOLVE_IMAGES = 1024
 Progress = Callable[[Step], None]
 
 
@@ -61,13 +65,15 @@ def search(
     Raises:
         InputError: the loss of the network is not a finite number.
     """
-    before = measure_quality(model, splits.selection)
+    selection = lay_out(splits.selection)
+    before = measure_quality(model, selection)
     hopeless = _hopeless(groups, before, settings)
     if hopeless:
         return Trajectory((), 0, hopeless, {}), copy.deepcopy(model)
-    calibration = thin_out(splits.calibration, settings.oracle_images)
+    calibration = lay_out(splits.calibration, settings.oracle_images).batches
     objective = choose_objective(model, groups, calibration, settings, time_layers)
-    walk = _Walk(model, before, objective, calibration, splits, settings)
+    solving = lay_out(splits.calibration, RESOLVE_IMAGES)
+    walk = _Walk(model, before, objective, calibration, selection, solving, settings)
     state = kept = first_state(model, groups, splits.calibration.batches, repair=settings.repair)
     steps: list[Step] = []
     ranking: Ranking | None = None
@@ -92,7 +98,8 @@ def search(
             kept, kept_steps, misses = following, step.number, 0
         elif (misses := misses + 1) > PATIENCE:
             ended = _over_budget(steps, kept_steps)
-    return Trajectory(tuple(steps), kept_steps, ended, kept.plan), kept.model
+    slim = kept.model.to(memory_format=torch.contiguous_format)
+    return Trajectory(tuple(steps), kept_steps, ended, kept.plan), slim
 
 
 @dataclass(frozen=True)
@@ -103,8 +110,10 @@ class _Walk:
     before: Quality
     objective: Objective
     oracle_batches: Batches
-    splits: Splits
+    selection: Split
+    calibration: Split
     settings: Settings
+    resolved_at: list[int] = field(default_factory=list)
 
     def take_step(
         self, state: State, ranking: Ranking, known: dict[Hashable, float], number: int
@@ -120,12 +129,11 @@ class _Walk:
         chosen = self.objective.cheapest(state, proposals, sensitivities)
         following = state.without(proposals[chosen].units)
         drop = self._drop(following)
-        excess = drop.upper_points - self.settings.max_drop
-        if self.settings.repair and 0 < excess <= RESCUE_POINTS:
-            rescued = following.resolved(self.original, self.splits.calibration.batches)
-            after = self._drop(rescued)
+        if self._worth_resolving(drop, number):
+            resolved = following.resolved(self.original, self.calibration.batches)
+            after = self._drop(resolved)
             if after.upper_points < drop.upper_points:
-                following, drop = rescued, after
+                following, drop = resolved, after
         within = drop.upper_points <= self.settings.max_drop
         narrowed = not within and self.objective.proposer.narrow(state.groups, proposals[chosen])
         return Step(
@@ -142,8 +150,20 @@ class _Walk:
             seconds=time.perf_counter() - started,
         ), following
 
+    def _worth_resolving(self, drop: Drop, number: int) -> bool:
+        """Tell whether a step breaks the budget by so little that re-solving may bring it back.
+
+        It takes as long as several steps, so it is not done again at once.
+        """
+        excess = drop.upper_points - self.settings.max_drop
+        again = not self.resolved_at or number - self.resolved_at[-1] > RESOLVE_EVERY
+        worth = self.settings.repair and 0 < excess <= RESOLVE_POINTS and again
+        if worth:
+            self.resolved_at.append(number)
+        return worth
+
     def _drop(self, state: State) -> Drop:
-        quality = measure_quality(state.model, self.splits.selection)
+        quality = measure_quality(state.model, self.selection)
         return paired_drop(self.before, quality, self.settings.confidence)
 
     def _removed(self, slim: nn.Module, count: Callable[[nn.Module], int]) -> float:

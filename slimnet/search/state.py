@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from slimnet.errors import InputError
@@ -65,7 +66,7 @@ def first_state(
     model: nn.Module, groups: Sequence[Group], batches: Batches, *, repair: bool
 ) -> State:
     """Return the state before anything is removed: a copy of the model, without gradients."""
-    working = copy.deepcopy(model).eval()
+    working = copy.deepcopy(model).eval().to(memory_format=torch.channels_last)
     for parameter in working.parameters():
         parameter.requires_grad_(False)
     return State(working, groups, {}, gather_moments(model, groups, batches) if repair else {})

@@ -1,0 +1,54 @@
+"""Which widths pay, and layer times inside a whole network."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+import torch
+from torch import nn
+
+from slimnet.export import export_onnx
+from slimnet.measure import measure_paying_widths, next_lower_width, profile_layers
+from slimnet.measure.paying_widths import choose_widths
+
+
+def test_a_staircase_pays_at_its_edges():
+    widths = list(range(32, 0, -4))
+    times = [-(-w // 8) * 1.0 for w in widths]  # computed in blocks of 8
+    assert choose_widths(widths, times) == (8, 16, 24, 32)
+
+
+def test_a_slope_pays_everywhere():
+    widths = list(range(32, 0, -4))
+    assert choose_widths(widths, [float(w) for w in widths]) == tuple(range(4, 33, 4))
+
+
+@pytest.mark.parametrize(
+    ("width", "paying", "lower"),
+    [(20, (8, 16, 32), 16), (16, (8, 16, 32), 8), (8, (8, 16), 0), (200, (16, 112, 128), 192),
+     (192, (16, 112, 128), 176), (129, (16, 112, 128), 128), (7, (), 6)],
+)  # fmt: skip
+def test_next_lower_width(width, paying, lower):
+    assert next_lower_width(width, paying) == lower
+
+
+def test_this_machines_paying_widths_are_sane():
+    paying = measure_paying_widths("onnxruntime-cpu", 1)
+    assert paying == tuple(sorted(set(paying)))
+    assert paying[-1] == 128
+    assert paying[0] >= 4
+
+
+def test_profile_names_the_layers_of_the_pytorch_network(tmp_path):
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 8), nn.ReLU(), nn.Linear(8, 4),
+    ).eval()  # fmt: skip
+    file = tmp_path / "network.onnx"
+    export_onnx(model, torch.randn(2, 3, 32, 32), file, 20, {}, check_batches=())
+    batch = numpy.zeros((4, 3, 32, 32), numpy.float32)
+    times = profile_layers(file, batch, 1, "onnxruntime-cpu")
+    assert {"0", "3", "7", "9"} <= set(times)
+    assert times["3"] > times["9"]
+    assert all(t >= 0 for t in times.values())
+    assert set(times) <= {"0", "3", "7", "9", ""}

@@ -1,0 +1,147 @@
+"""What a step saves, block proposals, proposers, the latency table, and the layout of images."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from slimnet.groups import find_groups, plan_for, slim_copy
+from slimnet.measure import count_conv_weights, measure_size
+from slimnet.records import Split
+from slimnet.search import search
+from slimnet.search.cost import macs_cost, saved_by, weights_cost, widths_of
+from slimnet.search.latency import LatencyTable
+from slimnet.search.layout import lay_out
+from slimnet.search.proposals import propose_blocks
+from slimnet.search.proposer import BlockProposer, SetProposer
+from slimnet.settings import Settings
+
+
+def layer_weights(model):
+    return sum(m.weight.numel() for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear)))
+
+
+def test_saved_weights_and_macs_are_those_of_the_slim_network(residual, images):
+    groups, _ = find_groups(residual, images, layers="all")
+    plan = plan_for(groups, [torch.arange(max(1, g.units // 3)) for g in groups])
+    slim = slim_copy(residual, plan)
+    widths = widths_of(residual)
+    saved = saved_by(plan, residual, widths, weights_cost(residual))
+    assert saved == layer_weights(residual) - layer_weights(slim)
+    saved = saved_by(plan, residual, widths, macs_cost(residual, images))
+    before, after = measure_size(residual, images).macs, measure_size(slim, images).macs
+    assert saved == before - after
+
+
+def test_a_block_brings_one_group_down_to_the_next_paying_width(residual, images):
+    groups, _ = find_groups(residual, images, layers="all")
+    scores = {"up": torch.arange(sum(g.units for g in groups)).double()}
+    scores["down"] = -scores["up"]
+    found = propose_blocks(groups, scores, paying=(4, 8, 12), blocks=1)
+    stem = {p.metric: p for p in found["stem"]}
+    number = next(i for i, g in enumerate(groups) if g.name == "stem")
+    assert stem["up"].units[number].tolist() == [0, 1, 2, 3]
+    assert stem["down"].units[number].tolist() == [4, 5, 6, 7]
+    assert all(len(u) == 0 for i, u in enumerate(stem["up"].units) if i != number)
+    # 12 channels in 2 convolution groups are 6 units: down to 8 channels is down to 4 units
+    number = next(i for i, g in enumerate(groups) if g.name == "wide")
+    assert len(found["wide"][0].units[number]) == 2
+    # 6 channels go down to 4, and from 4 there is no lower width
+    assert len(next(p for p in found["inner"]).units[1]) == 2
+    assert propose_blocks(groups, scores, paying=(64,), blocks=1) == {}
+
+
+def test_two_blocks_go_down_two_widths(residual, images):
+    groups, _ = find_groups(residual, images, layers="all")
+    scores = {"up": torch.arange(sum(g.units for g in groups)).double()}
+    found = propose_blocks(groups, scores, paying=(2, 4, 6, 8), blocks=2)
+    assert sum(len(u) for u in found["stem"][0].units) == 4
+
+
+def test_block_proposer_measures_the_cheapest_again_and_gives_up_on_what_breaks(residual, images):
+    groups, _ = find_groups(residual, images, layers="all")
+    scores = {"up": torch.arange(sum(g.units for g in groups)).double()}
+    proposer = BlockProposer(candidates=1, paying=(2, 4, 8))
+    every = proposer.propose(groups, scores)
+    assert len(every) == len(groups), "nothing is known yet: all are measured"
+    for price, proposal in enumerate(every):
+        proposer.learn(groups, proposal, float(price))
+    again = proposer.propose(groups, scores)
+    assert [p.key for p in again] == [every[0].key]
+    while proposer.propose(groups, scores):
+        assert proposer.narrow(groups, proposer.propose(groups, scores)[0])
+
+
+def test_set_proposer_halves_down_to_one(residual, images):
+    groups, _ = find_groups(residual, images, layers="all")
+    proposer = SetProposer(groups, candidates=4, step=4)
+    scores = {"up": torch.arange(sum(g.units for g in groups)).double()}
+    sizes = []
+    while True:
+        proposal = proposer.propose(groups, scores)[0]
+        sizes.append(sum(len(u) for u in proposal.units))
+        if not proposer.narrow(groups, proposal):
+            break
+    assert sizes == [4, 2, 1]
+
+
+def test_latency_table_scales_with_widths_and_is_refreshed(residual, images):
+    calls = []
+
+    def time_layers(network):
+        calls.append(network)
+        return {"inner": 2.0, "depthwise": 1.0, "": 0.5}
+
+    table = LatencyTable(time_layers, residual)
+    widths = widths_of(residual)
+    assert table.total(widths) == 3.5
+    groups, _ = find_groups(residual, images, layers="all")
+    half = [torch.arange(g.units // 2) for g in groups]
+    slim = slim_copy(residual, plan_for(groups, half))
+    # inner: half of its inputs and half of its outputs; depthwise: half of its channels
+    assert table.total(widths_of(slim)) == pytest.approx(0.5 + 2.0 / 4 + 1.0 / 2)
+    table.refresh(residual)
+    assert len(calls) == 1
+    table.refresh(slim)
+    assert calls[1:] == [slim]
+
+
+def test_layout_keeps_every_nth_image_and_all_labels():
+    inputs = torch.arange(40).float().reshape(40, 1, 1, 1).expand(40, 2, 3, 3).contiguous()
+    split = Split("calibration", 40, list(zip(inputs.split(16), torch.arange(40).split(16),
+                                              strict=True)))  # fmt: skip
+    everything = lay_out(split)
+    assert everything.images == 40
+    assert torch.cat([y for _, y in everything.batches]).tolist() == list(range(40))
+    thin = lay_out(split, 10)
+    assert thin.images <= 12
+    for x, y in thin.batches:
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(x[:, 0, 0, 0].long(), y)
+
+
+@pytest.mark.parametrize("objective", ["params", "macs", "latency"])
+def test_search_for_each_objective_stays_within_the_budget(trained, objective):
+    model, splits = trained
+    groups, _ = find_groups(model, splits.calibration.batches[0][0][:2])
+    settings = Settings(max_drop=10, confidence=0.5, oracle_k=4, objective=objective)
+    trajectory, slim = search(
+        model, groups, splits, settings, time_layers=lambda network: {"0": 1.0, "3": 2.0, "": 0.1}
+    )
+    kept = [s for s in trajectory.steps if not s.taken_back][: trajectory.kept_steps]
+    assert all(s.drop.points <= 10 for s in kept if s.within_budget)
+    if trajectory.kept_steps:
+        assert count_conv_weights(slim) < count_conv_weights(model)
+
+
+def test_no_repair_leaves_the_kept_weights_as_they_were(trained):
+    model, splits = trained
+    groups, _ = find_groups(model, splits.calibration.batches[0][0][:2])
+    settings = Settings(max_drop=10, confidence=0.5, step=1, oracle_k=4, repair=False)
+    trajectory, slim = search(model, groups, splits, settings)
+    expected = slim_copy(model, trajectory.plan).state_dict()
+    assert all(torch.equal(v, expected[k]) for k, v in slim.state_dict().items())
+    repaired, other = search(model, groups, splits, Settings(max_drop=10, confidence=0.5, step=1))
+    same = slim_copy(model, repaired.plan).state_dict()
+    assert any(not torch.equal(v, same[k]) for k, v in other.state_dict().items())

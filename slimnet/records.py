@@ -84,9 +84,10 @@ class Drop:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Channels that a metric proposed as one set, and the change of the loss that was measured.
+    """Units that a metric proposed as one set, and the change of the loss that was measured.
 
-    ``channels`` maps a group's name to the channels of it, in the original numbering.
+    ``channels`` maps a group's name to units of it, in the original numbering: channels of its
+    layers, except where a grouped convolution makes one unit of several.
     """
 
     metric: str

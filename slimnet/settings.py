@@ -161,6 +161,11 @@ class Settings:
     def __post_init__(self) -> None:
         for dial in fields(self):
             _check(dial, getattr(self, dial.name))
+        if self.objective == "latency" and self.step is not None:
+            raise InputError(
+                "step sizes sets of channels, but with the latency objective the widths that pay "
+                f"decide; got step {self.step}: leave it out, or choose another objective"
+            )
 
     def changed(self, changes: Mapping[str, Any]) -> Settings:
         """Return a copy with some dials changed; a list may come as text with commas.

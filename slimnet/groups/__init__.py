@@ -4,7 +4,7 @@ from slimnet.groups.find import find_groups
 from slimnet.groups.group import Gate, Group, Member, merge_plans, plan_for, shrink_groups
 from slimnet.groups.mask import mask, masked
 from slimnet.groups.proof import masked_slim_error, prove_slim
-from slimnet.groups.sides import channel_weights, is_depthwise, output_channels
+from slimnet.groups.sides import channel_weights, first_argument, is_depthwise, output_channels
 from slimnet.groups.slim import apply_plan, slim_copy
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "apply_plan",
     "channel_weights",
     "find_groups",
+    "first_argument",
     "is_depthwise",
     "mask",
     "masked",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.groups.group import Gate, Group, Member, plan_for
-from slimnet.groups.proof import TOLERANCE, masked_slim_error
+from slimnet.groups.proof import TOLERANCE, masked_slim_error, require_float64
 from slimnet.groups.sides import (
     CONVOLUTIONS,
     PRODUCERS,
@@ -37,8 +37,9 @@ def find_groups(
         The groups, and every layer with channels that are not in one, with its reason.
 
     Raises:
-        InputError: the network cannot be traced at all.
+        InputError: the network cannot be traced at all, or the proof cannot be run on it.
     """
+    require_float64(model, example)
     trace = Trace(model, example)
     groups: list[Group] = []
     frozen: list[Frozen] = []
@@ -56,9 +57,9 @@ def find_groups(
             frozen += [Frozen(layer, all_channels[layer], str(reason)) for layer in together]
         visited.update(together)
     frozen += _never_traced(model, trace)
+    groups, frozen = _only_proven(model, groups, frozen, example, seed)
     groups, spared = _restrict(model, groups, layers)
-    frozen += spared
-    return _only_proven(model, groups, frozen, example, seed)
+    return groups, frozen + spared
 
 
 def _build(name: str, channels: int, entries: Sequence[Entry], trace: Trace) -> Group:
@@ -103,7 +104,7 @@ def _restrict(
     linear = [
         group
         for group in groups
-        if any(isinstance(model.get_submodule(gate.layer), nn.Linear) for gate in group.gates)
+        if all(isinstance(model.get_submodule(gate.layer), nn.Linear) for gate in group.gates)
     ]
     if layers == "all" or (layers == "auto" and len(linear) == len(groups)):
         return groups, []

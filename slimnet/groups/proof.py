@@ -7,12 +7,36 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from slimnet.errors import ProofError
+from slimnet.errors import InputError, ProofError
 from slimnet.groups.mask import mask
 from slimnet.groups.slim import slim_copy
 from slimnet.records import Parity, Plan
 
 TOLERANCE = 1e-8
+
+
+def require_float64(model: nn.Module, example: Tensor) -> None:
+    """Check that a float64 copy of the model runs and repeats itself, as the proofs need.
+
+    Raises:
+        InputError: it does not; the message says why.
+    """
+    reference = copy.deepcopy(model).double().eval()
+    inputs = example.double() if example.is_floating_point() else example
+    try:
+        with torch.no_grad():
+            first, second = reference(inputs), reference(inputs)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            "nothing can be proven about this network, because it does not run in float64 "
+            f"({reason}); take fixed casts like x.float() out of its forward"
+        ) from error
+    if not torch.equal(first, second):
+        raise InputError(
+            "nothing can be proven about this network, because it gives another output each time; "
+            "take the randomness out of its eval mode"
+        )
 
 
 def masked_slim_error(model: nn.Module, plan: Plan, example: Tensor) -> float:
@@ -43,12 +67,17 @@ def expanded_copy(model: nn.Module, slim: nn.Module, plan: Plan) -> nn.Module:
     """Return a copy of ``model`` that holds the weights of ``slim`` where the plan leaves them."""
     full, coded = copy.deepcopy(model), copy.deepcopy(model).double()
     for state in (*coded.parameters(), *coded.buffers()):
-        # every element says where it stands; cutting then tells where each slim element stood
-        state.copy_(torch.arange(state.numel(), dtype=state.dtype).reshape(state.shape))
-    places = slim_copy(coded, plan).state_dict()
-    values = slim.state_dict()
+        if state.is_floating_point():
+            # every element says where it stands; cutting then tells where each slim one stood
+            state.copy_(torch.arange(state.numel(), dtype=state.dtype).reshape(state.shape))
+    places, values = slim_copy(coded, plan).state_dict(), slim.state_dict()
     for name, state in full.state_dict().items():
-        state.view(-1)[places[name].flatten().long()] = values[name].flatten()
+        flat = state.flatten().clone()
+        if state.is_floating_point():
+            flat[places[name].flatten().long()] = values[name].flatten()
+        else:  # counters and index tables: no plan cuts them
+            flat = values[name].flatten()
+        state.copy_(flat.reshape(state.shape))
     return full
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,13 @@ INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 PRODUCERS = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
 TWO_SIDES_IN_ONE = (*BATCH_NORMS, *INSTANCE_NORMS, nn.PReLU)
 SUPPORTED = (*PRODUCERS, *TWO_SIDES_IN_ONE)
+
+
+def first_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """Return what a layer was called with, as ``layer(x)`` or ``layer(input=x)``; for hooks."""
+    found = args[0] if args else kwargs["input"]
+    assert isinstance(found, Tensor)
+    return found
 
 
 def is_depthwise(module: nn.Module) -> bool:

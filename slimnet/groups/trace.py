@@ -120,6 +120,7 @@ class Trace:
     def norm_after(self, layer: str) -> str | None:
         """Return the batch norm that alone reads the output of ``layer``, or None."""
         outputs = self._graph.module2node[self.model.get_submodule(layer)].outputs
-        if len(outputs) == 1 and isinstance(outputs[0].module, BATCH_NORMS):
+        alone = len(outputs) == 1 and len(outputs[0].inputs) == 1
+        if alone and isinstance(outputs[0].module, BATCH_NORMS):
             return str(self._names[outputs[0].module])
         return None

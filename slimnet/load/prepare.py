@@ -41,6 +41,7 @@ def prepare(model: nn.Module, source: str) -> nn.Module:
     for name, tensor in _tensors(model):
         _require_finite(name, tensor, source)
     for parameter in model.parameters():
+        parameter.data = parameter.data.contiguous()
         if parameter.is_floating_point():
             parameter.requires_grad_(True)
             parameter.grad = None

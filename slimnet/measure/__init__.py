@@ -10,6 +10,7 @@ from slimnet.measure.quality import (
     paired_drop,
     require_better_than_chance,
 )
+from slimnet.measure.runtime import require_runtime
 from slimnet.measure.size import count_conv_weights, count_parameters, measure_size
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "paired_drop",
     "profile_layers",
     "require_better_than_chance",
+    "require_runtime",
 ]

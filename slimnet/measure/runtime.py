@@ -7,6 +7,8 @@ from typing import Any
 import onnxruntime
 import torch
 
+from slimnet.errors import InputError
+
 PROVIDERS = {
     "onnxruntime-cpu": "CPUExecutionProvider",
     "onnxruntime-cuda": "CUDAExecutionProvider",
@@ -18,6 +20,19 @@ def available_runtimes() -> list[str]:
     listed = onnxruntime.get_available_providers()
     cuda = torch.cuda.is_available() and PROVIDERS["onnxruntime-cuda"] in listed
     return ["onnxruntime-cpu", "onnxruntime-cuda"] if cuda else ["onnxruntime-cpu"]
+
+
+def require_runtime(runtime: str) -> None:
+    """Check that this machine has the runtime; ONNX Runtime itself would quietly take the CPU.
+
+    Raises:
+        InputError: it does not.
+    """
+    if runtime not in available_runtimes():
+        raise InputError(
+            f"this machine has {', '.join(available_runtimes())}; got {runtime}, which needs a GPU "
+            "that torch sees and the package onnxruntime-gpu"
+        )
 
 
 def session_options(threads: int) -> Any:

@@ -6,18 +6,20 @@ layer has a bias to repair. What is kept is (H + ridge)⁻¹, because removing i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from slimnet.groups import Group, Member
+from slimnet.groups import Group, Member, first_argument
 from slimnet.records import Batches
 
 RIDGE = 1e-2
+LEAST_DIAGONAL = 1e-12
 MOST_COLUMNS = 6000
+MOST_ELEMENTS = 2**26
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,20 @@ def gather_moments(
     rows: dict[str, int] = {}
     constants = {name: _bias_of(model, member) for name, member in consumers.items()}
 
-    def watch(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        columns = unfold(module, inputs[0])
-        if constants[name] is not None:
-            ones = torch.ones_like(columns[:, :1])
-            columns = torch.cat([columns, ones], 1)
-        moment = (columns @ columns.transpose(1, 2)).double()
-        sums[name] = sums[name] + moment if name in sums else moment
-        rows[name] = rows.get(name, 0) + columns.shape[2]
+    def watch(name: str, module: nn.Module, inputs: Tensor) -> None:
+        for part in image_slices(module, inputs):
+            columns = unfold(module, inputs[part])
+            columns = columns if constants[name] is None else add_constant(columns)
+            moment = (columns @ columns.transpose(1, 2)).double()
+            sums[name] = sums[name] + moment if name in sums else moment
+            rows[name] = rows.get(name, 0) + columns.shape[2]
 
     handles = [
         model.get_submodule(name).register_forward_pre_hook(
-            lambda module, inputs, name=name: watch(name, module, inputs)
+            lambda module, args, kwargs, name=name: watch(
+                name, module, first_argument(args, kwargs)
+            ),
+            with_kwargs=True,
         )
         for name in consumers
     ]
@@ -82,6 +86,19 @@ def gather_moments(
         )
         for name, total in sums.items()
     }
+
+
+def image_slices(module: nn.Module, inputs: Tensor) -> Iterator[slice]:
+    """Yield slices of images so small that their unfolded inputs fit in memory."""
+    per_image = inputs[0].numel() * _kernel(module)
+    images = max(1, MOST_ELEMENTS // per_image)
+    for start in range(0, len(inputs), images):
+        yield slice(start, start + images)
+
+
+def add_constant(columns: Tensor) -> Tensor:
+    """Return the columns with a constant 1 as the last one."""
+    return torch.cat([columns, torch.ones_like(columns[:, :1])], 1)
 
 
 def unfold(module: nn.Module, inputs: Tensor) -> Tensor:
@@ -121,10 +138,14 @@ def _bias_of(model: nn.Module, member: Member) -> str | None:
 
 def _inverse(moment: Tensor) -> Tensor:
     """Return (H + ridge)⁻¹; the ridge, a share of the mean diagonal, keeps dead inputs harmless."""
-    diagonal = moment.diagonal(dim1=1, dim2=2)
-    ridge = RIDGE * diagonal.mean(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-    inverse: Tensor = torch.linalg.inv(moment + torch.diag_embed(ridge.expand_as(diagonal)))
+    identity = torch.eye(moment.shape[1], dtype=moment.dtype)
+    inverse: Tensor = torch.linalg.inv(moment + ridge_for(moment)[:, None, None] * identity)
     return inverse
+
+
+def ridge_for(moment: Tensor) -> Tensor:
+    """Return the ridge of each group, (groups,): 1 % of the mean diagonal, and never nothing."""
+    return RIDGE * moment.diagonal(dim1=1, dim2=2).mean(1).clamp_min(LEAST_DIAGONAL)
 
 
 def shrink_moments(

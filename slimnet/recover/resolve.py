@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from slimnet.groups import first_argument
 from slimnet.measure import mean_loss
 from slimnet.records import Batch, Batches, Plan
-from slimnet.recover.moments import Moments, unfold
+from slimnet.recover.moments import Moments, add_constant, image_slices, ridge_for, unfold
 from slimnet.recover.repair import get_state, replaced, set_values
 
-RIDGE = 1e-2
-JUDGING_SHARE = 0.25
+JUDGING_EVERY = 4
 
 
 def resolve(
@@ -56,14 +57,15 @@ def resolve(
 
 
 def _divide(batches: Batches) -> tuple[list[Batch], list[Batch]]:
-    """Put the last quarter of every batch aside for judging."""
-    solving, judging = [], []
+    """Put every fourth image aside for judging, so that both parts hold the same classes."""
+    solving: list[Batch] = []
+    judging: list[Batch] = []
     for inputs, labels in batches:
-        cut = len(labels) - max(1, round(JUDGING_SHARE * len(labels)))
-        if cut:
-            solving.append((inputs[:cut], labels[:cut]))
-        judging.append((inputs[cut:], labels[cut:]))
-    return solving or judging, judging
+        judges = torch.arange(len(labels)) % JUDGING_EVERY == JUDGING_EVERY - 1
+        for part, chosen in ((solving, ~judges), (judging, judges)):
+            if chosen.any():
+                part.append((inputs[chosen], labels[chosen]))
+    return solving, judging or solving
 
 
 def _in_order(slim: nn.Module, names: Mapping[str, object], batch: Batch) -> list[str]:
@@ -99,18 +101,20 @@ def _solve(
     moment = torch.zeros(groups, matrix.shape[2], matrix.shape[2], dtype=torch.float64)
     cross = torch.zeros_like(matrix)
     for inputs, _ in batches:
-        columns = unfold(slim.get_submodule(name), _run(slim, name, inputs)[0])
-        if bias is not None:
-            columns = torch.cat([columns, torch.ones_like(columns[:, :1])], 1)
-        wanted = _rows(original.get_submodule(name), _run(original, name, inputs)[1])
-        if subtracted and bias is not None:
-            wanted = wanted - get_state(original, bias)[:, None]
-        kept = torch.ones(len(wanted), dtype=torch.bool)
-        kept[list(gone)] = False
-        outputs = wanted[kept].reshape(groups, matrix.shape[1], -1)
-        moment += (columns @ columns.transpose(1, 2)).double()
-        cross += (outputs @ columns.transpose(1, 2)).double()
-    ridge = RIDGE * moment.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+        layer, read = slim.get_submodule(name), _run(slim, name, inputs)[0]
+        written = _run(original, name, inputs)[1]
+        for part in image_slices(layer, read):
+            columns = unfold(layer, read[part])
+            columns = columns if bias is None else add_constant(columns)
+            wanted = _rows(layer, written[part])
+            if subtracted and bias is not None:
+                wanted = wanted - get_state(original, bias)[:, None]
+            kept = torch.ones(len(wanted), dtype=torch.bool)
+            kept[list(gone)] = False
+            outputs = wanted[kept].reshape(groups, matrix.shape[1], -1)
+            moment += (columns @ columns.transpose(1, 2)).double()
+            cross += (outputs @ columns.transpose(1, 2)).double()
+    ridge = ridge_for(moment)[:, None, None]
     identity = torch.eye(moment.shape[1], dtype=torch.float64)
     solved = torch.linalg.solve(moment + ridge * identity, cross + ridge * matrix, left=False)
     values = {f"{name}.weight": solved[:, :, : weight[0].numel()].reshape(weight.shape)}
@@ -127,11 +131,11 @@ def _run(model: nn.Module, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return what the named layer reads and what it puts out on these inputs."""
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def stop(_: nn.Module, read: tuple[Tensor, ...], written: Tensor) -> None:
-        seen.append((read[0], written))
+    def stop(_: nn.Module, args: Any, kwargs: Any, written: Tensor) -> None:
+        seen.append((first_argument(args, kwargs), written))
         raise _ReachedError
 
-    handle = model.get_submodule(name).register_forward_hook(stop)
+    handle = model.get_submodule(name).register_forward_hook(stop, with_kwargs=True)
     try:
         with torch.no_grad(), suppress(_ReachedError):
             model(inputs)

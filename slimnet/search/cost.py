@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from slimnet.groups import is_depthwise, output_channels
+from slimnet.groups import first_argument, is_depthwise, output_channels
 from slimnet.records import Plan
 
 
@@ -76,14 +76,19 @@ def count_positions(model: nn.Module, example: Tensor) -> dict[str, int]:
     """Return at how many positions of one image each layer applies its weights."""
     positions: dict[str, int] = {}
 
-    def watch(name: str, module: nn.Module, output: Tensor) -> None:
+    def watch(name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
         axis = -1 if isinstance(module, nn.Linear) else 1
-        here = output[0].numel() // output.shape[axis]
+        # a transposed convolution applies its weights once for each position that it reads
+        maps = inputs if getattr(module, "transposed", False) else output
+        here = maps[0].numel() // maps.shape[axis]
         positions[name] = positions.get(name, 0) + here
 
     handles = [
         model.get_submodule(name).register_forward_hook(
-            lambda module, _, output, name=name: watch(name, module, output)
+            lambda module, args, kwargs, output, name=name: watch(
+                name, module, first_argument(args, kwargs), output
+            ),
+            with_kwargs=True,
         )
         for name in widths_of(model)
     ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from slimnet.groups import Group, plan_for
-from slimnet.measure import measure_paying_widths
+from slimnet.measure import measure_paying_widths, require_runtime
 from slimnet.records import Batches
 from slimnet.search.cost import Cost, macs_cost, saved_by, weights_cost, widths_of
 from slimnet.search.latency import LatencyTable, LayerTimer
@@ -66,9 +66,11 @@ def choose_objective(
     """
     named = settings.objective or ("channels" if settings.step else "latency")
     if named == "latency" and time_layers is not None:
+        runtime = RUNTIMES[settings.runtime]
+        require_runtime(runtime)
         table = LatencyTable(time_layers, model)
-        paying = measure_paying_widths(RUNTIMES[settings.runtime], settings.threads)
-        return Objective(BlockProposer(settings.oracle_k, paying), table.cost, table)
+        paying = measure_paying_widths(runtime, settings.threads)
+        return Objective(BlockProposer(groups, settings.oracle_k, paying), table.cost, table)
     cost: Cost | None = None
     if named == "params":
         cost = weights_cost(model)

@@ -8,10 +8,12 @@ from typing import Protocol
 from torch import Tensor
 
 from slimnet.groups import Group
+from slimnet.measure import next_lower_width
 from slimnet.search.proposals import Proposal, propose_blocks, propose_sets
 
 FIRST_STEP_SHARE = 0.04
-FIRST_BLOCKS = 4
+MOST_BLOCKS = 4
+STEPS_TO_CROSS = 4
 
 
 class Proposer(Protocol):
@@ -66,10 +68,12 @@ class BlockProposer:
 
     ended = "no group has a lower width that pays and fits the budget"
 
-    def __init__(self, candidates: int, paying: Sequence[int]) -> None:
+    def __init__(self, groups: Sequence[Group], candidates: int, paying: Sequence[int]) -> None:
         self._candidates = candidates
         self._paying = paying
-        self._blocks = FIRST_BLOCKS
+        widest = max(group.units for group in groups)
+        block = widest - next_lower_width(widest, paying)
+        self._blocks = min(MOST_BLOCKS, max(1, widest // (STEPS_TO_CROSS * block)))
         self._prices: dict[str, float] = {}
         self._exhausted: set[str] = set()
 

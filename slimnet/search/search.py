@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import nn
 
 from slimnet.groups import Group
@@ -20,7 +20,7 @@ from slimnet.measure import (
 )
 from slimnet.records import Batches, Candidate, Drop, Split, Splits, Step, Trajectory
 from slimnet.search.latency import LayerTimer
-from slimnet.search.layout import lay_out
+from slimnet.search.layout import best_format, lay_out
 from slimnet.search.objective import Objective, choose_objective
 from slimnet.search.oracle import measure_sensitivities
 from slimnet.search.proposals import Proposal
@@ -46,9 +46,10 @@ def search(
 
     Each step lets the metrics propose, measures every proposal and removes the one with the
     lowest loss increase for what it saves. A step that breaks the budget is taken back and
-    something smaller is tried. Where nothing smaller is left, the search looks a few steps
-    further, since accuracy on a finite split is noisy, and ends at the last step within the
-    budget.
+    something smaller is tried: sets of channels are halved; blocks become one width each, and a
+    group whose next block breaks the budget is left as it is. With single channels the search
+    looks a few steps further, since accuracy on a finite split is noisy, and ends at the last
+    step within the budget.
 
     Args:
         model: the trained network, in eval mode.
@@ -65,16 +66,19 @@ def search(
     Raises:
         InputError: the loss of the network is not a finite number.
     """
-    selection = lay_out(splits.selection)
+    layout = best_format(model, next(iter(splits.calibration.batches))[0])
+    selection = lay_out(splits.selection, None, layout)
     before = measure_quality(model, selection)
     hopeless = _hopeless(groups, before, settings)
     if hopeless:
         return Trajectory((), 0, hopeless, {}), copy.deepcopy(model)
-    calibration = lay_out(splits.calibration, settings.oracle_images).batches
+    calibration = lay_out(splits.calibration, settings.oracle_images, layout).batches
     objective = choose_objective(model, groups, calibration, settings, time_layers)
-    solving = lay_out(splits.calibration, RESOLVE_IMAGES)
+    solving = lay_out(splits.calibration, RESOLVE_IMAGES, layout)
     walk = _Walk(model, before, objective, calibration, selection, solving, settings)
-    state = kept = first_state(model, groups, splits.calibration.batches, repair=settings.repair)
+    state = kept = first_state(
+        model, groups, splits.calibration.batches, repair=settings.repair, memory_format=layout
+    )
     steps: list[Step] = []
     ranking: Ranking | None = None
     known: dict[Hashable, float] = {}
@@ -98,7 +102,10 @@ def search(
             kept, kept_steps, misses = following, step.number, 0
         elif (misses := misses + 1) > PATIENCE:
             ended = _over_budget(steps, kept_steps)
-    slim = kept.model.to(memory_format=torch.contiguous_format)
+    slim = kept.model
+    for parameter in slim.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+        parameter.data = parameter.data.contiguous()
     return Trajectory(tuple(steps), kept_steps, ended, kept.plan), slim
 
 
@@ -126,6 +133,8 @@ class _Walk:
         sensitivities = measure_sensitivities(
             state, proposals, self.oracle_batches, ranking.loss, known
         )
+        if not math.isfinite(min(sensitivities)):
+            return None
         chosen = self.objective.cheapest(state, proposals, sensitivities)
         following = state.without(proposals[chosen].units)
         drop = self._drop(following)

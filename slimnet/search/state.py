@@ -63,12 +63,19 @@ class Ranking:
 
 
 def first_state(
-    model: nn.Module, groups: Sequence[Group], batches: Batches, *, repair: bool
+    model: nn.Module,
+    groups: Sequence[Group],
+    batches: Batches,
+    *,
+    repair: bool,
+    memory_format: torch.memory_format = torch.contiguous_format,
 ) -> State:
     """Return the state before anything is removed: a copy of the model, without gradients."""
-    working = copy.deepcopy(model).eval().to(memory_format=torch.channels_last)
+    working = copy.deepcopy(model).eval()
     for parameter in working.parameters():
         parameter.requires_grad_(False)
+    if memory_format is torch.channels_last:
+        working = working.to(memory_format=memory_format)
     return State(working, groups, {}, gather_moments(model, groups, batches) if repair else {})
 
 

@@ -203,3 +203,92 @@ def test_torchvision_families_are_right_in_float64(name):
     assert [f.reason for f in frozen] == ["it makes the network's output"]
     plan = plan_for(groups, chosen_units(groups, 0.3))
     assert prove_slim(model, slim_copy(model, plan), plan, example).relative_error < 1e-10
+
+
+class TwoBranches(nn.Module):
+    """Two bias-free convolutions before one norm that both use."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.a = nn.Conv2d(8, 6, 1, bias=False)
+        self.b = nn.Conv2d(8, 6, 1, bias=False)
+        self.norm = nn.BatchNorm2d(6)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        return self.head((self.norm(self.a(x)) + self.norm(self.b(x))).mean((2, 3)))
+
+
+def test_a_norm_behind_two_layers_belongs_to_neither(images):
+    groups, _ = find_groups(TwoBranches().eval(), images)
+    norms = {m.module: m.norm for g in groups for m in g.members if m.direction == "in"}
+    assert norms["a"] is None
+    assert norms["b"] is None
+
+
+class Excited(nn.Module):
+    """Squeeze and excitation by linear layers: a convolution shares its group with one."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.squeeze = nn.Linear(8, 4)
+        self.excite = nn.Linear(4, 8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.conv(x).relu()
+        scale = self.excite(self.squeeze(x.mean((2, 3))).relu()).sigmoid()
+        return self.head((x * scale[:, :, None, None]).mean((2, 3)))
+
+
+def test_a_group_with_a_convolution_in_it_counts_as_a_convolutions(images):
+    _, frozen = find_groups(Excited().eval(), images, layers="conv")
+    reasons = {f.layer: f.reason for f in frozen}
+    assert "only convolutions" not in reasons.get("conv", "")
+
+
+class Attending(nn.Module):
+    """Convolutions that fail the proof (softmax over channels), then a perceptron."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.mix = nn.Conv2d(8, 8, 1)
+        self.hidden = nn.Linear(8, 12)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x):
+        x = self.mix(self.conv(x).softmax(1)).softmax(1).mean((2, 3))
+        return self.head(self.hidden(x).relu())
+
+
+def test_linear_layers_may_go_where_no_convolution_can(images):
+    torch.manual_seed(0)
+    groups, _ = find_groups(Attending().eval(), images, layers="auto")
+    assert {g.name for g in groups} == {"hidden"}
+
+
+class Casting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        return self.head(x.float()).mean((2, 3))
+
+
+def test_a_network_that_cannot_be_proven_is_refused_with_the_reason(images):
+    with pytest.raises(InputError, match="does not run in float64"):
+        find_groups(Casting().eval(), images)
+
+
+def test_proof_of_buffers_of_any_type_and_any_layout(residual, images):
+    residual.register_buffer("table", torch.arange(300) % 2 == 0)
+    residual.register_buffer("codes", (torch.arange(300) % 256).to(torch.uint8))
+    residual = residual.to(memory_format=torch.channels_last)
+    groups, _ = find_groups(residual, images, layers="all")
+    plan = plan_for(groups, chosen_units(groups, 0.5))
+    assert prove_slim(residual, slim_copy(residual, plan), plan, images).relative_error < 1e-10

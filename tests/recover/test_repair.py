@@ -192,3 +192,35 @@ def test_linear_alone(images):
     moments = gather_moments(model, groups, [(images, labels)])
     assert set(moments) == {"3"}
     assert moments["3"].inverse.shape == (1, 7, 7)
+
+
+def test_resolving_judges_on_the_classes_that_it_solves_on():
+    from slimnet.recover.resolve import _divide
+
+    labels = torch.arange(100) // 10  # in class order, as folders are
+    solving, judging = _divide([(torch.zeros(100, 1), labels)])
+    assert set(solving[0][1].tolist()) == set(judging[0][1].tolist()) == set(range(10))
+    assert len(judging[0][1]) == 25
+
+
+def test_slices_give_the_same_moments(prepared, monkeypatch):
+    from slimnet.recover import moments as module
+
+    model, groups, batches, whole = prepared
+    monkeypatch.setattr(module, "MOST_ELEMENTS", 1)
+    for name, sliced in gather_moments(model, groups, batches).items():
+        difference = (sliced.inverse - whole[name].inverse).norm()
+        assert difference <= 1e-3 * whole[name].inverse.norm()
+
+
+def test_resolving_a_layer_whose_inputs_are_all_dead_is_harmless(trained):
+    model, splits = trained
+    model = copy.deepcopy(model)
+    model[3] = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+    model[4] = nn.Identity()
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].bias.fill_(-1)
+    batches = splits.calibration.batches
+    groups, _ = find_groups(model, batches[0][0][:2])
+    resolve(model, copy.deepcopy(model), {}, gather_moments(model, groups, batches), batches)

@@ -12,7 +12,7 @@ from slimnet.records import Split
 from slimnet.search import search
 from slimnet.search.cost import macs_cost, saved_by, weights_cost, widths_of
 from slimnet.search.latency import LatencyTable
-from slimnet.search.layout import lay_out
+from slimnet.search.layout import best_format, lay_out
 from slimnet.search.proposals import propose_blocks
 from slimnet.search.proposer import BlockProposer, SetProposer
 from slimnet.settings import Settings
@@ -62,7 +62,7 @@ def test_two_blocks_go_down_two_widths(residual, images):
 def test_block_proposer_measures_the_cheapest_again_and_gives_up_on_what_breaks(residual, images):
     groups, _ = find_groups(residual, images, layers="all")
     scores = {"up": torch.arange(sum(g.units for g in groups)).double()}
-    proposer = BlockProposer(candidates=1, paying=(2, 4, 8))
+    proposer = BlockProposer(groups, candidates=1, paying=(2, 4, 8))
     every = proposer.propose(groups, scores)
     assert len(every) == len(groups), "nothing is known yet: all are measured"
     for price, proposal in enumerate(every):
@@ -114,7 +114,7 @@ def test_layout_keeps_every_nth_image_and_all_labels():
     everything = lay_out(split)
     assert everything.images == 40
     assert torch.cat([y for _, y in everything.batches]).tolist() == list(range(40))
-    thin = lay_out(split, 10)
+    thin = lay_out(split, 10, torch.channels_last)
     assert thin.images <= 12
     for x, y in thin.batches:
         assert x.is_contiguous(memory_format=torch.channels_last)
@@ -145,3 +145,55 @@ def test_no_repair_leaves_the_kept_weights_as_they_were(trained):
     repaired, other = search(model, groups, splits, Settings(max_drop=10, confidence=0.5, step=1))
     same = slim_copy(model, repaired.plan).state_dict()
     assert any(not torch.equal(v, same[k]) for k, v in other.state_dict().items())
+
+
+class Viewed(nn.Module):
+    """Flattens by a view, which channels-last tensors do not allow."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, padding=1)
+        self.head = nn.Linear(8 * 8 * 8, 4)
+
+    def forward(self, x):
+        x = self.conv(x).relu()
+        return self.head(x.view(x.size(0), -1))
+
+
+def test_a_network_that_needs_the_usual_layout_gets_it(trained, residual, images):
+    assert best_format(Viewed(), trained[1].calibration.batches[0][0]) is torch.contiguous_format
+    assert best_format(residual, images) is torch.channels_last
+    assert best_format(nn.Linear(4, 2), torch.randn(3, 4)) is torch.contiguous_format
+
+
+def test_a_viewing_network_can_be_searched(trained):
+    torch.manual_seed(0)
+    model, splits = Viewed().eval(), trained[1]
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(15):
+        for x, y in splits.calibration.batches:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    groups, _ = find_groups(model, splits.calibration.batches[0][0][:2])
+    settings = Settings(max_drop=10, confidence=0.5, step=2, oracle_k=4)
+    trajectory, slim = search(model, groups, splits, settings)
+    assert trajectory.kept_steps
+    assert all(p.requires_grad for p in slim.parameters())
+
+
+def test_transposed_convolutions_cost_what_they_compute():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ConvTranspose2d(8, 4, 2, stride=2), nn.Conv2d(4, 2, 1)
+    )
+    example = torch.randn(1, 3, 8, 8)
+    cost, widths = macs_cost(model, example), widths_of(model)
+    assert sum(cost(n, w) for n, w in widths.items()) == measure_size(model, example).macs
+
+
+def test_thinning_counts_over_small_batches():
+    inputs, labels = torch.zeros(200, 1, 2, 2), torch.arange(200)
+    split = Split("calibration", 200, list(zip(inputs.split(1), labels.split(1), strict=True)))
+    thin = lay_out(split, 10)
+    assert thin.images == 10
+    assert torch.cat([y for _, y in thin.batches]).tolist() == list(range(0, 200, 20))

@@ -1,0 +1,110 @@
+"""How much goes from the networks of the myopic-oracle paper at a drop of 5 points, and how fast.
+
+Every run is ``slimnet.compress`` on the authors' weights, with the plain estimate of the drop
+(``confidence 0.5``), as the paper judges it. Rows that are done are kept, so an interrupted
+benchmark goes on where it was:
+
+    python benchmarks/paper_networks.py --models MODELS --train TRAIN.npz --held-out TEST.npz
+    python benchmarks/paper_networks.py --table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import slimnet
+from slimnet.report import environment
+
+RESULTS = Path(__file__).parent / "results" / "paper_networks.json"
+ARCHITECTURES = Path(__file__).parent / "networks.py"
+# Caffe's preprocessing: BGR, mean subtracted, 1/256; lenet5 was trained without the mean.
+MEAN = (123.675 / 256, 116.28 / 256, 103.53 / 256)
+NETWORKS = ("lenet5", "cifar10net", "resnet20", "nin")
+MODES: dict[str, dict[str, Any]] = {
+    "paper": {"step": 1, "repair": False, "oracle_k": 16},
+    "latency": {},
+    "params": {"objective": "params"},
+}
+PAPERS_BEST = {"lenet5": "29 ± 5", "cifar10net": "43 ± 3", "resnet20": "11 ± 3", "nin": "33 ± 6"}
+
+
+def run(network: str, mode: str, options: argparse.Namespace) -> dict[str, Any]:
+    result = slimnet.compress(
+        options.models / f"{network}.pt",
+        options.held_out,
+        5,
+        arch=f"{ARCHITECTURES}:{network}",
+        calibration_data=str(options.train),
+        channels="bgr",
+        scale=1 / 256,
+        mean=None if network == "lenet5" else MEAN,
+        confidence=0.5,
+        seed=options.seed,
+        **MODES[mode],
+    )
+    told = result.report
+    before, after = told.original_size, told.slim_size
+    return {
+        "network": network,
+        "mode": mode,
+        "seed": options.seed,
+        "conv_weights_removed_percent": 100 * (1 - after.conv_weights / before.conv_weights),
+        "parameters_removed_percent": 100 * (1 - after.parameters / before.parameters),
+        "macs_ratio": before.macs / after.macs,
+        "selection_drop_points": told.selection_drop.points,
+        "test_drop_points": told.test_drop.points,
+        "images": [told.selection_drop.images, told.test_drop.images],
+        "speedup": {
+            str(t.batch_size): [t.speedup, t.speedup_low, t.speedup_high] for t in told.latency
+        },
+        "steps": told.trajectory.kept_steps,
+        "search_seconds": told.seconds["searching"],
+        "environment": environment(),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| network | mode | conv weights removed | paper's best | MACs ÷ | drop, selection / test "
+        "| speed-up, batch 1 / 32 | search |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    order = {(n, m): (i, j) for i, n in enumerate(NETWORKS) for j, m in enumerate(MODES)}
+    for row in sorted(rows, key=lambda r: order[r["network"], r["mode"]]):
+        speed = " / ".join(f"{row['speedup'][batch][0]:.2f}" for batch in ("1", "32"))
+        drops = f"{row['selection_drop_points']:.1f} / {row['test_drop_points']:.1f} points"
+        lines.append(
+            f"| {row['network']} | {row['mode']} | {row['conv_weights_removed_percent']:.0f} % "
+            f"| {PAPERS_BEST[row['network']]} % | {row['macs_ratio']:.2f} | {drops} | {speed} "
+            f"| {row['search_seconds']:.0f} s |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=Path, help="folder of NETWORK.pt state dicts")
+    parser.add_argument("--train", type=Path, help=".npz of training images and labels")
+    parser.add_argument("--held-out", type=Path, help=".npz of held-out images and labels")
+    parser.add_argument("--networks", nargs="*", default=NETWORKS)
+    parser.add_argument("--modes", nargs="*", default=tuple(MODES))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--table", action="store_true", help="only print the table")
+    options = parser.parse_args()
+    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    done = {(row["network"], row["mode"], row["seed"]) for row in rows}
+    for mode in () if options.table else options.modes:
+        for network in options.networks:
+            if (network, mode, options.seed) not in done:
+                rows.append(run(network, mode, options))
+                RESULTS.parent.mkdir(exist_ok=True)
+                RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+                print(table(rows[-1:]).splitlines()[-1], flush=True)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

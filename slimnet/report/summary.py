@@ -11,7 +11,13 @@ def summary_lines(report: Report) -> list[str]:
     removed = report.slim_size.parameters < report.original_size.parameters
     verdict = _removed_lines(report) if removed else _nothing_lines(report)
     speeds = [_speed_line(entry) for entry in report.latency if removed]
-    return [*verdict, *speeds, *(f"Note: {note}" for note in report.notes)]
+    return [*verdict, *speeds, *_images(report), *(f"Note: {note}" for note in report.notes)]
+
+
+def _images(report: Report) -> list[str]:
+    """Say how many images each split got, and from where."""
+    counts = [f"{images:,} {name}" for name, images in report.data.get("images", {}).items()]
+    return [f"Images: {', '.join(counts)}. {report.data['description']}"] if counts else []
 
 
 def _removed_lines(report: Report) -> list[str]:

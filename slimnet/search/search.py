@@ -29,8 +29,8 @@ from slimnet.settings import Settings
 
 PATIENCE = 8
 RESOLVE_POINTS = 1.5
-RESOLVE_EVERY = 4
-RESOLVE_IMAGES = 1024
+RESOLVE_EVERY = 8
+RESOLVE_IMAGES = 512
 Progress = Callable[[Step], None]
 
 

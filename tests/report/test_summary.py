@@ -52,3 +52,12 @@ def test_network_without_convolutions(report):
         slim_size=dataclasses.replace(report.slim_size, conv_weights=0),
     )
     assert summary_lines(linear)[0] == "Removed 58 % of the parameters and 59 % of the MACs."
+
+
+def test_how_many_images_each_split_got_is_told(report):
+    data = {
+        "images": {"calibration": 2048, "selection": 400, "test": 398},
+        "description": "From x.",
+    }
+    lines = summary_lines(dataclasses.replace(report, data=data))
+    assert "Images: 2,048 calibration, 400 selection, 398 test. From x." in lines

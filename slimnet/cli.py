@@ -30,10 +30,14 @@ app = typer.Typer(
 
 
 def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
-    """Give the function one option for every dial of Settings, which come as ``dials``."""
+    """Give the function one option for every dial of Settings, which come as ``dials``.
+
+    Its own parameters may be left out as well. They have no default of their own, because Python
+    3.10 would wrap their annotations in an Optional that hides what Typer reads.
+    """
     hints = get_type_hints(function, include_extras=True)
     own = [
-        p.replace(annotation=hints[p.name])
+        p.replace(annotation=hints[p.name], default=None)
         for p in inspect.signature(function).parameters.values()
         if p.kind is not inspect.Parameter.VAR_KEYWORD
     ]
@@ -81,14 +85,12 @@ _NUMBERS: dict[Any, Callable[[str], float]] = {int: _whole_number, float: _numbe
 @app.command()
 @_with_settings
 def compress(
-    model: Annotated[
-        str | None, typer.Argument(help="Model file: .pt, .pth or .safetensors.")
-    ] = None,
+    model: Annotated[str | None, typer.Argument(help="Model file: .pt, .pth or .safetensors.")],
     data: Annotated[
         str | None,
         typer.Option(help="Images with labels: a folder, .npz, torchvision:NAME@ROOT, file.py:f."),
-    ] = None,
-    out: Annotated[str | None, typer.Option(help="Folder for the result. (default: slim)")] = None,
+    ],
+    out: Annotated[str | None, typer.Option(help="Folder for the result. (default: slim)")],
     **dials: Any,
 ) -> None:
     """Slim MODEL within the accuracy budget, prove it, and write ONNX, weights, plan and report.

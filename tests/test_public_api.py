@@ -9,6 +9,7 @@ import pydoc
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 
@@ -84,6 +85,8 @@ def test_everything_public_has_a_docstring(name):
     assert exported
     for key in exported:
         found = getattr(module, key)  # fails where a re-exported name is not there
+        if get_origin(found):
+            continue  # an alias of a type, which Python 3.10 calls a class
         if inspect.isclass(found) or inspect.isfunction(found):
             # a dataclass without one of its own gets its signature as docstring
             assert found.__doc__

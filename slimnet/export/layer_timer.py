@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from slimnet.export.onnx_file import export_onnx
 from slimnet.measure import profile_layers
+from slimnet.search import LayerTimer
 from slimnet.settings import RUNTIMES, Settings
 
 PROFILE_IMAGES = 8
 
 
-def layer_timer(example: Tensor, settings: Settings) -> Callable[[nn.Module], Mapping[str, float]]:
+def layer_timer(example: Tensor, settings: Settings) -> LayerTimer:
     """Return a function from a network, which it does not change, to milliseconds by layer name.
 
     ``example`` is inputs (images, ...), its rows repeated to a batch of 8; the settings say which

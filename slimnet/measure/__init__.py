@@ -9,6 +9,7 @@ from slimnet.measure.quality import (
     measure_quality,
     paired_drop,
     require_better_than_chance,
+    require_finite_loss,
 )
 from slimnet.measure.runtime import require_runtime
 from slimnet.measure.size import count_conv_weights, count_parameters, measure_size
@@ -26,5 +27,6 @@ __all__ = [
     "paired_drop",
     "profile_layers",
     "require_better_than_chance",
+    "require_finite_loss",
     "require_runtime",
 ]

@@ -51,12 +51,21 @@ def measure_quality(model: nn.Module, split: Split) -> Quality:
             total += float(functional.cross_entropy(logits, labels, reduction="sum"))
             predictions.append(logits.argmax(1))
             correct.append(predictions[-1] == labels)
-    if not math.isfinite(total):
+    require_finite_loss(total, split.name)
+    return Quality(torch.cat(correct), torch.cat(predictions), total / split.images)
+
+
+def require_finite_loss(loss: float, split: str) -> None:
+    """Refuse a loss that is not a number, on the split of this name.
+
+    Raises:
+        InputError: it is inf or nan.
+    """
+    if not math.isfinite(loss):
         raise InputError(
-            f"the loss on the {split.name} split is {total}; check the weights and the "
+            f"the loss on the {split} split is {loss}; check the weights and the "
             "preprocessing (--scale, --mean, --std)"
         )
-    return Quality(torch.cat(correct), torch.cat(predictions), total / split.images)
 
 
 def require_better_than_chance(quality: Quality, split: Split) -> None:

@@ -100,8 +100,11 @@ def _solve(
         matrix = torch.cat([matrix, offset.reshape(groups, -1, 1)], 2)
     moment = torch.zeros(groups, matrix.shape[2], matrix.shape[2], dtype=torch.float64)
     cross = torch.zeros_like(matrix)
+    layer = slim.get_submodule(name)
+    kept = torch.ones(matrix.shape[0] * matrix.shape[1] + len(gone), dtype=torch.bool)
+    kept[list(gone)] = False
     for inputs, _ in batches:
-        layer, read = slim.get_submodule(name), _run(slim, name, inputs)[0]
+        read = _run(slim, name, inputs)[0]
         written = _run(original, name, inputs)[1]
         for part in image_slices(layer, read):
             columns = unfold(layer, read[part])
@@ -109,8 +112,6 @@ def _solve(
             wanted = _rows(layer, written[part])
             if subtracted and bias is not None:
                 wanted = wanted - get_state(original, bias)[:, None]
-            kept = torch.ones(len(wanted), dtype=torch.bool)
-            kept[list(gone)] = False
             outputs = wanted[kept].reshape(groups, matrix.shape[1], -1)
             moment += (columns @ columns.transpose(1, 2)).double()
             cross += (outputs @ columns.transpose(1, 2)).double()

@@ -82,7 +82,8 @@ class BlockProposer:
         found = propose_blocks(groups, scores, paying=self._paying, blocks=self._blocks)
         open_groups = [name for name in found if name not in self._exhausted]
         unknown = [name for name in open_groups if name not in self._prices]
-        known = sorted(set(open_groups) - set(unknown), key=lambda name: self._prices[name])
+        measured = [name for name in open_groups if name in self._prices]
+        known = sorted(measured, key=lambda name: self._prices[name])
         proposals = [proposal for name in unknown for proposal in found[name]]
         for name in known:
             if len(proposals) >= self._candidates:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from slimnet.errors import InputError
 from slimnet.groups import Group, apply_plan, merge_plans, plan_for, shrink_groups
+from slimnet.measure import require_finite_loss
 from slimnet.records import Batches, Plan
 from slimnet.recover import (
     Moments,
@@ -87,11 +86,7 @@ def rank(state: State, batches: Batches, metrics: Sequence[str]) -> Ranking:
     """
     gates = [gate for group in state.groups for gate in group.gates]
     statistics, loss = gather_statistics(state.model, gates, batches)
-    if not math.isfinite(loss):
-        raise InputError(
-            f"the loss on the calibration split is {loss}; check the weights and the "
-            "preprocessing (--scale, --mean, --std)"
-        )
+    require_finite_loss(loss, "calibration")
     errors = None
     if needs_removal_errors(metrics):
         errors = removal_errors(state.model, state.groups, state.moments)

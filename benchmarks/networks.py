@@ -23,7 +23,8 @@ class LeNet5(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = functional.max_pool2d(self.conv1(x), 2)
         x = functional.max_pool2d(self.conv2(x), 2)
-        return self.ip2(functional.relu(self.ip1(x.flatten(1))))
+        scores: Tensor = self.ip2(functional.relu(self.ip1(x.flatten(1))))
+        return scores
 
 
 class Cifar10Net(nn.Module):
@@ -39,7 +40,8 @@ class Cifar10Net(nn.Module):
         x = functional.relu(functional.max_pool2d(self.conv1(x), 3, 2, ceil_mode=True))
         x = functional.avg_pool2d(functional.relu(self.conv2(x)), 3, 2, ceil_mode=True)
         x = functional.avg_pool2d(functional.relu(self.conv3(x)), 3, 2, ceil_mode=True)
-        return self.ip2(self.ip1(x.flatten(1)))
+        scores: Tensor = self.ip2(self.ip1(x.flatten(1)))
+        return scores
 
 
 class NetworkInNetwork(nn.Module):
@@ -102,24 +104,55 @@ class ResNet20(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(functional.relu(self.bn(self.first(x))))
-        return self.fc(functional.adaptive_avg_pool2d(x, 1).flatten(1))
+        scores: Tensor = self.fc(functional.adaptive_avg_pool2d(x, 1).flatten(1))
+        return scores
 
 
-def lenet5(classes: int = 10) -> nn.Module:
+class AlexNet(nn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 32, 5, padding=2)
+        self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
+        self.conv3 = nn.Conv2d(64, 128, 3, padding=1)
+        self.conv4 = nn.Conv2d(128, 128, 3, padding=1)
+        self.conv5 = nn.Conv2d(128, 96, 3, padding=1)
+        self.hidden = nn.Linear(96 * 4 * 4, 256)
+        self.dropout = nn.Dropout(0.5)
+        self.classifier = nn.Linear(256, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.max_pool2d(functional.relu(self.conv1(x)), 3, 2, 1)
+        x = functional.max_pool2d(functional.relu(self.conv2(x)), 3, 2, 1)
+        x = functional.relu(self.conv4(functional.relu(self.conv3(x))))
+        x = functional.max_pool2d(functional.relu(self.conv5(x)), 3, 2, 1)
+        x = self.dropout(functional.relu(self.hidden(x.flatten(1))))
+        scores: Tensor = self.classifier(x)
+        return scores
+
+
+def lenet5(num_classes: int = 10) -> nn.Module:
     """LeNet-5 for 32x32 colour images: 26,500 convolution weights."""
-    return LeNet5(classes)
+    return LeNet5(num_classes)
 
 
-def cifar10net(classes: int = 10) -> nn.Module:
+def cifar10net(num_classes: int = 10) -> nn.Module:
     """Caffe's "CIFAR-10 quick" network: 79,200 convolution weights."""
-    return Cifar10Net(classes)
+    return Cifar10Net(num_classes)
 
 
-def nin(classes: int = 10) -> nn.Module:
+def nin(num_classes: int = 10) -> nn.Module:
     """Network in Network: 965,568 convolution weights."""
-    return NetworkInNetwork(classes)
+    return NetworkInNetwork(num_classes)
 
 
-def resnet20(classes: int = 10) -> nn.Module:
+def resnet20(num_classes: int = 10) -> nn.Module:
     """ResNet-20 for 32x32 images: 270,256 convolution weights."""
-    return ResNet20(classes)
+    return ResNet20(num_classes)
+
+
+def alexnet(num_classes: int = 10) -> nn.Module:
+    """AlexNet's five convolutions at widths for 32x32 images: 352,608 convolution weights.
+
+    The authors' own weights are not at hand: ``benchmarks/train.py`` trains it.
+    """
+    return AlexNet(num_classes)

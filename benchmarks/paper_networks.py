@@ -15,20 +15,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import paper
+
 import slimnet
 from slimnet.report import environment
 
-RESULTS = Path(__file__).parent / "results" / "paper_networks.json"
-ARCHITECTURES = Path(__file__).parent / "networks.py"
-# Caffe's preprocessing: BGR, mean subtracted, 1/256; lenet5 was trained without the mean.
-MEAN = (123.675 / 256, 116.28 / 256, 103.53 / 256)
+RESULTS = paper.RESULTS / "paper_networks.json"
 NETWORKS = ("lenet5", "cifar10net", "resnet20", "nin")
 MODES: dict[str, dict[str, Any]] = {
     "paper": {"step": 1, "repair": False, "oracle_k": 16},
     "latency": {},
     "params": {"objective": "params"},
 }
-PAPERS_BEST = {"lenet5": "29 ± 5", "cifar10net": "43 ± 3", "resnet20": "11 ± 3", "nin": "33 ± 6"}
 
 
 def run(network: str, mode: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -36,11 +34,9 @@ def run(network: str, mode: str, options: argparse.Namespace) -> dict[str, Any]:
         options.models / f"{network}.pt",
         options.held_out,
         5,
-        arch=f"{ARCHITECTURES}:{network}",
+        arch=f"{paper.ARCHITECTURES}:{network}",
         calibration_data=str(options.train),
-        channels="bgr",
-        scale=1 / 256,
-        mean=None if network == "lenet5" else MEAN,
+        **paper.preprocessing(network),
         confidence=0.5,
         seed=options.seed,
         **MODES[mode],
@@ -76,9 +72,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in sorted(rows, key=lambda r: order[r["network"], r["mode"]]):
         speed = " / ".join(f"{row['speedup'][batch][0]:.2f}" for batch in ("1", "32"))
         drops = f"{row['selection_drop_points']:.1f} / {row['test_drop_points']:.1f} points"
+        best = paper.PAPERS_BEST[row["network"]]
         lines.append(
             f"| {row['network']} | {row['mode']} | {row['conv_weights_removed_percent']:.0f} % "
-            f"| {PAPERS_BEST[row['network']]} % | {row['macs_ratio']:.2f} | {drops} | {speed} "
+            f"| {best} % | {row['macs_ratio']:.2f} | {drops} | {speed} "
             f"| {row['search_seconds']:.0f} s |"
         )
     return "\n".join(lines)

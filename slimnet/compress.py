@@ -12,13 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from slimnet import export, groups, load, measure, report, saliency
 from slimnet.errors import InputError
-from slimnet.records import Report, Result
+from slimnet.records import Artefacts, Latency, Report, Result
 from slimnet.search import search
-from slimnet.settings import Settings
+from slimnet.settings import RUNTIMES, Settings
 
 SCHEMA_VERSION = 1
 
@@ -54,6 +54,7 @@ def compress(
     dials["max_drop"] = max_drop
     settings = (settings or Settings()).changed(dials)
     saliency.require_metrics(settings.metrics)
+    measure.require_runtime(RUNTIMES[settings.runtime])
     if data is None:
         raise InputError(
             'no data given: name it with --data, or as data = "..." in slimnet.toml: a folder with '
@@ -106,11 +107,14 @@ def compress(
                 staging, loaded.model, slim, plan, images, settings.opset, note
             )
         with clock("measuring latency"):
-            latency = measure.measure_latency(
-                artefacts.original_onnx.path, artefacts.slim_onnx.path, example,
-                settings.latency_batch, settings.threads, settings.latency_samples,
-                seed=settings.seed,
-            )  # fmt: skip
+            # what the search predicted is checked at the batch size of its layer times
+            profiled = (export.PROFILE_IMAGES,) if trajectory.predicted else ()
+            batch_sizes = tuple(sorted({*settings.latency_batch, *profiled}))
+            timed = _measure_latency(artefacts, loaded.model, slim, example, batch_sizes, settings)
+            prediction = report.check_prediction(
+                trajectory.predicted, timed, RUNTIMES[settings.runtime], export.PROFILE_IMAGES
+            )
+            latency = tuple(t for t in timed if t.batch_size in settings.latency_batch)
         left = groups.output_channels(slim)
         record = Report(
             schema_version=SCHEMA_VERSION,
@@ -135,11 +139,32 @@ def compress(
             masked_slim=masked_slim,
             artefacts=artefacts,
             latency=latency,
-            notes=report.warnings_for(selection_drop, test_drop, settings),
+            notes=report.warnings_for(selection_drop, test_drop, settings, prediction),
             seconds=clock.seconds,
+            prediction=prediction,
         )
         report.save_report(record, staging / "report.json")
     return Result(slim, plan, record, folder)
+
+
+def _measure_latency(
+    artefacts: Artefacts,
+    original: nn.Module,
+    slim: nn.Module,
+    example: Tensor,
+    batch_sizes: tuple[int, ...],
+    settings: Settings,
+) -> tuple[Latency, ...]:
+    """Time both ONNX files, and both networks where PyTorch is the runtime; changes neither."""
+    latency = measure.measure_latency(
+        artefacts.original_onnx.path, artefacts.slim_onnx.path, example, batch_sizes,
+        settings.threads, settings.latency_samples, seed=settings.seed,
+    )  # fmt: skip
+    if settings.runtime == "torch-cuda":
+        latency += measure.measure_torch_latency(
+            original, slim, example, batch_sizes, settings.latency_samples, seed=settings.seed
+        )
+    return latency
 
 
 @contextmanager

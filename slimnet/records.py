@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,23 +83,62 @@ class Drop:
 
 
 @dataclass(frozen=True)
+class Sensitivity:
+    """L(Θ − Θ_c) − L(Θ) in nats, measured on so many images, the hardest ones.
+
+    They are fewer than the oracle's where it was clear who wins; the others count as unchanged.
+    ``nats`` is inf where the loss is not a number.
+    """
+
+    nats: float
+    images: int
+
+
+@dataclass(frozen=True)
 class Candidate:
     """Units that a metric proposed as one set, and the change of the loss that was measured.
 
     ``channels`` maps a group's name to units of it, in the original numbering: channels of its
-    layers, except where a grouped convolution makes one unit of several.
+    layers, except where a grouped convolution makes one unit of several. ``sensitivity`` is in
+    nats, measured on ``images`` images.
     """
 
     metric: str
     channels: Mapping[str, tuple[int, ...]]
     sensitivity: float
+    images: int
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """What a fine-tuning did; the losses are means over images in nats.
+
+    ``epoch_losses_nats`` are of the images learnt from, task and distillation together.
+    ``loss_before_nats`` and ``loss_after_nats`` are the cross-entropy, in eval mode, of images
+    held back from it. ``augmentations`` names what was done to the images. The old weights stand
+    where ``undone_because`` says why; it is empty where the new ones were kept.
+    """
+
+    epoch_losses_nats: tuple[float, ...]
+    loss_before_nats: float
+    loss_after_nats: float
+    learning_images: int
+    judging_images: int
+    augmentations: tuple[str, ...]
+    undone_because: str
+
+    @property
+    def kept(self) -> bool:
+        """Whether the network has new weights."""
+        return not self.undone_because
 
 
 @dataclass(frozen=True)
 class Step:
     """One step of the trajectory: what was measured, what was removed, and what that cost.
 
-    A step is ``taken_back`` where it broke the budget and smaller ones were tried in its place.
+    A step is ``taken_back`` where it broke the budget and the search went another way.
+    ``recovered_by`` names what gave accuracy back after it, beside the repair.
     """
 
     number: int
@@ -113,6 +152,7 @@ class Step:
     within_budget: bool
     taken_back: bool
     seconds: float
+    recovered_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,16 +169,34 @@ Plan = Mapping[str, Mapping[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
+class PredictedLatency:
+    """What the search took original and slim network to need for one batch, from layer times.
+
+    ``corrections`` is how often these were measured anew, inside the network as it was by then.
+    """
+
+    original_ms: float
+    slim_ms: float
+    corrections: int
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """The whole search: every step, the number of the last one kept (0: none), why it ended.
 
-    The plan holds the channels of the steps up to that one that were not taken back.
+    The plan holds the channels of the steps up to that one that were not taken back. There is no
+    prediction where the search did not count time. ``finished_by`` names what gave accuracy back
+    after the last step, and ``fine_tunings`` holds every round of training, kept or not, by the
+    number of the step that it came after.
     """
 
     steps: tuple[Step, ...]
     kept_steps: int
     stopped_because: str
     plan: Plan
+    predicted: PredictedLatency | None = None
+    finished_by: tuple[str, ...] = ()
+    fine_tunings: Mapping[int, FineTuning] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -193,6 +251,25 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class PredictionCheck:
+    """What the search predicted beside what was measured, on its runtime and at its batch size.
+
+    ``off_percent`` is how much the measured speed-up is above (+) or below (-) the predicted one.
+    """
+
+    runtime: str
+    batch_size: int
+    predicted_original_ms: float
+    predicted_slim_ms: float
+    measured_original_ms: float
+    measured_slim_ms: float
+    predicted_speedup: float
+    measured_speedup: float
+    off_percent: float
+    corrections: int
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that ``report.json`` holds, field by field; ``schema_version`` names its form."""
 
@@ -217,6 +294,7 @@ class Report:
     latency: tuple[Latency, ...]
     notes: tuple[str, ...]
     seconds: Mapping[str, float]
+    prediction: PredictionCheck | None = None
 
 
 @dataclass(frozen=True)

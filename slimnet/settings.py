@@ -18,7 +18,11 @@ PAPER_METRICS = (
     "taylor_first_order",
     "taylor_second_order",
 )
-RUNTIMES = {"ort-cpu": "onnxruntime-cpu", "ort-cuda": "onnxruntime-cuda"}
+RUNTIMES = {
+    "ort-cpu": "onnxruntime-cpu",
+    "ort-cuda": "onnxruntime-cuda",
+    "torch-cuda": "torch-cuda",
+}
 
 
 def _dial(
@@ -126,8 +130,9 @@ class Settings:
         choices=("latency", "params", "macs", "channels"), optional=True,
     )  # fmt: skip
     runtime: str = _dial(
-        "ort-cpu", str, "Where latency counts: ort-cpu or ort-cuda.", choices=tuple(RUNTIMES)
-    )
+        "ort-cpu", str, "Where latency counts: ort-cpu, ort-cuda, or torch-cuda (PyTorch, eager).",
+        choices=tuple(RUNTIMES),
+    )  # fmt: skip
     oracle_k: int = _dial(
         16, int, "Candidates that the oracle measures at each step.",
         unit="candidates", limits=_COUNT,
@@ -138,6 +143,33 @@ class Settings:
     )  # fmt: skip
     repair: bool = _dial(
         True, bool, "Repair the layers that read what was removed, in closed form, in every trial."
+    )
+    finetune_epochs: int = _dial(
+        0, int, "Passes over the calibration images in each round of fine-tuning; 0: none.",
+        unit="epochs", limits=(0, math.inf),
+    )  # fmt: skip
+    finetune_every: int = _dial(
+        4, int, "Steps of removal between two rounds of fine-tuning.", unit="steps", limits=_COUNT,
+    )  # fmt: skip
+    distill: float = _dial(
+        0.5, float,
+        "Share of the fine-tuning's loss that follows the original's scores; the rest the labels.",
+        unit="share", limits=(0, 1),
+    )  # fmt: skip
+    optimizer: str = _dial("sgd", str, "Of the fine-tuning.", choices=("sgd", "adamw"))
+    learning_rate: float | None = _dial(
+        None, float, "Of the fine-tuning, at its highest. Not given: 0.01 (sgd), 0.0005 (adamw).",
+        limits=(1e-12, 1e3), optional=True,
+    )  # fmt: skip
+    weight_decay: float = _dial(
+        1e-4, float, "L2 penalty of the fine-tuning on weights, not on biases and norms.",
+        limits=(0, 1e3),
+    )  # fmt: skip
+    norm_scale_l1: float = _dial(
+        0.0, float, "L1 penalty of the fine-tuning on the scales of norms.", limits=(0, 1e3)
+    )
+    augment: bool = _dial(
+        True, bool, "Mirror and shift images in fine-tuning, where the original knows such images."
     )
     layers: str = _dial(
         "auto", str,

@@ -13,6 +13,14 @@ from slimnet.records import Split, Splits
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_of_the_users(tmp_path_factory):
+    """Measurements are kept in a folder that goes away, here and in commands that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 class Residual(nn.Module):
     """A stream of coupled channels, a depthwise and a grouped convolution, a flatten."""
 

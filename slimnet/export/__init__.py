@@ -2,13 +2,14 @@
 
 from slimnet.export.artefacts import write_artefacts
 from slimnet.export.folder import check_output_folder, staging_folder
-from slimnet.export.layer_timer import layer_timer
+from slimnet.export.layer_timer import PROFILE_IMAGES, layer_timer
 from slimnet.export.onnx_file import export_onnx
 from slimnet.export.parity import onnx_parity
 from slimnet.export.plan_file import load_plan, plan_sha256, save_plan, save_weights
 from slimnet.export.program import save_program
 
 __all__ = [
+    "PROFILE_IMAGES",
     "check_output_folder",
     "export_onnx",
     "layer_timer",

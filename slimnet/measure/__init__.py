@@ -1,31 +1,39 @@
 """Accuracy and loss, size, and latency."""
 
-from slimnet.measure.latency import measure_latency
+from slimnet.measure.drop import judge_drop, paired_drop
+from slimnet.measure.latency import fill_batch, measure_latency
+from slimnet.measure.machine import cpu_model
 from slimnet.measure.paying_widths import measure_paying_widths, next_lower_width
 from slimnet.measure.profile import profile_layers
 from slimnet.measure.quality import (
     Quality,
     mean_loss,
     measure_quality,
-    paired_drop,
     require_better_than_chance,
     require_finite_loss,
 )
 from slimnet.measure.runtime import require_runtime
 from slimnet.measure.size import count_conv_weights, count_parameters, measure_size
+from slimnet.measure.torch_latency import measure_torch_latency
+from slimnet.measure.torch_profile import profile_torch_layers
 
 __all__ = [
     "Quality",
     "count_conv_weights",
     "count_parameters",
+    "cpu_model",
+    "fill_batch",
+    "judge_drop",
     "mean_loss",
     "measure_latency",
     "measure_paying_widths",
     "measure_quality",
     "measure_size",
+    "measure_torch_latency",
     "next_lower_width",
     "paired_drop",
     "profile_layers",
+    "profile_torch_layers",
     "require_better_than_chance",
     "require_finite_loss",
     "require_runtime",

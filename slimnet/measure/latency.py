@@ -34,7 +34,7 @@ def measure_latency(
     seed: int = 0,
     seconds_per_batch: float = 8.0,
 ) -> tuple[Latency, ...]:
-    """Time both files on the CPU and, where torch and ONNX Runtime can use one, on CUDA.
+    """Time both files in ONNX Runtime on the CPU and, where it and torch can use one, on CUDA.
 
     Changes no model. ``example`` is preprocessed inputs (images, ...), its rows repeated to fill
     a batch; they lie on the device before the clock starts. ``samples`` timings per file, fewer
@@ -45,18 +45,22 @@ def measure_latency(
         ProofError: ONNX Runtime cannot load or run a file.
     """
     results = []
-    for runtime in available_runtimes():
+    for runtime in [name for name in available_runtimes() if name in PROVIDERS]:
         sessions = [_open_session(path, runtime, threads) for path in (original, slim)]
         # A provider whose libraries are missing falls back to the CPU without raising.
         if any(session.get_providers()[0] != PROVIDERS[runtime] for session in sessions):
             continue
         for batch_size in batch_sizes:
-            rows = torch.arange(batch_size) % len(example)
-            batch = example.detach().cpu()[rows].contiguous().numpy()
+            batch = fill_batch(example, batch_size).numpy()
             runs = [_bind(session, batch, runtime) for session in sessions]
-            timings = _time_in_turns(runs[0], runs[1], samples, seconds_per_batch * 1000)
+            timings = time_in_turns(runs[0], runs[1], samples, seconds_per_batch * 1000)
             results.append(summarise(runtime, threads, batch_size, *timings, seed=seed))
     return tuple(results)
+
+
+def fill_batch(example: Tensor, images: int) -> Tensor:
+    """Return inputs (images, ...) on the CPU: the example's rows, over and over."""
+    return example.detach().cpu()[torch.arange(images) % len(example)].contiguous()
 
 
 def summarise(
@@ -112,9 +116,13 @@ def _bind(session: Any, batch: Any, runtime: str) -> Run:
     return lambda: session.run_with_iobinding(binding)
 
 
-def _time_in_turns(
+def time_in_turns(
     original: Run, slim: Run, samples: int, most_ms: float
 ) -> tuple[list[float], list[float]]:
+    """Return paired samples in milliseconds per run; each run returns when its work is done.
+
+    As many samples of each as asked for, fewer (but 10) where they would take over ``most_ms``.
+    """
     runs = (original, slim)
     run_ms = [_warm_up_ms(run) for run in runs]
     repeats = [math.ceil(SHORTEST_SAMPLE_MS / milliseconds) for milliseconds in run_ms]

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy
 import onnx
-import onnxruntime
 
-from slimnet.measure.runtime import PROVIDERS, session_options
+from slimnet.measure.runtime import open_session, session_options
 
 RUNS = 12
 WARM_UP_RUNS = 3
@@ -36,6 +35,9 @@ def profile_layers(
     Returns:
         Times by PyTorch module name; under "" everything else together. What ONNX Runtime fuses
         into a layer counts with it.
+
+    Raises:
+        InputError: ONNX Runtime cannot start the runtime.
     """
     layer_of = _layers_by_name(onnx.load(str(file)))
     times: dict[str, float] = defaultdict(float)
@@ -43,7 +45,7 @@ def profile_layers(
         options = session_options(threads)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(str(file), options, providers=[PROVIDERS[runtime]])
+        session = open_session(str(file), runtime, options)
         name = session.get_inputs()[0].name
         for _ in range(WARM_UP_RUNS + RUNS):
             session.run(None, {name: example})

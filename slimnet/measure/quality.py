@@ -1,4 +1,4 @@
-"""Accuracy and loss on a split, and the one definition of a drop."""
+"""Accuracy and loss of a network on a split."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from slimnet.errors import InputError
-from slimnet.records import Batches, Drop, Split
+from slimnet.records import Batches, Split
 
 
 @dataclass(frozen=True)
@@ -90,50 +90,3 @@ def require_better_than_chance(quality: Quality, split: Split) -> None:
             f"images right, chance is {100 * chance:.1f} %); most often the preprocessing is "
             "wrong: see --scale, --mean, --std, --channels, --size, or the order of the classes"
         )
-
-
-def paired_drop(original: Quality, slim: Quality, confidence: float) -> Drop:
-    """Return the drop of accuracy from original to slim, on the same images, with its bounds.
-
-    The bounds are Tango's score limits for a difference of paired proportions (Statistics in
-    Medicine 17, 1998), each one-sided at ``confidence``; at 0.5 they are the plain estimate.
-    """
-    images = len(original.correct)
-    lost = int((original.correct & ~slim.correct).sum())
-    won = int((~original.correct & slim.correct).sum())
-    z = NormalDist().inv_cdf(confidence)
-    return Drop(
-        original_percent=original.percent,
-        slim_percent=slim.percent,
-        points=100 * (lost - won) / images,
-        lower_points=-100 * _score_limit(won, lost, images, z),
-        upper_points=100 * _score_limit(lost, won, images, z),
-        confidence=confidence,
-        images=images,
-    )
-
-
-def _score_limit(lost: int, won: int, images: int, z: float) -> float:
-    """Return the upper limit of (lost - won) / images, by bisection on Tango's statistic."""
-    low, high = (lost - won) / images, 1.0
-    if z <= 0:
-        return low
-    for _ in range(60):
-        middle = (low + high) / 2
-        if _score(lost, won, images, middle) > -z:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def _score(lost: int, won: int, images: int, difference: float) -> float:
-    """Tango's statistic for the hypothesis that the true difference is ``difference``."""
-    a = 2 * images
-    b = -lost - won + (2 * images - lost + won) * difference
-    c = -won * difference * (1 - difference)
-    q = (math.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
-    variance = images * (2 * q + difference * (1 - difference))
-    if variance <= 0:
-        return 0.0 if lost - won == images * difference else -math.inf
-    return (lost - won - images * difference) / math.sqrt(variance)

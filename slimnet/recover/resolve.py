@@ -43,7 +43,7 @@ def resolve(
     Returns:
         How many layers got new weights.
     """
-    solving, judging = _divide(batches)
+    solving, judging = divide(batches)
     loss, changed = mean_loss(slim, judging), 0
     for name in _in_order(slim, moments, solving[0]):
         gone = plan.get(name, {}).get("out", ())
@@ -56,7 +56,7 @@ def resolve(
     return changed
 
 
-def _divide(batches: Batches) -> tuple[list[Batch], list[Batch]]:
+def divide(batches: Batches) -> tuple[list[Batch], list[Batch]]:
     """Put every fourth image aside for judging, so that both parts hold the same classes."""
     solving: list[Batch] = []
     judging: list[Batch] = []

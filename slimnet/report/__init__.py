@@ -5,6 +5,7 @@ from slimnet.report.command import command_line
 from slimnet.report.environment import environment
 from slimnet.report.facts import data_summary, warnings_for
 from slimnet.report.json_report import report_as_dict, save_report
+from slimnet.report.prediction import check_prediction
 from slimnet.report.progress import TerminalProgress
 from slimnet.report.summary import summary_lines
 from slimnet.report.text import result_table
@@ -13,6 +14,7 @@ __all__ = [
     "Progress",
     "StageClock",
     "TerminalProgress",
+    "check_prediction",
     "command_line",
     "data_summary",
     "environment",

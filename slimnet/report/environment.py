@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from slimnet.measure import cpu_model
 
 PACKAGES = (
     "slimnet",
@@ -29,7 +30,7 @@ def environment() -> dict[str, Any]:
         found[package.replace("-", "_")] = _version(package)
     found["torch"] = str(torch.__version__)  # with the build: +cpu, +cu130
     found["platform"] = f"{platform.system()} {platform.release()} {platform.machine()}"
-    found["cpu"] = _cpu_model(Path("/proc/cpuinfo"))
+    found["cpu"] = cpu_model()
     found["cores"] = _usable_cores()
     found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return found
@@ -40,15 +41,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _cpu_model(listing: Path) -> str:
-    try:
-        lines = listing.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or "unknown"
 
 
 def _usable_cores() -> int:

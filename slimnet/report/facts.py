@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from slimnet.records import Drop, Splits
+from slimnet.records import Drop, PredictionCheck, Splits
+from slimnet.report.prediction import prediction_notes
 from slimnet.settings import Settings
 
 
@@ -18,7 +19,9 @@ def data_summary(splits: Splits) -> dict[str, Any]:
     }
 
 
-def warnings_for(selection: Drop, test: Drop, settings: Settings) -> tuple[str, ...]:
+def warnings_for(
+    selection: Drop, test: Drop, settings: Settings, prediction: PredictionCheck | None = None
+) -> tuple[str, ...]:
     """Return what qualifies the result, one sentence each."""
     notes = []
     if test.points > settings.max_drop:
@@ -31,4 +34,4 @@ def warnings_for(selection: Drop, test: Drop, settings: Settings) -> tuple[str, 
             "the budget was judged by the plain estimate (confidence 0.5): chance alone can put "
             f"the true drop well beside the {selection.points:.2f} points measured"
         )
-    return tuple(notes)
+    return (*notes, *prediction_notes(prediction))

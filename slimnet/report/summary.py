@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slimnet.records import Latency, Report
 from slimnet.report.numbers import percent, points, share
+from slimnet.report.prediction import prediction_line
 
 
 def summary_lines(report: Report) -> list[str]:
@@ -11,6 +12,8 @@ def summary_lines(report: Report) -> list[str]:
     removed = report.slim_size.parameters < report.original_size.parameters
     verdict = _removed_lines(report) if removed else _nothing_lines(report)
     speeds = [_speed_line(entry) for entry in report.latency if removed]
+    if report.prediction is not None:
+        speeds.append(prediction_line(report.prediction))
     return [*verdict, *speeds, *_images(report), *(f"Note: {note}" for note in report.notes)]
 
 
@@ -35,8 +38,20 @@ def _removed_lines(report: Report) -> list[str]:
         f"Accuracy went from {percent(drop.original_percent)} to {percent(drop.slim_percent)} on "
         f"{drop.images:,} test images ({points(drop.points)} points){_budget(report)}.",
         *_ended("The search ended because ", report),
+        *_fine_tunings(report),
         *_frozen_count(report),
     ]
+
+
+def _fine_tunings(report: Report) -> list[str]:
+    """Say how many rounds of training there were, and why any was undone."""
+    rounds = list(report.trajectory.fine_tunings.values())
+    if not rounds:
+        return []
+    kept = sum(told.kept for told in rounds)
+    reasons = sorted({told.undone_because for told in rounds if not told.kept})
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    return [f"Fine-tuning helped in {kept} of {len(rounds)} rounds{why}."]
 
 
 def _nothing_lines(report: Report) -> list[str]:

@@ -5,6 +5,7 @@ from slimnet.saliency.metrics import (
     METRICS,
     TRANSITIVE,
     needs_removal_errors,
+    read_by,
     require_metrics,
 )
 from slimnet.saliency.reconstruction_error import RemovalErrors
@@ -20,6 +21,7 @@ __all__ = [
     "RemovalErrors",
     "gather_statistics",
     "needs_removal_errors",
+    "read_by",
     "require_metrics",
     "saved_parameters",
     "score_units",

@@ -7,8 +7,11 @@ The prefix ``transitive_`` goes before any name: the score of a unit for each pa
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from slimnet.errors import InputError
@@ -60,6 +63,22 @@ def base_name(metric: str) -> str:
 def needs_removal_errors(metrics: Iterable[str]) -> bool:
     """Tell whether any of the metrics scores groups from removal errors."""
     return any(base_name(metric) in GROUP_METRICS for metric in metrics)
+
+
+def read_by(metrics: Iterable[str]) -> set[str]:
+    """Return which fields of the statistics these metrics read, so that only those are gathered."""
+    asked: set[str] = set()
+
+    class Asked(LayerStatistics):
+        def __getattribute__(self, name: str) -> Any:
+            asked.add(name)
+            return super().__getattribute__(name)
+
+    fields = {field.name: torch.ones(2, 2) for field in dataclasses.fields(LayerStatistics)}
+    fields["prediction"] = torch.tensor([0, 1])
+    for metric in {base_name(metric) for metric in metrics} & set(METRICS):
+        METRICS[metric](Asked(**fields))
+    return asked & set(fields)
 
 
 def require_metrics(names: tuple[str, ...]) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -41,107 +40,154 @@ class LayerStatistics:
     product: Tensor
 
 
+EVERY_SUM = (
+    "elements",
+    "count",
+    "positive",
+    "activation",
+    "absolute",
+    "square",
+    "gradient",
+    "product",
+)
+
+
 def gather_statistics(
-    model: nn.Module, gates: Iterable[Gate], batches: Batches
-) -> tuple[dict[str, LayerStatistics], float]:
+    model: nn.Module, gates: Iterable[Gate], batches: Batches, sums: Collection[str] = EVERY_SUM
+) -> tuple[dict[str, LayerStatistics], Tensor]:
     """Run the model forward and backward once over the batches; it is not changed.
 
+    With ``sums`` only these fields of the statistics are gathered; the others are empty.
+
     Returns:
-        Statistics by layer name, and the mean cross-entropy of the pass in nats.
+        Statistics by layer name, and each image's cross-entropy in nats, (images,) float64.
     """
     gates = list(gates)
-    sums: dict[str, dict[str, list[Tensor]]] = {g.layer: defaultdict(list) for g in gates}
+    rows: dict[str, dict[str, list[Tensor]]] = {g.layer: defaultdict(list) for g in gates}
     predictions: list[Tensor] = []
-    total = 0.0
+    losses: list[Tensor] = []
+    overwritten = False
     for inputs, labels in batches:
-        with _watched(model, gates) as seen, torch.enable_grad():
+        with torch.enable_grad():
+            output, calls = _forward(model, gates, inputs, copies=overwritten)
+            if any(call.output._version != call.version for call in calls):
+                # an in-place ReLU, say, took what was seen: from now on it gets a copy
+                overwritten = True
+                output, calls = _forward(model, gates, inputs, copies=True)
             # every image's own loss: the sum, so that no gradient is divided by the batch size
-            output = model(inputs)
-            loss = functional.cross_entropy(output, labels, reduction="sum")
-            calls = [(layer, out, axis) for layer, outs in seen.items() for out, axis in outs]
-            gradients = torch.autograd.grad(loss, [c[1] for c in calls], allow_unused=True)
-        _add_batch(sums, calls, gradients)
-        total += float(loss.detach())
+            loss = functional.cross_entropy(output, labels, reduction="none")
+            gradients = torch.autograd.grad(
+                loss.sum(), [call.output for call in calls], allow_unused=True
+            )
+        _add_batch(rows, calls, gradients, sums)
+        losses.append(loss.detach().double())
         predictions.append(output.detach().argmax(1))
-    prediction = torch.cat(predictions)
+    nothing = torch.empty(0)
     return {
         gate.layer: LayerStatistics(
             weight=channel_weights(model.get_submodule(gate.layer)).detach().double(),
-            prediction=prediction,
-            **{key: torch.cat(rows) for key, rows in sums[gate.layer].items()},
+            prediction=torch.cat(predictions),
+            **{
+                key: torch.cat(rows[gate.layer][key]) if key in rows[gate.layer] else nothing
+                for key in EVERY_SUM
+            },
         )
         for gate in gates
-    }, total / len(prediction)
+    }, torch.cat(losses)
 
 
-@contextmanager
-def _watched(
-    model: nn.Module, gates: Iterable[Gate]
-) -> Iterator[dict[str, list[tuple[Tensor, int]]]]:
-    """Collect the output of every gate's module: layer name -> [(tensor, channel axis)]."""
-    seen: dict[str, list[tuple[Tensor, int]]] = defaultdict(list)
-    handles: list[RemovableHandle] = []
+@dataclass(frozen=True)
+class _Call:
+    """The output of a gate's module in one call, its channel axis, and its version then."""
+
+    layer: str
+    output: Tensor
+    axis: int
+    version: int
+
+
+def _forward(
+    model: nn.Module, gates: Iterable[Gate], inputs: Tensor, *, copies: bool
+) -> tuple[Tensor, list[_Call]]:
+    """Return the model's output and every call of a gate's module, whose outputs need gradients.
+
+    With ``copies`` the network goes on with copies of them, so that nothing can overwrite them.
+    """
+    calls: list[_Call] = []
 
     def watch(layer: str, module: nn.Module, _: object, output: Tensor) -> Tensor:
-        axis = output.ndim - 1 if isinstance(module, nn.Linear) else 1
-        if not output.requires_grad:
+        first = not output.requires_grad
+        if first:
             output = output.requires_grad_()
-        seen[layer].append((output, axis))
-        # an in-place ReLU that follows must not overwrite what was seen
-        return output.clone()
+        axis = output.ndim - 1 if isinstance(module, nn.Linear) else 1
+        calls.append(_Call(layer, output, axis, output._version))
+        # nothing may work in place on the tensor where gradients begin
+        return output.clone() if first or copies else output
 
+    handles: list[RemovableHandle] = []
     try:
         for gate in gates:
             module = model.get_submodule(gate.module)
             handles.append(module.register_forward_hook(partial(watch, gate.layer)))
-        yield seen
+        return model(inputs), calls
     finally:
         for handle in handles:
             handle.remove()
 
 
 def _add_batch(
-    sums: dict[str, dict[str, list[Tensor]]],
-    calls: list[tuple[str, Tensor, int]],
+    rows: dict[str, dict[str, list[Tensor]]],
+    calls: list[_Call],
     gradients: tuple[Tensor | None, ...],
+    sums: Collection[str],
 ) -> None:
     batch: dict[str, dict[str, Tensor]] = {}
-    for (layer, output, axis), found in zip(calls, gradients, strict=True):
-        activation = output.detach()
+    for call, found in zip(calls, gradients, strict=True):
+        activation = call.output.detach()
         gradient = torch.zeros_like(activation) if found is None else found
-        rows = _sums(activation, gradient, axis)
         # a module that runs more than once has one feature map: all its positions together
-        known = batch.setdefault(layer, {})
-        for key, value in rows.items():
+        known = batch.setdefault(call.layer, {})
+        for key, value in _sums(activation, gradient, call.axis, sums).items():
             known[key] = known[key] + value if key in known else value
-    for layer, rows in batch.items():
-        for key, value in rows.items():
-            sums[layer][key].append(value)
+    for layer, added in batch.items():
+        for key, value in added.items():
+            rows[layer][key].append(value)
 
 
-def _sums(activation: Tensor, gradient: Tensor, axis: int) -> dict[str, Tensor]:
+def _sums(
+    activation: Tensor, gradient: Tensor, axis: int, asked: Collection[str]
+) -> dict[str, Tensor]:
     """Return what one call of a module adds to the statistics, each (images, channels) float64."""
     over = [d for d in range(1, activation.ndim) if d != axis]
 
     def total(values: Tensor) -> Tensor:
         return values.sum(over).double() if over else values.double()
 
-    # signs are -1, 0 and 1: their sums give both counts, several times faster than comparisons
-    signs = activation.sign()
-    count = total(signs.abs())
-    sums = {
+    def count() -> Tensor:
+        # signs are -1, 0 and 1: their sums give both counts, several times faster than comparisons
+        return total(activation.sign().abs_())
+
+    def square() -> Tensor:
+        # about a point near the mean, then moved to zero: float32 would lose a small variance
+        count, sums = elements(), total(activation)
+        centre = (sums / count).to(activation.dtype)
+        shape = [n if d in (0, axis) else 1 for d, n in enumerate(activation.shape)]
+        around = total((activation - centre.reshape(shape)).square_())
+        return around + centre.double() * (2 * sums - count * centre.double())
+
+    def elements() -> Tensor:
+        images, channels = activation.shape[0], activation.shape[axis]
+        each = activation[0].numel() // channels
+        return torch.full((images, channels), each, dtype=torch.float64)
+
+    ways: dict[str, Callable[[], Tensor]] = {
+        "elements": elements,
         "count": count,
-        "positive": (count + total(signs)) / 2,
-        "activation": total(activation),
-        "absolute": total(activation.abs()),
-        "gradient": total(gradient),
-        "product": total(activation * gradient),
+        "positive": lambda: (count() + total(activation.sign())) / 2,
+        "activation": lambda: total(activation),
+        "absolute": lambda: total(activation.abs()),
+        "square": square,
+        "gradient": lambda: total(gradient),
+        "product": lambda: total(activation * gradient),
     }
-    elements = torch.full_like(count, activation[0].numel() // activation.shape[axis])
-    # squares about a point near the mean, then moved to zero: float32 would lose a small variance
-    centre = (sums["activation"] / elements).to(activation.dtype)
-    shape = [n if d in (0, axis) else 1 for d, n in enumerate(activation.shape)]
-    around = total((activation - centre.reshape(shape)).square_())
-    centre = centre.double()
-    square = around + centre * (2 * sums["activation"] - elements * centre)
-    return {**sums, "elements": elements, "square": square}
+    return {name: ways[name]() for name in asked if name in ways}

@@ -25,6 +25,15 @@ Cost = Callable[[str, Width], float]
 """The cost of one layer, by its name and width, in the unit of the objective."""
 
 
+LEAST_SAVING = 1e-12
+
+
+def price_factor(sensitivity: float, saved: float) -> float:
+    """Return what makes a price of a sensitivity: a gain is worth more the more it saves too."""
+    saved = max(saved, LEAST_SAVING)
+    return 1 / saved if sensitivity > 0 else saved
+
+
 def widths_of(model: nn.Module) -> dict[str, Width]:
     """Return the width of every convolution and linear layer by module name."""
     widths = {}

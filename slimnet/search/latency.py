@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from slimnet.groups import is_depthwise
+from slimnet.records import PredictedLatency
 from slimnet.search.cost import Width, Widths, widths_of
 
 LayerTimer = Callable[[nn.Module], Mapping[str, float]]
@@ -25,9 +26,12 @@ class LatencyTable:
 
     def __init__(self, time_layers: LayerTimer, model: nn.Module) -> None:
         self._time_layers = time_layers
+        self._profiles = 0
         self._profile(model)
+        self._original_ms = self.total(self._widths)
 
     def _profile(self, model: nn.Module) -> None:
+        self._profiles += 1
         self._times = dict(self._time_layers(model))
         self._widths = widths_of(model)
         self._depthwise = {n for n in self._widths if is_depthwise(model.get_submodule(n))}
@@ -43,6 +47,11 @@ class LatencyTable:
     def total(self, widths: Widths) -> float:
         """Return the milliseconds of the network at these widths, as predicted."""
         return self._times.get("", 0.0) + sum(self.cost(n, w) for n, w in widths.items())
+
+    def prediction(self, model: nn.Module) -> PredictedLatency:
+        """Return what the network that came first and this one take; does not change it."""
+        predicted_ms = self.total(widths_of(model))
+        return PredictedLatency(self._original_ms, predicted_ms, self._profiles - 1)
 
     def refresh(self, model: nn.Module) -> None:
         """Profile the network anew if it has become much faster since the last time."""

@@ -3,50 +3,79 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from slimnet.records import Split
+from slimnet.records import Batch, Split
 
-LARGEST_BATCH = 512
-LARGEST_BATCH_ELEMENTS = 2**21
+# the largest feature map of a batch then stays near the size of a processor's caches
+LARGEST_MAP_ELEMENTS = 2**19
+SMALLEST_BATCH = 8
+LARGEST_BATCH = 128
 MOST_ELEMENTS = 2**28
 SAME = 1e-3
 
 
-def best_format(model: nn.Module, inputs: Tensor) -> torch.memory_format:
+@dataclass(frozen=True)
+class Layout:
+    """How a network likes its images: the memory format, and how many at once."""
+
+    memory_format: torch.memory_format = torch.contiguous_format
+    images: int = LARGEST_BATCH
+
+
+@dataclass(frozen=True)
+class Images:
+    """Batches of images that are all in memory; iterating always gives the same ones."""
+
+    inputs: Tensor
+    labels: Tensor
+    images_per_batch: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield (inputs, labels), views of what is in memory."""
+        size = self.images_per_batch
+        yield from zip(torch.split(self.inputs, size), torch.split(self.labels, size), strict=True)
+
+    def ordered(self, order: Tensor) -> Images:
+        """Return a copy with the images in this order, int64 (images,)."""
+        return replace(self, inputs=self.inputs[order], labels=self.labels[order])
+
+
+def best_layout(model: nn.Module, inputs: Tensor) -> Layout:
     """Return channels last, which CPUs like, where the network computes the same with it.
 
     The model is not changed. Some networks insist on the usual layout, by a ``view`` for instance.
     """
     usual, last = torch.contiguous_format, torch.channels_last
+    with torch.no_grad():
+        expected, largest = _run(model, inputs[:2])
+    fitting = max(1, LARGEST_MAP_ELEMENTS // largest)
+    images = min(LARGEST_BATCH, max(SMALLEST_BATCH, 2 ** (fitting.bit_length() - 1)))
     if inputs.ndim != 4:
-        return usual
+        return Layout(usual, images)
     try:
         with torch.no_grad():
-            expected = model(inputs[:2])
             got = copy.deepcopy(model).to(memory_format=last)(
                 inputs[:2].contiguous(memory_format=last)
             )
         same = torch.allclose(got, expected, rtol=SAME, atol=SAME * float(expected.abs().max()))
     except Exception:
         # whatever the network's own code raises means the same: not in this layout
-        return usual
-    return last if same else usual
+        return Layout(usual, images)
+    return Layout(last if same else usual, images)
 
 
-def lay_out(
-    split: Split,
-    images: int | None = None,
-    memory_format: torch.memory_format = torch.contiguous_format,
-) -> Split:
-    """Return the split with small images in larger batches, in this memory format.
+def lay_out(split: Split, images: int | None = None, layout: Layout | None = None) -> Split:
+    """Return the split with its images in memory, in batches and a format that the network likes.
 
     With ``images`` only every n-th image is taken, so that at most that many are left. A split
     that would not fit in memory comes back as it is.
     """
+    layout = layout or Layout()
     stride = 1 if images is None else max(1, -(-split.images // images))
     first, _ = next(iter(split.batches))
     if split.images // stride * first[0].numel() > MOST_ELEMENTS:
@@ -58,9 +87,21 @@ def lay_out(
         kept.append((inputs[start::stride].clone(), labels[start::stride].clone()))
         passed += len(labels)
     inputs, labels = (torch.cat(part) for part in zip(*kept, strict=True))
-    size = max(len(part) for _, part in split.batches)
-    size = max(size, min(LARGEST_BATCH, LARGEST_BATCH_ELEMENTS // inputs[0].numel()))
-    if memory_format is torch.channels_last:
-        inputs = inputs.contiguous(memory_format=memory_format)
-    batches = list(zip(torch.split(inputs, size), torch.split(labels, size), strict=True))
-    return replace(split, images=len(labels), batches=batches)
+    if layout.memory_format is torch.channels_last:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    return replace(split, images=len(labels), batches=Images(inputs, labels, layout.images))
+
+
+def _run(model: nn.Module, inputs: Tensor) -> tuple[Tensor, int]:
+    """Return the output, and how many elements the largest map of one image has."""
+    largest = [1]
+
+    def watch(_: nn.Module, __: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            largest.append(output.numel() // len(inputs))
+
+    handle = torch.nn.modules.module.register_module_forward_hook(watch)
+    try:
+        return model(inputs), max(largest)
+    finally:
+        handle.remove()

@@ -7,16 +7,21 @@ from collections.abc import Sequence
 from torch import nn
 
 from slimnet.groups import Group, plan_for
-from slimnet.measure import measure_paying_widths, require_runtime
-from slimnet.records import Batches
-from slimnet.search.cost import Cost, macs_cost, saved_by, weights_cost, widths_of
+from slimnet.measure import measure_paying_widths
+from slimnet.records import Batches, PredictedLatency
+from slimnet.search.cost import (
+    Cost,
+    macs_cost,
+    price_factor,
+    saved_by,
+    weights_cost,
+    widths_of,
+)
 from slimnet.search.latency import LatencyTable, LayerTimer
 from slimnet.search.proposals import Proposal
 from slimnet.search.proposer import BlockProposer, Proposer, SetProposer
 from slimnet.search.state import State
 from slimnet.settings import RUNTIMES, Settings
-
-LEAST_SAVING = 1e-12
 
 
 class Objective:
@@ -29,28 +34,38 @@ class Objective:
         self._cost = cost
         self._table = table
 
-    def cheapest(
-        self, state: State, proposals: Sequence[Proposal], sensitivities: Sequence[float]
-    ) -> int:
-        """Return which proposal costs the least loss for what it saves."""
+    def savings(self, state: State, proposals: Sequence[Proposal]) -> list[float]:
+        """Return what each proposal saves, in the unit of the objective; never less than 0."""
+        if self._cost is None:
+            return [float(sum(len(units) for units in p.units)) for p in proposals]
         widths = widths_of(state.model)
-        prices = []
-        for proposal, sensitivity in zip(proposals, sensitivities, strict=True):
-            saved = float(sum(len(units) for units in proposal.units))
-            if self._cost is not None:
-                plan = plan_for(state.groups, proposal.units)
-                saved = max(saved_by(plan, state.model, widths, self._cost), LEAST_SAVING)
-            # a gain is worth more the more it saves as well
-            prices.append(sensitivity / saved if sensitivity > 0 else sensitivity * saved)
+        plans = [plan_for(state.groups, proposal.units) for proposal in proposals]
+        return [max(0.0, saved_by(plan, state.model, widths, self._cost)) for plan in plans]
+
+    def learn(
+        self,
+        state: State,
+        proposals: Sequence[Proposal],
+        savings: Sequence[float],
+        sensitivities: Sequence[float],
+    ) -> None:
+        """Tell the proposer what each proposal costs for what it saves."""
+        prices = [
+            nats * price_factor(nats, saved)
+            for nats, saved in zip(sensitivities, savings, strict=True)
+        ]
         # dearest first, so that each group is remembered by its cheapest proposal
         for number in sorted(range(len(prices)), key=prices.__getitem__, reverse=True):
             self.proposer.learn(state.groups, proposals[number], prices[number])
-        return min(range(len(prices)), key=prices.__getitem__)
 
     def refresh(self, model: nn.Module) -> None:
         """Measure costs anew where the network has changed much."""
         if self._table is not None:
             self._table.refresh(model)
+
+    def prediction(self, model: nn.Module) -> PredictedLatency | None:
+        """Return what the search expects a network to take, None where it did not count time."""
+        return None if self._table is None else self._table.prediction(model)
 
 
 def choose_objective(
@@ -67,7 +82,6 @@ def choose_objective(
     named = settings.objective or ("channels" if settings.step else "latency")
     if named == "latency" and time_layers is not None:
         runtime = RUNTIMES[settings.runtime]
-        require_runtime(runtime)
         table = LatencyTable(time_layers, model)
         paying = measure_paying_widths(runtime, settings.threads)
         return Objective(BlockProposer(groups, settings.oracle_k, paying), table.cost, table)

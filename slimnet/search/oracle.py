@@ -1,42 +1,170 @@
 """The oracle: the change of the loss when channels really go (sensitivity; paper, eq. 6).
 
 A candidate is measured as it would be shipped: with its consumers repaired, unless the repair is
-switched off, which is the paper's method.
+switched off, which is the paper's method. Images come hardest first, because nearly all of a
+change of the loss happens on those, and a candidate that cannot win any more is dropped.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-from slimnet.groups import masked, plan_for
-from slimnet.measure import mean_loss
-from slimnet.records import Batches
-from slimnet.recover import repaired_weights, replaced
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from slimnet.groups import Group, plan_for
+from slimnet.records import Batch, Batches, Sensitivity, Split
+from slimnet.search.cost import price_factor
+from slimnet.search.layout import Images
 from slimnet.search.proposals import Proposal
+from slimnet.search.replay import Call, Replay, trace_calls
 from slimnet.search.state import State
+from slimnet.search.trial import Trial, can_replay, make_trial, trying
+
+MOST_ELEMENTS = 2**27
 
 
-def measure_sensitivities(
-    state: State,
-    proposals: Sequence[Proposal],
-    batches: Batches,
-    loss_before: float,
-    known: dict[Hashable, float] | None = None,
-) -> list[float]:
-    """Return L(Θ − Θ_c) − L(Θ), in nats, of each proposal; inf where the loss is not a number.
+class Oracle:
+    """Measures the proposals of one search, always on the same calibration images."""
 
-    The state is as it was when this returns: every trial zeroes Θ_c, repairs the consumers (where
-    the state has moments), and takes both back. ``known`` holds what was measured of this state
-    already, by the proposals' keys, and is added to.
+    def __init__(self, model: nn.Module, groups: Sequence[Group], calibration: Split) -> None:
+        self._batches, self._images = calibration.batches, calibration.images
+        example = next(iter(calibration.batches))[0][:2]
+        self._calls = trace_calls(model, example)
+        self._replayed = can_replay(model, groups, self._calls, example)
+        self._seen: dict[Hashable, list[Tensor]] = {}
+
+    def forget(self) -> None:
+        """Forget what was measured: the network has changed."""
+        self._seen.clear()
+
+    def measure(
+        self,
+        state: State,
+        proposals: Sequence[Proposal],
+        losses: Tensor,
+        savings: Sequence[float],
+    ) -> tuple[list[Sensitivity], int | None]:
+        """Return the sensitivity of each proposal, and which one costs least for what it saves.
+
+        The state is as it was when this returns. None wins where no loss is a number.
+
+        Args:
+            state: the network as it stands. What was measured of it already is not run again.
+            proposals: what might go.
+            losses: of each calibration image now, (images,), in nats.
+            savings: what each proposal saves; the lowest sensitivity for it wins, and only
+                proposals that cannot win are measured on fewer images than the others.
+        """
+        seen = [self._seen.setdefault(proposal.key, []) for proposal in proposals]
+        trials = _Trials(state, proposals, self._calls, self._replayed)
+        batches, sorted_by_loss = self._hardest_first(losses)
+        live, passed = list(range(len(proposals))), 0
+        with torch.inference_mode(), Replay(state.model, self._calls) as replay:
+            for number, batch in enumerate(batches):
+                missing = [i for i in live if len(seen[i]) <= number]
+                changes = _changes(state.model, replay, [trials[i] for i in missing], batch)
+                for i, change in zip(missing, changes, strict=True):
+                    seen[i].append(change)
+                passed += len(batch[1])
+                rest = self._images - passed
+                if sorted_by_loss or rest == 0:
+                    live = _still_open(live, [s[: number + 1] for s in seen], savings, rest)
+                if len(live) < 2:
+                    break
+        return [self._sensitivity(changes) for changes in seen], next(iter(live), None)
+
+    def _hardest_first(self, losses: Tensor) -> tuple[Batches, bool]:
+        """Return the images by falling loss, where they are all in memory, and whether they are."""
+        if not isinstance(self._batches, Images):
+            return self._batches, False
+        return self._batches.ordered(torch.argsort(losses, descending=True, stable=True)), True
+
+    def _sensitivity(self, changes: Sequence[Tensor]) -> Sensitivity:
+        total = sum(float(change.sum()) for change in changes) / self._images
+        nats = total if math.isfinite(total) else math.inf
+        return Sensitivity(nats, sum(len(change) for change in changes))
+
+
+def _still_open(
+    live: Sequence[int], seen: Sequence[Sequence[Tensor]], savings: Sequence[float], rest: int
+) -> list[int]:
+    """Return which candidates may still win, when ``rest`` images are left.
+
+    The images are sorted by loss, so on those that are left the changes are mostly smaller than on
+    the last ones seen: a candidate has lost when even changes as large as those, all of them
+    in its favour, would not make up for what it is behind.
     """
-    known = {} if known is None else known
-    for proposal in proposals:
-        if proposal.key in known:
-            continue
-        plan = plan_for(state.groups, proposal.units)
-        repaired = repaired_weights(state.model, plan, state.moments)
-        with masked(state.model, plan), replaced(state.model, repaired):
-            change = mean_loss(state.model, batches) - loss_before
-        known[proposal.key] = change if math.isfinite(change) else math.inf
-    return [known[proposal.key] for proposal in proposals]
+    totals = {i: float(torch.cat(list(seen[i])).sum()) for i in live}
+    factors = {i: price_factor(totals[i], savings[i]) for i in live}
+    prices = {i: totals[i] * factors[i] for i in live if math.isfinite(totals[i])}
+    if not prices:
+        return []
+    leader = min(prices, key=prices.__getitem__)
+    last = {i: seen[i][-1] * factors[i] for i in prices}
+    return [
+        i
+        for i in prices
+        if prices[i] - prices[leader] <= rest * float((last[i] - last[leader]).abs().mean())
+    ]
+
+
+def _changes(
+    model: nn.Module, replay: Replay, trials: Sequence[Trial], batch: Batch
+) -> list[Tensor]:
+    """Return by how much each trial changes the loss of each image, (images,) each, in nats."""
+    if not trials:
+        return []
+    inputs, labels = batch
+    before = _losses(replay.record(inputs, {trial.start for trial in trials}), labels)
+    changes = []
+    for trial in trials:
+        with trying(model, trial):
+            changes.append(_losses(replay.run(inputs, trial.start), labels) - before)
+    return changes
+
+
+def _losses(output: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of each image, (images,) float64, in nats."""
+    return functional.cross_entropy(output, labels, reduction="none").double()
+
+
+class _Trials(Mapping[int, Trial]):
+    """The trial of each proposal, made when it is first asked for, and kept if memory allows."""
+
+    def __init__(
+        self,
+        state: State,
+        proposals: Sequence[Proposal],
+        calls: Sequence[Call],
+        replayed: frozenset[str],
+    ) -> None:
+        self._state, self._proposals = state, proposals
+        self._calls, self._replayed = calls, replayed
+        self._made: dict[int, Trial] = {}
+        self._elements = 0
+
+    def __len__(self) -> int:
+        return len(self._proposals)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self._proposals)))
+
+    def __getitem__(self, number: int) -> Trial:
+        if number in self._made:
+            return self._made[number]
+        groups, units = self._state.groups, self._proposals[number].units
+        touched = {group.name for group, gone in zip(groups, units, strict=True) if len(gone)}
+        trial = make_trial(
+            self._state.model,
+            plan_for(groups, units),
+            self._state.moments,
+            self._calls,
+            consumers_only=touched <= self._replayed,
+        )
+        self._elements += sum(value.numel() for value in trial.values.values())
+        if self._elements <= MOST_ELEMENTS:
+            self._made[number] = trial
+        return trial

@@ -33,6 +33,10 @@ class Proposer(Protocol):
         """Take note that a proposal broke the budget; False if nothing smaller is left to try."""
         ...
 
+    def reopen(self) -> None:
+        """Take note that there is more room in the budget than when proposals broke it."""
+        ...
+
 
 class SetProposer:
     """Sets over all groups; half as large after each one that breaks the budget, down to one."""
@@ -57,6 +61,9 @@ class SetProposer:
             return False
         self._channels //= 2
         return True
+
+    def reopen(self) -> None:
+        """See Proposer; the sets stay as small as they have become."""
 
 
 class BlockProposer:
@@ -103,6 +110,10 @@ class BlockProposer:
         else:
             self._exhausted.add(self._name(groups, proposal))
         return True
+
+    def reopen(self) -> None:
+        """See Proposer."""
+        self._exhausted.clear()
 
     def _name(self, groups: Sequence[Group], proposal: Proposal) -> str:
         return next(

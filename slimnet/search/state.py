@@ -10,11 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.groups import Group, apply_plan, merge_plans, plan_for, shrink_groups
-from slimnet.measure import require_finite_loss
-from slimnet.records import Batches, Plan
+from slimnet.measure import mean_loss, require_finite_loss
+from slimnet.records import Batches, FineTuning, Plan
 from slimnet.recover import (
     Moments,
+    TrainingRecipe,
+    divide,
+    finetune,
     gather_moments,
+    recalibrate_norms,
     removal_errors,
     removed_inputs,
     repaired_weights,
@@ -22,17 +26,21 @@ from slimnet.recover import (
     set_values,
     shrink_moments,
 )
-from slimnet.saliency import gather_statistics, needs_removal_errors, score_units
+from slimnet.saliency import gather_statistics, needs_removal_errors, read_by, score_units
 
 
 @dataclass(frozen=True)
 class State:
-    """A slim network, its groups and moments in its own numbering, and its plan in the original."""
+    """A slim network, its groups and moments in its own numbering, and its plan in the original.
+
+    ``tuned`` says that it was trained, so that its layers no longer aim at the original's outputs.
+    """
 
     model: nn.Module
     groups: Sequence[Group]
     plan: Plan
     moments: Mapping[str, Moments]
+    tuned: bool = False
 
     def without(self, units: Sequence[Tensor]) -> State:
         """Return the state after ``units[i]`` of group i are gone; this one is not changed."""
@@ -44,6 +52,7 @@ class State:
             shrink_groups(self.groups, units),
             merge_plans(self.plan, plan_for(self.groups, units, original=True)),
             shrink_moments(self.moments, removed_inputs(self.model, now)),
+            self.tuned,
         )
 
     def resolved(self, original: nn.Module, batches: Batches) -> State:
@@ -52,13 +61,44 @@ class State:
         resolve(original, model, self.plan, self.moments, batches)
         return replace(self, model=model)
 
+    def with_norms_recalibrated(self, batches: Batches) -> State | None:
+        """Return the state with new norm statistics, or None where that does not help.
+
+        A quarter of the images judges, by their loss; the statistics are those of the rest.
+        """
+        solving, judging = divide(batches)
+        model = copy.deepcopy(self.model)
+        if not recalibrate_norms(model, solving):
+            return None
+        better = mean_loss(model, judging) < mean_loss(self.model, judging)
+        return replace(self, model=model) if better else None
+
+    def finetuned(
+        self, original: nn.Module, batches: Batches, recipe: TrainingRecipe, seed: int
+    ) -> tuple[State | None, FineTuning]:
+        """Return the state after a round of training, None where it did not help, and its record.
+
+        The moments are gathered anew: after training the layers read something else.
+        """
+        model = copy.deepcopy(self.model)
+        told = finetune(model, original, batches, recipe, seed=seed)
+        if not told.kept:
+            return None, told
+        moments = gather_moments(model, self.groups, batches) if self.moments else {}
+        return replace(self, model=model, moments=moments, tuned=True), told
+
 
 @dataclass(frozen=True)
 class Ranking:
-    """What the metrics say of a state, and its loss on the calibration split in nats."""
+    """What the metrics say of a state, and its losses in nats on the oracle's images, (images,)."""
 
     scores: Mapping[str, Tensor]
-    loss: float
+    losses: Tensor
+
+    @property
+    def loss(self) -> float:
+        """The mean loss in nats."""
+        return float(self.losses.mean())
 
 
 def first_state(
@@ -85,12 +125,12 @@ def rank(state: State, batches: Batches, metrics: Sequence[str]) -> Ranking:
         InputError: the loss is not a finite number.
     """
     gates = [gate for group in state.groups for gate in group.gates]
-    statistics, loss = gather_statistics(state.model, gates, batches)
-    require_finite_loss(loss, "calibration")
+    statistics, losses = gather_statistics(state.model, gates, batches, read_by(metrics))
+    require_finite_loss(float(losses.mean()), "calibration")
     errors = None
     if needs_removal_errors(metrics):
         errors = removal_errors(state.model, state.groups, state.moments)
     scores = score_units(
         state.groups, statistics, metrics, model=state.model, removal_errors=errors
     )
-    return Ranking(scores, loss)
+    return Ranking(scores, losses)

@@ -195,10 +195,10 @@ def test_linear_alone(images):
 
 
 def test_resolving_judges_on_the_classes_that_it_solves_on():
-    from slimnet.recover.resolve import _divide
+    from slimnet.recover.resolve import divide
 
     labels = torch.arange(100) // 10  # in class order, as folders are
-    solving, judging = _divide([(torch.zeros(100, 1), labels)])
+    solving, judging = divide([(torch.zeros(100, 1), labels)])
     assert set(solving[0][1].tolist()) == set(judging[0][1].tolist()) == set(range(10))
     assert len(judging[0][1]) == 25
 

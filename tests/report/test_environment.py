@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from slimnet.report import environment
-from slimnet.report.environment import _cpu_model, _version
+from slimnet.report.environment import _version
 
 
 def test_versions_and_processor_are_there():
@@ -29,12 +29,6 @@ def test_nothing_names_a_person_or_machine(monkeypatch):
     assert "ada-lovelace" not in text
     assert platform.node() not in text
     assert str(Path.home()) not in text
-
-
-def test_processor_without_a_listing(tmp_path):
-    assert _cpu_model(tmp_path / "absent")
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Fast One\n")
-    assert _cpu_model(tmp_path / "cpuinfo") == "Fast One"
 
 
 def test_package_that_is_absent_has_no_version():

@@ -1,7 +1,8 @@
 import dataclasses
 
-from slimnet.records import Trajectory
+from slimnet.records import FineTuning, Trajectory
 from slimnet.report import summary_lines
+from slimnet.report.json_report import report_as_dict
 
 
 def test_verdict_speed_and_notes(report):
@@ -61,3 +62,16 @@ def test_how_many_images_each_split_got_is_told(report):
     }
     lines = summary_lines(dataclasses.replace(report, data=data))
     assert "Images: 2,048 calibration, 400 selection, 398 test. From x." in lines
+
+
+def test_rounds_of_training_are_told_also_those_undone(report):
+    def told(why):
+        return FineTuning((1.0, 0.5), 1.0, 0.9, 70, 10, ("mirror",), why)
+
+    rounds = {4: told(""), 8: told("the loss rose"), 9: told("")}
+    trained = dataclasses.replace(
+        report, trajectory=dataclasses.replace(report.trajectory, fine_tunings=rounds)
+    )
+    assert "Fine-tuning helped in 2 of 3 rounds (the loss rose)." in summary_lines(trained)
+    plain = report_as_dict(trained)["trajectory"]["fine_tunings"]
+    assert plain["8"]["undone_because"] == "the loss rose"

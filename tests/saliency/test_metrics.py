@@ -16,6 +16,7 @@ from slimnet.saliency import (
     METRICS,
     LayerStatistics,
     gather_statistics,
+    read_by,
     require_metrics,
     score_units,
 )
@@ -119,10 +120,10 @@ def test_a_group_scores_the_sum_of_its_members(observed, metric):
 def test_statistics_leave_the_network_and_its_loss_alone(observed):
     model, _, gates, batches, _ = observed
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    _, loss = gather_statistics(model, gates, batches)
+    _, losses = gather_statistics(model, gates, batches)
     with torch.no_grad():
-        losses = [functional.cross_entropy(model(x), y, reduction="sum") for x, y in batches]
-    assert loss == pytest.approx(float(sum(losses)) / 6, rel=1e-5)
+        expected = [functional.cross_entropy(model(x), y, reduction="none") for x, y in batches]
+    assert losses.tolist() == pytest.approx(torch.cat(expected).tolist(), rel=1e-5)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
 
@@ -237,3 +238,21 @@ def test_statistics_of_a_linear_layer_over_tokens(images):
     assert torch.allclose(found.absolute, seen.abs().sum(1), rtol=1e-5)
     assert torch.equal(found.positive, (seen > 0).double().sum(1))
     assert torch.equal(found.prediction, prediction)
+
+
+@pytest.mark.parametrize("metric", sorted(METRICS))
+def test_a_metric_gets_every_sum_that_it_reads(observed, metric):
+    model, _, gates, batches, _ = observed
+    everything, _ = gather_statistics(model, gates, batches)
+    asked, _ = gather_statistics(model, gates, batches, read_by([metric, f"transitive_{metric}"]))
+    for gate in gates:
+        expected = METRICS[metric](everything[gate.layer])
+        assert torch.equal(METRICS[metric](asked[gate.layer]), expected)
+
+
+def test_only_what_is_read_is_gathered(observed):
+    model, _, gates, batches, _ = observed
+    assert read_by(["taylor_second_order"]) == {"product"}
+    assert read_by(["reconstruction_error"]) == set()
+    statistics, _ = gather_statistics(model, gates, batches, {"product"})
+    assert statistics[gates[0].layer].square.numel() == 0

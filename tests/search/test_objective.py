@@ -12,7 +12,7 @@ from slimnet.records import Split
 from slimnet.search import search
 from slimnet.search.cost import macs_cost, saved_by, weights_cost, widths_of
 from slimnet.search.latency import LatencyTable
-from slimnet.search.layout import best_format, lay_out
+from slimnet.search.layout import Layout, best_layout, lay_out
 from slimnet.search.proposals import propose_blocks
 from slimnet.search.proposer import BlockProposer, SetProposer
 from slimnet.settings import Settings
@@ -114,7 +114,7 @@ def test_layout_keeps_every_nth_image_and_all_labels():
     everything = lay_out(split)
     assert everything.images == 40
     assert torch.cat([y for _, y in everything.batches]).tolist() == list(range(40))
-    thin = lay_out(split, 10, torch.channels_last)
+    thin = lay_out(split, 10, Layout(torch.channels_last))
     assert thin.images <= 12
     for x, y in thin.batches:
         assert x.is_contiguous(memory_format=torch.channels_last)
@@ -161,9 +161,19 @@ class Viewed(nn.Module):
 
 
 def test_a_network_that_needs_the_usual_layout_gets_it(trained, residual, images):
-    assert best_format(Viewed(), trained[1].calibration.batches[0][0]) is torch.contiguous_format
-    assert best_format(residual, images) is torch.channels_last
-    assert best_format(nn.Linear(4, 2), torch.randn(3, 4)) is torch.contiguous_format
+    viewed = best_layout(Viewed(), trained[1].calibration.batches[0][0])
+    assert viewed.memory_format is torch.contiguous_format
+    assert best_layout(residual, images).memory_format is torch.channels_last
+    flat = best_layout(nn.Linear(4, 2), torch.randn(3, 4))
+    assert flat.memory_format is torch.contiguous_format
+
+
+def test_batches_are_small_where_feature_maps_are_large():
+    narrow = best_layout(nn.Conv2d(3, 4, 1), torch.randn(2, 3, 16, 16))
+    wide = best_layout(nn.Conv2d(3, 256, 1), torch.randn(2, 3, 64, 64))
+    assert (narrow.images, wide.images) == (128, 8)
+    middle = best_layout(nn.Conv2d(3, 64, 1), torch.randn(2, 3, 16, 16))
+    assert middle.images == 32
 
 
 def test_a_viewing_network_can_be_searched(trained):

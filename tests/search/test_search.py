@@ -9,12 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.groups import find_groups, mask, plan_for, slim_copy
-from slimnet.measure import mean_loss, measure_quality, paired_drop
+from slimnet.groups import find_groups
+from slimnet.measure import measure_quality, paired_drop
 from slimnet.search import search
-from slimnet.search.oracle import measure_sensitivities
 from slimnet.search.proposals import propose_sets
-from slimnet.search.state import State
 from slimnet.settings import Settings
 
 
@@ -52,24 +50,6 @@ def test_sets_are_distinct_and_never_empty_a_group(found):
     assert propose_sets(last, {"a": score[:2]}, candidates=4, channels=1) == []
 
 
-def test_sensitivity_is_the_loss_of_the_masked_network_minus_the_loss(found):
-    model, splits, groups = found
-    batches = splits.calibration.batches
-    before = copy.deepcopy(model.state_dict())
-    scores = {"any": torch.rand(16, generator=torch.Generator().manual_seed(0))}
-    proposals = propose_sets(groups, scores, candidates=6, channels=2)
-    loss = mean_loss(model, batches)
-    measured = measure_sensitivities(State(model, groups, {}, {}), proposals, batches, loss)
-    for proposal, sensitivity in zip(proposals, measured, strict=True):
-        plan = plan_for(groups, proposal.units)
-        reference = copy.deepcopy(model)
-        mask(reference, plan)
-        assert sensitivity == pytest.approx(mean_loss(reference, batches) - loss, abs=1e-6)
-        slim = mean_loss(slim_copy(model, plan), batches) - loss
-        assert sensitivity == pytest.approx(slim, abs=1e-5)
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-
-
 def test_search_removes_what_it_says_and_stays_within_the_budget(found):
     model, splits, groups = found
     before = copy.deepcopy(model.state_dict())
@@ -80,7 +60,8 @@ def test_search_removes_what_it_says_and_stays_within_the_budget(found):
     assert trajectory.kept_steps >= 1
     for step in trajectory.steps:
         chosen = step.candidates[step.chosen]
-        assert chosen.sensitivity == min(c.sensitivity for c in step.candidates)
+        raced = [c for c in step.candidates if c.images == chosen.images]
+        assert chosen.sensitivity == min(c.sensitivity for c in raced)
         assert step.channels_removed == 1
     drop = paired_drop(
         measure_quality(model, splits.selection), measure_quality(slim, splits.selection), 0.5

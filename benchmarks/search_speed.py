@@ -1,0 +1,127 @@
+"""How much faster is slimnet's search than the paper's, written plainly, for the same decisions?
+
+Both remove one channel a step from ResNet-20, choosing among k = 16 candidates on the same images,
+in one run: the plain loop of plain_search.py, then slimnet, step by step side by side. Where the
+decisions part, the two sensitivities must be equal to float32's precision (a tie).
+
+    python benchmarks/search_speed.py --models MODELS --train TRAIN.npz --held-out TEST.npz
+    python benchmarks/search_speed.py --table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import paper
+import torch
+from plain_search import PlainStep, plain_search
+
+from slimnet.records import Batches, Step
+from slimnet.report import environment
+from slimnet.search import search
+from slimnet.search.layout import Layout, lay_out
+
+RESULTS = paper.RESULTS / "search_speed.json"
+TIE_NATS = 2e-6
+PLAIN_BATCH_IMAGES = 128
+
+
+class EnoughError(Exception):
+    """As many steps as were asked for are done."""
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    row = next(row for row in paper.ROWS if row.name == options.row)
+    subject = paper.load_subject(row, options, options.seeds[0])
+    settings = paper.settings_for(
+        row, options, options.seeds[0], step=1, repair=False, oracle_k=options.candidates
+    )
+    calibration = plainly(subject.splits.calibration, settings.oracle_images)
+    selection = plainly(subject.splits.selection, None)
+    plain: list[PlainStep] = []
+    begun = perf_counter()
+    reference = plain_search(
+        subject.model, subject.groups, calibration, selection, options.candidates
+    )
+    for step in islice(reference, options.steps):
+        plain.append(step)
+        print(f"plain {len(plain)}: {step.unit} {step.seconds:.2f} s", flush=True)
+    plain_seconds = perf_counter() - begun
+    ours: list[Step] = []
+    begun = perf_counter()
+
+    def enough(step: Step) -> None:
+        ours.append(step)
+        if len(ours) == options.steps:
+            raise EnoughError
+
+    with suppress(EnoughError):
+        search(subject.model, subject.groups, subject.splits, settings, enough)
+    slimnet_seconds = perf_counter() - begun
+    names = [group.name for group in subject.groups]
+    return {
+        "network": row.name,
+        "candidates": options.candidates,
+        "oracle_images": settings.oracle_images,
+        "same_decisions": agreeing(plain, ours, names),
+        "steps": [len(plain), len(ours)],
+        "plain_seconds": round(plain_seconds, 2),
+        "slimnet_seconds": round(slimnet_seconds, 2),
+        "ratio": round(plain_seconds / slimnet_seconds, 2),
+        "plain_median_step_seconds": round(median(step.seconds for step in plain), 3),
+        "decisions": [[names[s.unit[0]], s.unit[1], round(s.sensitivity, 7)] for s in plain],
+        "environment": environment(),
+    }
+
+
+def plainly(split: Any, images: int | None) -> Batches:
+    """Return the images that slimnet takes, as they come and in batches of 128."""
+    return lay_out(split, images, Layout(torch.contiguous_format, PLAIN_BATCH_IMAGES)).batches
+
+
+def agreeing(plain: list[PlainStep], ours: list[Step], names: list[str]) -> int:
+    """Return in how many steps, from the first on, both removed the same channel or tied."""
+    for number, (reference, step) in enumerate(zip(plain, ours, strict=False)):
+        chosen = step.candidates[step.chosen]
+        if chosen.channels != {names[reference.unit[0]]: (reference.unit[1],)}:
+            tie = abs(chosen.sensitivity - reference.sensitivity) <= TIE_NATS
+            print(f"step {number + 1} differs: {reference}, {chosen}; tie: {tie}")
+            return number
+    return min(len(plain), len(ours))
+
+
+def table(result: dict[str, Any]) -> str:
+    return "\n".join(
+        [
+            "| network | steps | same decisions | plain loop | slimnet | ratio |",
+            "| --- | --- | --- | --- | --- | --- |",
+            f"| {result['network']} | {result['steps'][0]} | {result['same_decisions']} "
+            f"| {result['plain_seconds']:.0f} s | {result['slimnet_seconds']:.1f} s "
+            f"| {result['ratio']:.1f} |",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    paper.add_options(parser)
+    parser.add_argument("--row", default="resnet20")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--candidates", type=int, default=16, help="the oracle's k")
+    parser.add_argument("--table", action="store_true", help="only print the table")
+    options = parser.parse_args()
+    if not options.table:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(run(options), indent=1) + "\n")
+    print(table(json.loads(Path(RESULTS).read_text())))
+
+
+if __name__ == "__main__":
+    main()

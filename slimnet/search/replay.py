@@ -1,0 +1,165 @@
+"""Replay: run a network from the first module that a trial changes, on outputs recorded before it.
+
+Calls of modules are numbered in the order in which they begin. A call that has ended before the
+first changed one begins gives what was recorded, whole: neither it nor anything inside it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module. Calls inside it have the numbers up to ``end``, not included.
+
+    ``overwritten`` says that something later works in place on its output; ``tensor`` is False
+    where the output is anything but one tensor.
+    """
+
+    module: str
+    end: int
+    tensor: bool
+    overwritten: bool
+
+
+class Replay:
+    """Within its ``with`` block the model's modules can be recorded and replayed.
+
+    The model is changed for the time of the block: each module's ``forward`` is wrapped.
+    """
+
+    def __init__(self, model: nn.Module, calls: Sequence[Call]) -> None:
+        self._model = model
+        self._calls = calls
+        self._wrapped: list[nn.Module] = []
+        self._recorded: dict[int, Tensor] = {}
+        self._wanted: Collection[int] = ()
+        self._first_changed = 0
+        self._next = 0
+
+    def __enter__(self) -> Replay:
+        called = {call.module for call in self._calls}
+        for name, module in self._model.named_modules():
+            if name in called:
+                _wrap(module, partial(self._call, name, module.forward))
+                self._wrapped.append(module)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        for module in self._wrapped:
+            del module.forward
+        self._wrapped.clear()
+        self._recorded.clear()
+
+    def record(self, inputs: Tensor, starts: Collection[int]) -> Any:
+        """Run the model; keep what replays from these call numbers need. Returns its output."""
+        self._recorded.clear()
+        self._wanted = {number for start in starts for number in _before(self._calls, start)}
+        try:
+            return self._run(inputs, first_changed=0)
+        finally:
+            self._wanted = ()
+
+    def run(self, inputs: Tensor, start: int) -> Any:
+        """Return the output for the inputs last recorded, running what call ``start`` changes."""
+        return self._run(inputs, first_changed=start)
+
+    def _run(self, inputs: Tensor, first_changed: int) -> Any:
+        self._next, self._first_changed = 0, first_changed
+        return self._model(inputs)
+
+    def _call(self, name: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        number = self._next
+        if number >= len(self._calls) or self._calls[number].module != name:
+            # the network went another way than when it was traced: from here on all of it runs
+            self._next = len(self._calls)
+            return forward(*args, **kwargs)
+        call = self._calls[number]
+        if call.end <= self._first_changed and number in self._recorded:
+            self._next = call.end
+            output = self._recorded[number]
+            return output.clone() if call.overwritten else output
+        self._next = number + 1
+        result = forward(*args, **kwargs)
+        if number in self._wanted:
+            self._recorded[number] = result.clone() if call.overwritten else result
+        return result
+
+
+@torch.no_grad()
+def trace_calls(model: nn.Module, inputs: Tensor) -> tuple[Call, ...]:
+    """Run the model once and return its modules' calls; it is not changed.
+
+    Empty where the modules cannot be wrapped (compiled or scripted ones).
+    """
+    names: list[str] = []
+    ends: dict[int, int] = {}
+    outputs: dict[int, tuple[Any, int]] = {}
+
+    def watch(name: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        number = len(names)
+        names.append(name)
+        output = forward(*args, **kwargs)
+        ends[number] = len(names)
+        outputs[number] = output, getattr(output, "_version", 0)
+        return output
+
+    wrapped = []
+    try:
+        for name, module in model.named_modules():
+            if name:
+                _wrap(module, partial(watch, name, module.forward))
+                wrapped.append(module)
+        model(inputs)
+    except (AttributeError, RuntimeError):
+        return ()
+    finally:
+        for module in wrapped:
+            del module.forward
+    return tuple(
+        Call(
+            module=name,
+            end=ends[number],
+            tensor=isinstance(outputs[number][0], Tensor),
+            overwritten=getattr(outputs[number][0], "_version", 0) != outputs[number][1],
+        )
+        for number, name in enumerate(names)
+    )
+
+
+def first_call(calls: Sequence[Call], modules: Collection[str]) -> int:
+    """Return the number of the first call of any of these modules; 0 where one has no call."""
+    numbers: dict[str, int] = {}
+    for number, call in enumerate(calls):
+        numbers.setdefault(call.module, number)
+    return min((numbers.get(module, 0) for module in modules), default=0)
+
+
+def _before(calls: Sequence[Call], start: int) -> list[int]:
+    """Return the calls that give what was recorded in a replay from call ``start``."""
+    needed, number = [], 0
+    while number < start:
+        call = calls[number]
+        if call.end <= start and call.tensor:
+            needed.append(number)
+            number = call.end
+        else:
+            number += 1
+    return needed
+
+
+def _wrap(module: nn.Module, forward: Callable[..., Any]) -> None:
+    if "forward" in vars(module):
+        raise AttributeError("this module's forward is wrapped already")
+    module.forward = forward

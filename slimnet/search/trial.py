@@ -1,0 +1,104 @@
+"""A trial: the network with channels gone from what its consumers read, without rebuilding it.
+
+A channel that nothing reads is gone. A trial therefore changes only the consumers' weights, and
+everything before the first of them need not run again. Where a network also reads channels
+otherwise (a sum over all of them, say), ``can_replay`` finds that out and all of Θ_c is zeroed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from slimnet.groups import Group, masked, plan_for
+from slimnet.records import Plan
+from slimnet.recover import Moments, get_state, repaired_weights
+from slimnet.search.replay import Call, Replay, first_call
+
+SAME = 1e-4
+
+
+@dataclass(frozen=True)
+class Trial:
+    """New values of parameters and buffers by name, and the call from which they matter."""
+
+    values: Mapping[str, Tensor]
+    start: int
+
+
+def make_trial(
+    model: nn.Module,
+    plan: Plan,
+    moments: Mapping[str, Moments],
+    calls: Sequence[Call],
+    *,
+    consumers_only: bool,
+) -> Trial:
+    """Return the trial of removing what ``plan`` says; the model is as before on return.
+
+    Args:
+        model: the network as it stands.
+        plan: what goes, in the numbering of ``model``.
+        moments: of its consumers; empty for a trial without repair.
+        calls: of its modules, in order.
+        consumers_only: zero only what consumers read, and not what producers put out.
+    """
+    values = repaired_weights(model, plan, moments)
+    reading = {name: {"in": sides["in"]} for name, sides in plan.items() if "in" in sides}
+    zeroed = reading if consumers_only else plan
+    modules = {name.rpartition(".")[0] for name in values} | set(zeroed)
+    with masked(model, zeroed):
+        for name in zeroed:
+            for leaf, parameter in model.get_submodule(name).named_parameters(recurse=False):
+                if (key := f"{name}.{leaf}") not in values:
+                    values[key] = parameter.detach().clone()
+    # a convolution would otherwise change the layout of its weights in every call
+    values = {key: _laid_out(value, get_state(model, key)) for key, value in values.items()}
+    return Trial(values, first_call(calls, modules))
+
+
+@contextmanager
+def trying(model: nn.Module, trial: Trial) -> Iterator[None]:
+    """Change the model for the time of the block only: it holds the trial's values."""
+    states = {name: get_state(model, name) for name in trial.values}
+    before = {name: state.data for name, state in states.items()}
+    try:
+        for name, value in trial.values.items():
+            states[name].data = value
+        yield
+    finally:
+        for name, value in before.items():
+            states[name].data = value
+
+
+@torch.no_grad()
+def can_replay(
+    model: nn.Module, groups: Sequence[Group], calls: Sequence[Call], inputs: Tensor
+) -> frozenset[str]:
+    """Return the groups for which a replayed trial gives what the masked network gives.
+
+    Half of each group's units are taken away both ways. The model is as before on return.
+    """
+    found = set()
+    for group in groups:
+        plan = plan_for([group], [torch.arange(group.units)[::2]])
+        trial = make_trial(model, plan, {}, calls, consumers_only=True)
+        with masked(model, plan):
+            expected = model(inputs)
+        with Replay(model, calls) as replay:
+            replay.record(inputs, {trial.start})
+            with trying(model, trial):
+                got = replay.run(inputs, trial.start)
+        if torch.allclose(got, expected, rtol=SAME, atol=SAME * float(expected.abs().max())):
+            found.add(group.name)
+    return frozenset(found)
+
+
+def _laid_out(value: Tensor, like: Tensor) -> Tensor:
+    if like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
+        return value.contiguous(memory_format=torch.channels_last)
+    return value

@@ -1,0 +1,48 @@
+"""Layer times come from where the network will run."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from slimnet.export import PROFILE_IMAGES, layer_timer
+from slimnet.settings import Settings
+
+EXAMPLE = torch.arange(6.0).reshape(2, 3)
+BATCH = EXAMPLE.repeat(PROFILE_IMAGES // 2, 1)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What the profilers were called with."""
+    calls = []
+    module = sys.modules[layer_timer.__module__]
+    for name in ("profile_layers", "profile_torch_layers"):
+        monkeypatch.setattr(
+            module, name, lambda *given, name=name: calls.append((name, *given)) or {"": 1.0}
+        )
+    monkeypatch.setattr(module, "export_onnx", lambda *given, **_: calls.append(given))
+    return calls
+
+
+def test_onnx_runtime_profiles_the_exported_network(seen):
+    model = nn.Linear(3, 2)
+    times = layer_timer(EXAMPLE, Settings(runtime="ort-cuda", threads=3))(model)
+    (network, example, file, *_), (name, profiled, batch, threads, runtime) = seen
+    assert network is model
+    assert example is EXAMPLE
+    assert (name, profiled, threads, runtime) == ("profile_layers", file, 3, "onnxruntime-cuda")
+    assert torch.equal(torch.from_numpy(batch), BATCH)
+    assert times == {"": 1.0}
+
+
+def test_pytorch_profiles_the_network_itself(seen):
+    model = nn.Linear(3, 2)
+    assert layer_timer(EXAMPLE, Settings(runtime="torch-cuda"))(model) == {"": 1.0}
+    ((name, network, batch),) = seen
+    assert name == "profile_torch_layers"
+    assert network is model
+    assert torch.equal(batch, BATCH)

@@ -1,0 +1,25 @@
+"""What a measurement is true of."""
+
+from __future__ import annotations
+
+from slimnet.measure import machine
+from slimnet.measure.machine import cpu_model, measured_on
+
+
+def test_processor_without_a_listing(tmp_path):
+    assert cpu_model(tmp_path / "absent")
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Fast One\n")
+    assert cpu_model(tmp_path / "cpuinfo") == "Fast One"
+
+
+def test_another_runtime_thread_library_or_processor_is_another_machine(monkeypatch):
+    monkeypatch.setattr(machine, "cpu_model", lambda: "Fast One")
+    monkeypatch.setattr(machine.torch.cuda, "get_device_name", lambda: "Big GPU")
+    monkeypatch.setattr(machine.torch, "__version__", "2.9")
+    monkeypatch.setattr(machine.onnxruntime, "__version__", "1.23")
+    told = [measured_on(f"onnxruntime-{device}", 2) for device in ("cpu", "cuda")]
+    assert told == [
+        "onnxruntime-cpu, threads 2, onnxruntime 1.23, Fast One",
+        "onnxruntime-cuda, threads 2, onnxruntime 1.23, Big GPU",
+    ]
+    assert measured_on("torch-cuda", 1) == "torch-cuda, threads 1, torch 2.9, Big GPU"

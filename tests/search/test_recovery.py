@@ -1,0 +1,134 @@
+"""What is tried beyond the repair, when, and that it is kept only where it helps."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from slimnet.groups import find_groups, prove_slim
+from slimnet.measure import measure_quality, paired_drop
+from slimnet.records import Drop
+from slimnet.search import search
+from slimnet.search.recovery import FINE_TUNED, NORMS, RESOLVED, Recovery
+from slimnet.search.state import first_state
+from slimnet.settings import Settings
+
+
+@pytest.fixture
+def found(trained):
+    model, splits = trained
+    example = splits.calibration.batches[0][0][:2]
+    return model, splits, find_groups(model, example)[0]
+
+
+def drop_of(points: float) -> Drop:
+    return Drop(90, 90 - points, points, points, points, 0.5, 100)
+
+
+class Scripted:
+    """Stands in for a state: every recovery leads to a state with a given drop."""
+
+    def __init__(self, points, ways, tuned=False):
+        self.points, self.ways, self.tuned, self.asked = points, ways, tuned, []
+
+    def _way(self, name):
+        self.asked.append(name)
+        return self.ways[name]
+
+    def resolved(self, *_):
+        return self._way(RESOLVED)
+
+    def with_norms_recalibrated(self, *_):
+        return self._way(NORMS)
+
+    def finetuned(self, *_):
+        return self._way(FINE_TUNED), None
+
+
+def recovery_of(splits, **dials):
+    return Recovery(
+        nn.Identity(), splits.calibration, splits.calibration,
+        Settings(max_drop=5, **dials), lambda state: drop_of(state.points),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("points", "tried"), [(4.0, False), (6.0, True), (9.0, False)])
+def test_re_solving_is_tried_just_beyond_the_budget_and_not_again_at_once(found, points, tried):
+    recovery = recovery_of(found[1])
+    better = Scripted(3.0, {})
+    state = Scripted(points, {RESOLVED: better})
+    got, drop, done = recovery.after_step(state, drop_of(points), 1)
+    assert (got is better, done == [RESOLVED]) == (tried, tried)
+    assert drop.points == (3.0 if tried else points)
+    assert recovery.after_step(state, drop_of(points), 2)[0] is state
+
+
+def test_what_makes_it_worse_is_not_kept(found):
+    recovery = recovery_of(found[1], finetune_epochs=1)
+    state = Scripted(6.0, {RESOLVED: Scripted(7.0, {}), FINE_TUNED: Scripted(6.5, {})})
+    assert recovery.after_step(state, drop_of(6.0), 4) == (state, drop_of(6.0), [])
+    assert state.asked == [RESOLVED, FINE_TUNED]
+
+
+def test_fine_tuning_comes_every_few_steps_and_where_the_budget_breaks(found):
+    recovery = recovery_of(found[1], finetune_epochs=1, finetune_every=3, repair=False)
+    state = Scripted(1.0, {FINE_TUNED: Scripted(0.5, {})})
+    rounds = [bool(recovery.after_step(state, drop_of(1.0), n)[2]) for n in range(1, 8)]
+    assert rounds == [False, False, True, False, False, True, False]
+    assert recovery.after_step(state, drop_of(6.0), 8)[2] == [FINE_TUNED]
+    assert recovery.after_step(state, drop_of(6.0), 9)[2] == []
+
+
+def test_everything_is_tried_at_the_end(found):
+    better = Scripted(2.0, {NORMS: Scripted(1.0, {})})
+    state = Scripted(4.0, {RESOLVED: better})
+    got, drop, done = recovery_of(found[1]).at_the_end(state, drop_of(4.0), 5)
+    assert (got.points, drop.points, done) == (1.0, 1.0, [RESOLVED, NORMS])
+    tuned = Scripted(4.0, {NORMS: None}, tuned=True)
+    assert recovery_of(found[1]).at_the_end(tuned, drop_of(4.0), 5) == (tuned, drop_of(4.0), [])
+
+
+def test_fine_tuning_removes_more_than_without_and_is_told(found):
+    model, splits, groups = found
+    before = copy.deepcopy(model.state_dict())
+    dials = Settings(max_drop=5, confidence=0.5, objective="params", repair=False)
+    without, _ = search(model, groups, splits, dials)
+    tuned = dataclasses.replace(dials, finetune_epochs=8, finetune_every=2, augment=False)
+    trajectory, slim = search(model, groups, splits, tuned)
+    assert removed(trajectory) > removed(without)
+    assert any(FINE_TUNED in step.recovered_by for step in trajectory.steps)
+    assert trajectory.fine_tunings
+    assert not without.fine_tunings
+    example = splits.calibration.batches[0][0][:2]
+    prove_slim(model, slim, trajectory.plan, example)
+    quality = [measure_quality(network, splits.selection) for network in (model, slim)]
+    assert paired_drop(*quality, 0.5).points <= 5
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def removed(trajectory):
+    return trajectory.steps[trajectory.kept_steps - 1].parameters_removed_percent
+
+
+def test_the_plan_is_that_of_the_steps_not_taken_back(found):
+    model, splits, groups = found
+    trajectory, _ = search(model, groups, splits, Settings(max_drop=5, confidence=0.5, step=1))
+    planned = sum(len(sides.get("out", ())) for name, sides in trajectory.plan.items()
+                  if isinstance(model.get_submodule(name), nn.Conv2d))  # fmt: skip
+    kept = [s for s in trajectory.steps[: trajectory.kept_steps] if not s.taken_back]
+    assert planned == sum(step.channels_removed for step in kept)
+
+
+def test_norm_statistics_are_kept_only_where_the_loss_falls(found):
+    model, splits, groups = found
+    batches = splits.calibration.batches
+    state = first_state(model, groups, batches, repair=True)
+    state.model[4].running_mean.add_(3)
+    mended = state.with_norms_recalibrated(batches)
+    assert mended is not None
+    assert torch.allclose(mended.model[4].running_mean, model[4].running_mean, atol=0.5)
+    assert torch.allclose(state.model[4].running_mean, model[4].running_mean + 3)

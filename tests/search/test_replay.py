@@ -1,0 +1,112 @@
+"""Recording a network's calls and running it from a later one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from slimnet.search.replay import Replay, first_call, trace_calls
+
+
+class Counted(nn.Conv2d):
+    """Counts how often it really runs."""
+
+    runs = 0
+
+    def forward(self, x):
+        self.runs += 1
+        return super().forward(x)
+
+
+class Nested(nn.Module):
+    """In-place work on a module's output, a shared module, a module in a module, a branch."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = Counted(3, 4, 3, padding=1)
+        self.block = nn.Sequential(Counted(4, 4, 1), nn.ReLU(inplace=True), Counted(4, 4, 1))
+        self.shared = Counted(4, 4, 1)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = functional.relu(self.stem(x), inplace=True)
+        y = self.block(x)
+        y += x
+        y = self.shared(self.shared(y))
+        return self.head(y.mean((2, 3)))
+
+
+@pytest.fixture
+def nested():
+    torch.manual_seed(0)
+    return Nested().eval()
+
+
+def runs(model):
+    return [m.runs for m in model.modules() if isinstance(m, Counted)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changed", ["stem", "block.0", "block.2", "shared", "head"])
+def test_a_replay_gives_what_the_changed_network_gives(nested, images, changed):
+    calls = trace_calls(nested, images[:2])
+    start = first_call(calls, {changed})
+    with Replay(nested, calls) as replay:
+        replay.record(images, {start})
+        nested.get_submodule(changed).weight.mul_(-0.5)
+        got = replay.run(images, start)
+        again = replay.run(images, start)
+    assert torch.equal(got, nested(images))
+    assert torch.equal(again, got)
+
+
+@torch.no_grad()
+def test_nothing_before_the_change_runs(nested, images):
+    calls = trace_calls(nested, images[:2])
+    with Replay(nested, calls) as replay:
+        replay.record(images, {first_call(calls, {"shared"})})
+        before = runs(nested)
+        replay.run(images, first_call(calls, {"shared"}))
+    stem, first, second, shared = (
+        after - count for after, count in zip(runs(nested), before, strict=True)
+    )
+    assert (stem, first, second, shared) == (0, 0, 0, 2)
+
+
+@torch.no_grad()
+def test_the_model_is_as_before(nested, images):
+    expected = nested(images)
+    with Replay(nested, trace_calls(nested, images[:2])) as replay:
+        replay.record(images, {3})
+    assert not any("forward" in vars(module) for module in nested.modules())
+    assert torch.equal(nested(images), expected)
+
+
+class Branching(nn.Module):
+    """Goes another way for more than two images."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Linear(3, 3) for _ in range(3))
+
+    def forward(self, x):
+        return self.c(self.b(x) if len(x) > 2 else self.a(x))
+
+
+@torch.no_grad()
+def test_a_network_that_goes_another_way_runs_whole():
+    model = Branching().eval()
+    calls = trace_calls(model, torch.randn(2, 3))
+    assert [call.module for call in calls] == ["a", "c"]
+    x = torch.randn(4, 3)
+    with Replay(model, calls) as replay:
+        assert torch.equal(replay.record(x, {1}), model.c(model.b(x)))
+        assert torch.equal(replay.run(x, 1), model.c(model.b(x)))
+
+
+def test_a_module_without_a_call_changes_everything(nested, images):
+    calls = trace_calls(nested, images[:2])
+    assert first_call(calls, {"head", "nowhere"}) == 0
+    assert first_call(calls, {"head"}) == len(calls) - 1

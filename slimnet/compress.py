@@ -53,7 +53,7 @@ def compress(
     """
     dials["max_drop"] = max_drop
     settings = (settings or Settings()).changed(dials)
-    saliency.require_metrics(settings.metrics)
+    saliency.require_metrics(settings.metrics or ())
     measure.require_runtime(RUNTIMES[settings.runtime])
     if data is None:
         raise InputError(

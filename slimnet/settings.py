@@ -87,10 +87,18 @@ class Settings:
         optional=True,
     )  # fmt: skip
     calibration_images: int = _dial(
-        2048, int, "Images that the repair is solved on, at most.", unit="images", limits=_COUNT
+        8192,
+        int,
+        "Images that the repair is solved on, at most; as many as fit in 512 MiB.",
+        unit="images",
+        limits=_COUNT,
     )
     oracle_images: int = _dial(
-        512, int, "Of these, images for saliency and oracle, at most.", unit="images", limits=_COUNT
+        1024,
+        int,
+        "Of these, images for saliency and oracle, at most.",
+        unit="images",
+        limits=_COUNT,
     )
     size: int | None = _dial(
         None, int, "Resize the short side and crop to this many pixels.",
@@ -120,9 +128,12 @@ class Settings:
     batch_size: int = _dial(
         128, int, "Images that pass the network at once.", unit="images", limits=_COUNT
     )
-    metrics: tuple[str, ...] = _dial(
-        PAPER_METRICS, str, "Saliency metrics that propose channels, in turn.", many=True
-    )
+    metrics: tuple[str, ...] | None = _dial(
+        None, str,
+        "Saliency metrics that propose channels, in turn. Not given: the paper's five, and with "
+        "the repair also reconstruction_error and metrics per parameter saved.",
+        optional=True, many=True,
+    )  # fmt: skip
     objective: str | None = _dial(
         None, str,
         "What a step should save for its loss: latency (if not given), params, macs, or channels "

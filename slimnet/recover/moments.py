@@ -6,25 +6,31 @@ layer has a bias to repair. What is kept is (H + ridge)⁻¹, because removing i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from slimnet.groups import Group, Member, first_argument
 from slimnet.records import Batches
+from slimnet.recover.columns import (
+    Positions,
+    add_constant,
+    image_slices,
+    kernel_size,
+    unfold,
+)
 
 RIDGE = 1e-2
 LEAST_DIAGONAL = 1e-12
 MOST_COLUMNS = 6000
-MOST_ELEMENTS = 2**26
+LARGE_COLUMNS = 2048
 
 
 @dataclass(frozen=True)
 class Moments:
-    """(H + ridge)⁻¹ of one consumer, (convolution groups, columns, columns) float64.
+    """(H + ridge)⁻¹ of one consumer, (convolution groups, columns, columns) float64, or float32.
 
     A column is one input channel at one kernel position, channels outermost; the last one is the
     constant where ``bias`` says which parameter or buffer takes it. ``kernel`` is how many
@@ -41,12 +47,13 @@ class Moments:
 
 
 def gather_moments(
-    model: nn.Module, groups: Iterable[Group], batches: Batches
+    model: nn.Module, groups: Iterable[Group], batches: Batches, images: int | None = None
 ) -> dict[str, Moments]:
     """Run the model over the batches and return the moments of every consumer by module name.
 
     The model is not changed. Consumers that cannot be repaired (transposed and 1-d or 3-d
-    convolutions, depthwise ones, more than 6,000 columns) are left out.
+    convolutions, depthwise ones, more than 6,000 columns) are left out. With ``images``, how many
+    the batches hold, only as many positions of each are taken as a layer has use for.
     """
     consumers = {m.module: m for g in groups for m in g.members if m.direction == "in"}
     consumers = {k: m for k, m in consumers.items() if _repairable(model.get_submodule(k))}
@@ -54,18 +61,21 @@ def gather_moments(
     rows: dict[str, int] = {}
     constants = {name: _bias_of(model, member) for name, member in consumers.items()}
 
-    def watch(name: str, module: nn.Module, inputs: Tensor) -> None:
+    positions = {name: Positions(images) for name in consumers}
+
+    def watch(name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
         for part in image_slices(module, inputs):
-            columns = unfold(module, inputs[part])
+            chosen = positions[name].choose(module, output)
+            columns = unfold(module, inputs[part], chosen)
             columns = columns if constants[name] is None else add_constant(columns)
             moment = (columns @ columns.transpose(1, 2)).double()
             sums[name] = sums[name] + moment if name in sums else moment
             rows[name] = rows.get(name, 0) + columns.shape[2]
 
     handles = [
-        model.get_submodule(name).register_forward_pre_hook(
-            lambda module, args, kwargs, name=name: watch(
-                name, module, first_argument(args, kwargs)
+        model.get_submodule(name).register_forward_hook(
+            lambda module, args, kwargs, output, name=name: watch(
+                name, module, first_argument(args, kwargs), output
             ),
             with_kwargs=True,
         )
@@ -80,39 +90,13 @@ def gather_moments(
             handle.remove()
     return {
         name: Moments(
-            inverse=_inverse(total / rows[name]),
-            kernel=_kernel(model.get_submodule(name)),
+            # taken out of the sums, so that not all of both are in memory at the same time
+            inverse=_inverse(sums.pop(name).div_(rows[name])),
+            kernel=kernel_size(model.get_submodule(name)),
             bias=constants[name],
         )
-        for name, total in sums.items()
+        for name in list(sums)
     }
-
-
-def image_slices(module: nn.Module, inputs: Tensor) -> Iterator[slice]:
-    """Yield slices of images so small that their unfolded inputs fit in memory."""
-    per_image = inputs[0].numel() * _kernel(module)
-    images = max(1, MOST_ELEMENTS // per_image)
-    for start in range(0, len(inputs), images):
-        yield slice(start, start + images)
-
-
-def add_constant(columns: Tensor) -> Tensor:
-    """Return the columns with a constant 1 as the last one."""
-    return torch.cat([columns, torch.ones_like(columns[:, :1])], 1)
-
-
-def unfold(module: nn.Module, inputs: Tensor) -> Tensor:
-    """Return what the layer multiplies with its weights, (groups, columns, rows)."""
-    if isinstance(module, nn.Linear):
-        return inputs.reshape(1, -1, inputs.shape[-1]).transpose(1, 2)
-    assert isinstance(module, nn.Conv2d)
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    padded = functional.pad(inputs, module._reversed_padding_repeated_twice, mode=mode)
-    columns = functional.unfold(
-        padded, module.kernel_size, dilation=module.dilation, stride=module.stride
-    )
-    grouped = columns.reshape(len(inputs), module.groups, -1, columns.shape[-1])
-    return torch.flatten(grouped.permute(1, 2, 0, 3), 2)
 
 
 def _repairable(module: nn.Module) -> bool:
@@ -120,11 +104,7 @@ def _repairable(module: nn.Module) -> bool:
         return module.in_features < MOST_COLUMNS
     if not isinstance(module, nn.Conv2d) or module.groups == module.in_channels > 1:
         return False
-    return module.in_channels // module.groups * _kernel(module) < MOST_COLUMNS
-
-
-def _kernel(module: nn.Module) -> int:
-    return module.kernel_size[0] * module.kernel_size[1] if isinstance(module, nn.Conv2d) else 1
+    return module.in_channels // module.groups * kernel_size(module) < MOST_COLUMNS
 
 
 def _bias_of(model: nn.Module, member: Member) -> str | None:
@@ -137,10 +117,13 @@ def _bias_of(model: nn.Module, member: Member) -> str | None:
 
 
 def _inverse(moment: Tensor) -> Tensor:
-    """Return (H + ridge)⁻¹; the ridge, a share of the mean diagonal, keeps dead inputs harmless."""
-    identity = torch.eye(moment.shape[1], dtype=moment.dtype)
-    inverse: Tensor = torch.linalg.inv(moment + ridge_for(moment)[:, None, None] * identity)
-    return inverse
+    """Return (H + ridge)⁻¹; the ridge, a share of the mean diagonal, keeps dead inputs harmless.
+
+    The moment is changed. A large inverse is kept in float32, to hold it in memory.
+    """
+    moment.diagonal(dim1=1, dim2=2).add_(ridge_for(moment)[:, None])
+    inverse: Tensor = torch.linalg.inv(moment)
+    return inverse.float() if inverse.shape[1] > LARGE_COLUMNS else inverse
 
 
 def ridge_for(moment: Tensor) -> Tensor:
@@ -163,10 +146,9 @@ def shrink_moments(
         gone = old.columns(channels)
         kept = torch.ones(old.inverse.shape[1], dtype=torch.bool)
         kept[gone] = False
-        across = old.inverse[:, gone][:, :, kept]
-        inner = old.inverse[:, gone][:, :, gone]
-        inverse = old.inverse[:, kept][:, :, kept] - across.transpose(1, 2) @ torch.linalg.solve(
-            inner, across
-        )
+        across = old.inverse[:, gone][:, :, kept].double()
+        inner = old.inverse[:, gone][:, :, gone].double()
+        correction = across.transpose(1, 2) @ torch.linalg.solve(inner, across)
+        inverse = old.inverse[:, kept][:, :, kept].sub_(correction.to(old.inverse.dtype))
         after[name] = Moments(inverse, old.kernel, old.bias)
     return after

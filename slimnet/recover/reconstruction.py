@@ -69,7 +69,7 @@ def reconstruction_errors(weight: Tensor, inverse: Tensor, columns: Tensor) -> T
         inverse: H⁻¹, (groups, columns, columns), or one column more for the constant.
         columns: (blocks, width) int64; the columns of one block go together.
     """
-    inner = inverse[:, columns[:, :, None], columns[:, None, :]]
+    inner = inverse[:, columns[:, :, None], columns[:, None, :]].double()
     gone = weight[:, :, columns].permute(0, 2, 3, 1)
     errors: Tensor = (gone * torch.linalg.solve(inner, gone)).sum((0, 2, 3))
     return errors.clamp_min(0)

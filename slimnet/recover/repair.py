@@ -60,7 +60,7 @@ def repaired_weights(
 
 def _least_squares_change(weight: Tensor, inverse: Tensor, gone: Tensor) -> Tensor:
     """Return W_c (H⁻¹_cc)⁻¹ H⁻¹_c, (groups, outputs, columns), for the columns c that go."""
-    rows = inverse[:, gone]
+    rows = inverse[:, gone].double()
     solved: Tensor = torch.linalg.solve(rows[:, :, gone], rows)
     return weight[:, :, gone] @ solved
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from slimnet.groups import first_argument
 from slimnet.measure import mean_loss
 from slimnet.records import Batch, Batches, Plan
-from slimnet.recover.moments import Moments, add_constant, image_slices, ridge_for, unfold
+from slimnet.recover.columns import Positions, add_constant, image_slices, output_rows, unfold
+from slimnet.recover.moments import Moments, ridge_for
 from slimnet.recover.repair import get_state, replaced, set_values
 
 JUDGING_EVERY = 4
@@ -103,13 +104,15 @@ def _solve(
     layer = slim.get_submodule(name)
     kept = torch.ones(matrix.shape[0] * matrix.shape[1] + len(gone), dtype=torch.bool)
     kept[list(gone)] = False
+    positions = Positions(sum(len(labels) for _, labels in batches))
     for inputs, _ in batches:
         read = _run(slim, name, inputs)[0]
         written = _run(original, name, inputs)[1]
         for part in image_slices(layer, read):
-            columns = unfold(layer, read[part])
+            chosen = positions.choose(layer, written)
+            columns = unfold(layer, read[part], chosen)
             columns = columns if bias is None else add_constant(columns)
-            wanted = _rows(layer, written[part])
+            wanted = output_rows(layer, written[part], chosen)
             if subtracted and bias is not None:
                 wanted = wanted - get_state(original, bias)[:, None]
             outputs = wanted[kept].reshape(groups, matrix.shape[1], -1)
@@ -143,10 +146,3 @@ def _run(model: nn.Module, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
     finally:
         handle.remove()
     return seen[0]
-
-
-def _rows(layer: nn.Module, output: Tensor) -> Tensor:
-    """Return a layer's output as (channels, rows), rows in the order of ``unfold``."""
-    if isinstance(layer, nn.Linear):
-        return output.reshape(-1, output.shape[-1]).T
-    return output.flatten(2).transpose(0, 1).flatten(1)

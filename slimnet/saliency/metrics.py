@@ -29,7 +29,7 @@ from slimnet.saliency.reconstruction_error import RemovalErrors, reconstruction_
 from slimnet.saliency.statistics import LayerStatistics
 from slimnet.saliency.taylor_first_order import taylor_first_order
 from slimnet.saliency.taylor_second_order import taylor_second_order
-from slimnet.settings import nearest
+from slimnet.settings import PAPER_METRICS, nearest
 
 Metric = Callable[[LayerStatistics], Tensor]
 GroupMetric = Callable[[Group, RemovalErrors], Tensor]
@@ -53,6 +53,21 @@ GROUP_METRICS: Mapping[str, GroupMetric] = {
 }
 
 TRANSITIVE = "transitive_"
+
+REPAIR_METRICS = (
+    "reconstruction_error",
+    "transitive_reconstruction_error",
+    "transitive_taylor_first_order",
+    "transitive_taylor_second_order",
+)
+
+
+def default_metrics(*, repaired: bool) -> tuple[str, ...]:
+    """Return the metrics that propose where the user names none: more where trials are repaired.
+
+    The paper's five say little of what a layer can make up for.
+    """
+    return (*PAPER_METRICS, *REPAIR_METRICS) if repaired else PAPER_METRICS
 
 
 def base_name(metric: str) -> str:

@@ -15,7 +15,7 @@ from slimnet.records import Batch, Split
 LARGEST_MAP_ELEMENTS = 2**19
 SMALLEST_BATCH = 8
 LARGEST_BATCH = 128
-MOST_ELEMENTS = 2**28
+MOST_ELEMENTS = 2**27
 SAME = 1e-3
 
 
@@ -54,7 +54,8 @@ def best_layout(model: nn.Module, inputs: Tensor) -> Layout:
     with torch.no_grad():
         expected, largest = _run(model, inputs[:2])
     fitting = max(1, LARGEST_MAP_ELEMENTS // largest)
-    images = min(LARGEST_BATCH, max(SMALLEST_BATCH, 2 ** (fitting.bit_length() - 1)))
+    least = SMALLEST_BATCH if fitting > 1 else SMALLEST_BATCH // 2
+    images = min(LARGEST_BATCH, max(least, 2 ** (fitting.bit_length() - 1)))
     if inputs.ndim != 4:
         return Layout(usual, images)
     try:
@@ -90,6 +91,12 @@ def lay_out(split: Split, images: int | None = None, layout: Layout | None = Non
     if layout.memory_format is torch.channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     return replace(split, images=len(labels), batches=Images(inputs, labels, layout.images))
+
+
+def images_that_fit(split: Split) -> int:
+    """Return how many images of a split fit in memory, by what ``lay_out`` allows itself."""
+    first, _ = next(iter(split.batches))
+    return min(split.images, max(1, MOST_ELEMENTS // first[0].numel()))
 
 
 def _run(model: nn.Module, inputs: Tensor) -> tuple[Tensor, int]:

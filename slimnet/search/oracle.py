@@ -23,7 +23,7 @@ from slimnet.search.replay import Call, Replay, trace_calls
 from slimnet.search.state import State
 from slimnet.search.trial import Trial, can_replay, make_trial, trying
 
-MOST_ELEMENTS = 2**27
+MOST_ELEMENTS = 2**26
 
 
 class Oracle:

@@ -104,8 +104,6 @@ class Recovery:
             weight_decay=dials.weight_decay,
             augment=dials.augment,
         )
-        tuned, told = state.finetuned(
-            self.original, self.calibration.batches, recipe, dials.seed + number
-        )
+        tuned, told = state.finetuned(self.original, self.calibration, recipe, dials.seed + number)
         self.fine_tunings[number] = told
         return tuned

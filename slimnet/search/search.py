@@ -11,7 +11,7 @@ from slimnet.groups import Group
 from slimnet.measure import Quality, judge_drop, measure_quality, paired_drop
 from slimnet.records import Drop, Splits, Step, Trajectory
 from slimnet.search.latency import LayerTimer
-from slimnet.search.layout import best_layout, lay_out
+from slimnet.search.layout import best_layout, images_that_fit, lay_out
 from slimnet.search.objective import choose_objective
 from slimnet.search.oracle import Oracle
 from slimnet.search.recovery import RESOLVE_POINTS, Recovery
@@ -63,12 +63,14 @@ def search(
     if hopeless:
         return Trajectory((), 0, hopeless, {}), copy.deepcopy(model)
     calibration = lay_out(splits.calibration, settings.oracle_images, layout)
+    many = images_that_fit(splits.calibration)
+    everything = lay_out(splits.calibration, many, layout)
     solving = lay_out(splits.calibration, RESOLVE_IMAGES, layout)
     objective = choose_objective(model, groups, calibration.batches, settings, time_layers)
     state = first_state(
         model,
         groups,
-        splits.calibration.batches,
+        everything,
         repair=settings.repair,
         memory_format=layout.memory_format,
     )
@@ -82,7 +84,7 @@ def search(
         original=model,
         objective=objective,
         oracle=Oracle(state.model, groups, calibration),
-        recovery=Recovery(model, splits.calibration, solving, settings, measure_drop),
+        recovery=Recovery(model, everything, solving, settings, measure_drop),
         images=calibration.batches,
         settings=settings,
         progress=progress or (lambda _: None),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from slimnet.groups import Group, apply_plan, merge_plans, plan_for, shrink_groups
 from slimnet.measure import mean_loss, require_finite_loss
-from slimnet.records import Batches, FineTuning, Plan
+from slimnet.records import Batches, FineTuning, Plan, Split
 from slimnet.recover import (
     Moments,
     TrainingRecipe,
@@ -74,17 +74,18 @@ class State:
         return replace(self, model=model) if better else None
 
     def finetuned(
-        self, original: nn.Module, batches: Batches, recipe: TrainingRecipe, seed: int
+        self, original: nn.Module, calibration: Split, recipe: TrainingRecipe, seed: int
     ) -> tuple[State | None, FineTuning]:
         """Return the state after a round of training, None where it did not help, and its record.
 
         The moments are gathered anew: after training the layers read something else.
         """
         model = copy.deepcopy(self.model)
+        batches, images = calibration.batches, calibration.images
         told = finetune(model, original, batches, recipe, seed=seed)
         if not told.kept:
             return None, told
-        moments = gather_moments(model, self.groups, batches) if self.moments else {}
+        moments = gather_moments(model, self.groups, batches, images) if self.moments else {}
         return replace(self, model=model, moments=moments, tuned=True), told
 
 
@@ -104,7 +105,7 @@ class Ranking:
 def first_state(
     model: nn.Module,
     groups: Sequence[Group],
-    batches: Batches,
+    calibration: Split,
     *,
     repair: bool,
     memory_format: torch.memory_format = torch.contiguous_format,
@@ -115,7 +116,10 @@ def first_state(
         parameter.requires_grad_(False)
     if memory_format is torch.channels_last:
         working = working.to(memory_format=memory_format)
-    return State(working, groups, {}, gather_moments(model, groups, batches) if repair else {})
+    moments: Mapping[str, Moments] = {}
+    if repair:
+        moments = gather_moments(working, groups, calibration.batches, calibration.images)
+    return State(working, groups, {}, moments)
 
 
 def rank(state: State, batches: Batches, metrics: Sequence[str]) -> Ranking:

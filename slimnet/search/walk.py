@@ -11,6 +11,7 @@ from torch import nn
 from slimnet.groups import Group
 from slimnet.measure import count_conv_weights, count_parameters
 from slimnet.records import Batches, Candidate, Drop, Sensitivity, Step
+from slimnet.saliency import default_metrics
 from slimnet.search.objective import Objective
 from slimnet.search.oracle import Oracle
 from slimnet.search.proposals import Proposal
@@ -54,9 +55,10 @@ class Walk:
     def _walk(self) -> None:
         """Go from the state kept, step by step, until the budget ends it."""
         state, ranking, misses, self.ended = self.kept, None, 0, ""
+        metrics = self.settings.metrics or default_metrics(repaired=bool(state.moments))
         self.oracle.forget()
         while not self.ended:
-            ranking = ranking or rank(state, self.images, self.settings.metrics)
+            ranking = ranking or rank(state, self.images, metrics)
             taken = self._take_step(state, ranking)
             if taken is None:
                 self.ended = self._over_budget() if misses else self.objective.proposer.ended

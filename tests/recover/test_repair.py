@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from slimnet.groups import find_groups, plan_for, slim_copy
+from slimnet.groups import find_groups, plan_for, shrink_groups, slim_copy
 from slimnet.measure import mean_loss
 from slimnet.recover import (
     gather_moments,
@@ -20,7 +20,8 @@ from slimnet.recover import (
     set_values,
     shrink_moments,
 )
-from slimnet.recover.moments import RIDGE, unfold
+from slimnet.recover.columns import Positions, output_rows, unfold
+from slimnet.recover.moments import RIDGE
 
 
 @pytest.fixture
@@ -204,7 +205,7 @@ def test_resolving_judges_on_the_classes_that_it_solves_on():
 
 
 def test_slices_give_the_same_moments(prepared, monkeypatch):
-    from slimnet.recover import moments as module
+    from slimnet.recover import columns as module
 
     model, groups, batches, whole = prepared
     monkeypatch.setattr(module, "MOST_ELEMENTS", 1)
@@ -224,3 +225,69 @@ def test_resolving_a_layer_whose_inputs_are_all_dead_is_harmless(trained):
     batches = splits.calibration.batches
     groups, _ = find_groups(model, batches[0][0][:2])
     resolve(model, copy.deepcopy(model), {}, gather_moments(model, groups, batches), batches)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": (3, 2), "stride": 2, "dilation": 2, "groups": 2},
+        {"kernel_size": 1},
+        {"kernel_size": 3, "padding": 2, "padding_mode": "reflect"},
+    ],
+)
+@torch.no_grad()
+def test_chosen_columns_give_the_outputs_at_their_positions(shape):
+    torch.manual_seed(0)
+    layer, inputs = nn.Conv2d(4, 6, **shape), torch.randn(5, 4, 12, 11)
+    output = layer(inputs)
+    last = output.shape[2] * output.shape[3] - 1
+    weight = layer.weight.reshape(layer.groups, -1, layer.weight[0].numel())
+    for positions in (torch.tensor([3, 7, last]), None):
+        columns = unfold(layer, inputs, positions)
+        computed = (weight @ columns).flatten(0, 1) + layer.bias[:, None]
+        assert torch.allclose(computed, output_rows(layer, output, positions), atol=1e-5)
+
+
+def test_positions_are_enough_and_move_on():
+    layer = nn.Conv2d(2, 3, 3, padding=1)
+    output = torch.zeros(4, 3, 16, 16)
+    assert Positions(None).choose(layer, output) is None
+    assert Positions(4).choose(layer, output) is None
+    assert Positions(100).choose(nn.Linear(2, 3), torch.zeros(4, 3)) is None
+    positions = Positions(100)
+    slices = [positions.choose(layer, output) for _ in range(60)]
+    assert all(len(chosen.unique()) == -(-64 * 18 // 100) for chosen in slices)
+    seen = torch.cat(slices)
+    assert 0 <= seen.min() < 4 < 252 < seen.max() < 256
+    assert len(seen.unique()) > 150
+
+
+def test_moments_of_some_positions_are_near_those_of_all(residual):
+    groups, _ = find_groups(residual, torch.randn(2, 3, 8, 8), layers="all")
+    torch.manual_seed(0)
+    batches = [(torch.randn(400, 3, 16, 16), torch.zeros(400, dtype=torch.int64))]
+    every = gather_moments(residual, groups, batches)
+    some = gather_moments(residual, groups, batches, 400)
+    for name in ("inner", "outer", "grouped"):
+        exact, near = torch.linalg.inv(every[name].inverse), torch.linalg.inv(some[name].inverse)
+        assert 0 < (near - exact).norm() / exact.norm() < 0.1
+
+
+def test_large_inverses_are_kept_in_float32_and_repair_as_well(prepared, monkeypatch):
+    from slimnet.recover import moments as module
+
+    model, groups, batches, exact = prepared
+    monkeypatch.setattr(module, "LARGE_COLUMNS", 8)
+    rounded = gather_moments(model, groups, batches)
+    assert rounded["outer"].inverse.dtype == torch.float32
+    now, later = [torch.tensor([1])] * len(groups), [torch.tensor([0])] * len(groups)
+    plan = plan_for(groups, now)
+    first, second = (
+        shrink_moments(moments, removed_inputs(model, plan)) for moments in (exact, rounded)
+    )
+    slim, left = slim_copy(model, plan), shrink_groups(groups, now)
+    expected = repaired_weights(slim, plan_for(left, later), first)
+    got = repaired_weights(slim, plan_for(left, later), second)
+    for name, values in expected.items():
+        assert torch.allclose(got[name], values, atol=1e-4 * float(values.detach().abs().max()))

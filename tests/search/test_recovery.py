@@ -126,7 +126,7 @@ def test_the_plan_is_that_of_the_steps_not_taken_back(found):
 def test_norm_statistics_are_kept_only_where_the_loss_falls(found):
     model, splits, groups = found
     batches = splits.calibration.batches
-    state = first_state(model, groups, batches, repair=True)
+    state = first_state(model, groups, splits.calibration, repair=True)
     state.model[4].running_mean.add_(3)
     mended = state.with_norms_recalibrated(batches)
     assert mended is not None

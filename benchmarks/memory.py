@@ -1,0 +1,90 @@
+"""How much memory does a search on a large network take at most?
+
+ResNet-50 with random weights on random images of 224 x 224 pixels in batches of 32, with repair:
+the peak of the whole process, after so many steps of removal.
+
+    python benchmarks/memory.py --steps 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+from contextlib import suppress
+from pathlib import Path
+from time import perf_counter
+
+import torch
+import torchvision
+
+from slimnet.groups import find_groups
+from slimnet.records import Split, Splits, Step
+from slimnet.report import environment
+from slimnet.search import search
+from slimnet.settings import Settings
+
+RESULTS = Path(__file__).parent / "results" / "memory.json"
+LIMIT_MIB = 4096
+
+
+class EnoughError(Exception):
+    """As many steps as were asked for are done."""
+
+
+def random_splits(model: torch.nn.Module, images: int, batch_images: int) -> Splits:
+    """Return splits of random images, which the network has all right."""
+    made = []
+    for number, name in enumerate(("calibration", "selection", "test")):
+        generator = torch.Generator().manual_seed(number)
+        many = images if name == "calibration" else batch_images
+        inputs = torch.randn(many, 3, 224, 224, generator=generator)
+        with torch.no_grad():
+            labels = torch.cat([model(part).argmax(1) for part in inputs.split(batch_images)])
+        batches = list(zip(inputs.split(batch_images), labels.split(batch_images), strict=True))
+        made.append(Split(name, many, batches))
+    return Splits(*made, description="random", classes=None, preprocessing={})
+
+
+def peak_mib() -> float:
+    """Return the largest resident size of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=128, help="calibration images")
+    parser.add_argument("--steps", type=int, default=3)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    model = torchvision.models.resnet50().eval()
+    splits = random_splits(model, options.images, 32)
+    groups, _ = find_groups(model, splits.calibration.batches[0][0][:2])
+    before, started, steps = peak_mib(), perf_counter(), []
+
+    def enough(step: Step) -> None:
+        steps.append(step)
+        print(f"step {step.number}: peak {peak_mib():.0f} MiB", flush=True)
+        if len(steps) == options.steps:
+            raise EnoughError
+
+    settings = Settings(max_drop=100, confidence=0.5, objective="params")
+    with suppress(EnoughError):
+        search(model, groups, splits, settings, enough)
+    result = {
+        "network": "resnet50, 224 px, batch 32, random weights",
+        "calibration_images": options.images,
+        "steps": len(steps),
+        "before_search_mib": round(before),
+        "peak_mib": round(peak_mib()),
+        "limit_mib": LIMIT_MIB,
+        "seconds": round(perf_counter() - started, 1),
+        "environment": environment(),
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"peak {result['peak_mib']} MiB of the {LIMIT_MIB} allowed")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,15 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from slimnet import export, groups, load, measure, report, saliency
 from slimnet.errors import InputError
-from slimnet.records import Artefacts, Latency, Report, Result
+from slimnet.records import Result
 from slimnet.search import search
 from slimnet.settings import RUNTIMES, Settings
-
-SCHEMA_VERSION = 1
 
 
 def compress(
@@ -109,62 +107,21 @@ def compress(
         with clock("measuring latency"):
             # what the search predicted is checked at the batch size of its layer times
             profiled = (export.PROFILE_IMAGES,) if trajectory.predicted else ()
-            batch_sizes = tuple(sorted({*settings.latency_batch, *profiled}))
-            timed = _measure_latency(artefacts, loaded.model, slim, example, batch_sizes, settings)
+            timed = measure.measure_speed(
+                artefacts, loaded.model, slim, example, settings, profiled
+            )
             prediction = report.check_prediction(
                 trajectory.predicted, timed, RUNTIMES[settings.runtime], export.PROFILE_IMAGES
             )
-            latency = tuple(t for t in timed if t.batch_size in settings.latency_batch)
-        left = groups.output_channels(slim)
-        record = Report(
-            schema_version=SCHEMA_VERSION,
-            slimnet_version=version("slimnet"),
+        record = report.build_report(
             command=report.command_line(loaded.source, _text(data), _text(out), settings),
-            source=loaded.source,
-            source_sha256=loaded.sha256,
-            plan_sha256=export.plan_sha256(plan),
-            settings=settings.as_dict(),
-            data=report.data_summary(splits),
-            environment=report.environment(),
-            frozen=tuple(frozen),
-            channels_per_layer={
-                name: (channels, left[name])
-                for name, channels in groups.output_channels(loaded.model).items()
-            },
-            trajectory=trajectory,
-            original_size=measure.measure_size(loaded.model, example),
-            slim_size=measure.measure_size(slim, example),
-            selection_drop=selection_drop,
-            test_drop=test_drop,
-            masked_slim=masked_slim,
-            artefacts=artefacts,
-            latency=latency,
-            notes=report.warnings_for(selection_drop, test_drop, settings, prediction),
-            seconds=clock.seconds,
-            prediction=prediction,
-        )
+            settings=settings, splits=splits, loaded=loaded, slim=slim, example=example,
+            frozen=frozen, trajectory=trajectory, selection_drop=selection_drop,
+            test_drop=test_drop, masked_slim=masked_slim, artefacts=artefacts, timed=timed,
+            prediction=prediction, seconds=clock.seconds,
+        )  # fmt: skip
         report.save_report(record, staging / "report.json")
     return Result(slim, plan, record, folder)
-
-
-def _measure_latency(
-    artefacts: Artefacts,
-    original: nn.Module,
-    slim: nn.Module,
-    example: Tensor,
-    batch_sizes: tuple[int, ...],
-    settings: Settings,
-) -> tuple[Latency, ...]:
-    """Time both ONNX files, and both networks where PyTorch is the runtime; changes neither."""
-    latency = measure.measure_latency(
-        artefacts.original_onnx.path, artefacts.slim_onnx.path, example, batch_sizes,
-        settings.threads, settings.latency_samples, seed=settings.seed,
-    )  # fmt: skip
-    if settings.runtime == "torch-cuda":
-        latency += measure.measure_torch_latency(
-            original, slim, example, batch_sizes, settings.latency_samples, seed=settings.seed
-        )
-    return latency
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import torch
 import slimnet
 from slimnet import export, measure
 from slimnet.errors import InputError
+from slimnet.measure import speed
 from slimnet.records import Artefacts, OnnxFile, Parity
 from slimnet.search import objective
 
@@ -33,8 +34,8 @@ def pytorch(monkeypatch):
     module = sys.modules["slimnet.export.layer_timer"]
     on_cpu = partial(measure.profile_torch_layers, device="cpu")
     monkeypatch.setattr(module, "profile_torch_layers", on_cpu)
-    monkeypatch.setattr(measure, "measure_torch_latency", measure_on_cpu)
-    monkeypatch.setattr(measure, "measure_latency", lambda *_, **__: ())
+    monkeypatch.setattr(speed, "measure_torch_latency", measure_on_cpu)
+    monkeypatch.setattr(speed, "measure_latency", lambda *_, **__: ())
     monkeypatch.setattr(measure, "require_runtime", lambda _: None)
     monkeypatch.setattr(objective, "measure_paying_widths", lambda *_: (2, 4, 6, 8))
     made = Artefacts(FILE, FILE, PARITY, {})

@@ -14,6 +14,7 @@ from slimnet.measure.quality import (
 )
 from slimnet.measure.runtime import require_runtime
 from slimnet.measure.size import count_conv_weights, count_parameters, measure_size
+from slimnet.measure.speed import measure_speed
 from slimnet.measure.torch_latency import measure_torch_latency
 from slimnet.measure.torch_profile import profile_torch_layers
 
@@ -29,6 +30,7 @@ __all__ = [
     "measure_paying_widths",
     "measure_quality",
     "measure_size",
+    "measure_speed",
     "measure_torch_latency",
     "next_lower_width",
     "paired_drop",

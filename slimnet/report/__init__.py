@@ -1,9 +1,9 @@
 """What is told: report.json, the table and the verdict at the terminal, the environment."""
 
+from slimnet.report.build import build_report
 from slimnet.report.clock import Progress, StageClock
 from slimnet.report.command import command_line
 from slimnet.report.environment import environment
-from slimnet.report.facts import data_summary, warnings_for
 from slimnet.report.json_report import report_as_dict, save_report
 from slimnet.report.prediction import check_prediction
 from slimnet.report.progress import TerminalProgress
@@ -14,13 +14,12 @@ __all__ = [
     "Progress",
     "StageClock",
     "TerminalProgress",
+    "build_report",
     "check_prediction",
     "command_line",
-    "data_summary",
     "environment",
     "report_as_dict",
     "result_table",
     "save_report",
     "summary_lines",
-    "warnings_for",
 ]

@@ -3,7 +3,12 @@
 from slimnet.measure.drop import judge_drop, paired_drop
 from slimnet.measure.latency import fill_batch, measure_latency
 from slimnet.measure.machine import cpu_model
-from slimnet.measure.paying_widths import measure_paying_widths, next_lower_width
+from slimnet.measure.paying_widths import (
+    measure_paying_widths,
+    narrow_widths,
+    next_lower_width,
+    width_in_effect,
+)
 from slimnet.measure.profile import profile_layers
 from slimnet.measure.quality import (
     Quality,
@@ -32,6 +37,7 @@ __all__ = [
     "measure_size",
     "measure_speed",
     "measure_torch_latency",
+    "narrow_widths",
     "next_lower_width",
     "paired_drop",
     "profile_layers",
@@ -39,4 +45,5 @@ __all__ = [
     "require_better_than_chance",
     "require_finite_loss",
     "require_runtime",
+    "width_in_effect",
 ]

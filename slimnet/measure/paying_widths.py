@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy
 
@@ -70,6 +72,31 @@ def next_lower_width(width: int, paying: Sequence[int]) -> int:
         return max((w for w in paying if w < width), default=0)
     step = paying[-1] - paying[-2] if len(paying) > 1 else 1
     return paying[-1] + (width - 1 - paying[-1]) // step * step
+
+
+def narrow_widths(paying: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the widths worth going to, and those at which a layer's outputs are computed.
+
+    Convolutions put out whole blocks of channels (the commonest step between widths that pay), but
+    fewer inputs than one block are read in steps of four.
+    """
+    steps = Counter(high - low for low, high in pairwise((0, *paying)))
+    block = steps.most_common(1)[0][0] if paying else 1
+    worth = {*paying, *range(STEP, block, STEP)}
+    return tuple(sorted(worth)), tuple(width for width in paying if width >= block)
+
+
+def width_in_effect(width: int, paying: Sequence[int]) -> int:
+    """Return the narrowest width that pays and is not below ``width``: what it costs as much as.
+
+    Above the measured widths the last step between two paying ones repeats.
+    """
+    if width <= 0 or not paying:
+        return width
+    if width <= paying[-1]:
+        return min(w for w in paying if w >= width)
+    step = paying[-1] - paying[-2] if len(paying) > 1 else 1
+    return paying[-1] + -(-(width - paying[-1]) // step) * step
 
 
 def _typical(rounds: Sequence[Sequence[float]]) -> list[float]:

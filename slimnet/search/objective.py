@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from slimnet.groups import Group, plan_for
-from slimnet.measure import measure_paying_widths
+from slimnet.measure import measure_paying_widths, narrow_widths
 from slimnet.records import Batches, PredictedLatency
 from slimnet.search.cost import (
     Cost,
@@ -82,9 +82,10 @@ def choose_objective(
     named = settings.objective or ("channels" if settings.step else "latency")
     if named == "latency" and time_layers is not None:
         runtime = RUNTIMES[settings.runtime]
-        table = LatencyTable(time_layers, model)
         paying = measure_paying_widths(runtime, settings.threads)
-        return Objective(BlockProposer(groups, settings.oracle_k, paying), table.cost, table)
+        widths, blocks = narrow_widths(paying)
+        table = LatencyTable(time_layers, model, widths, blocks)
+        return Objective(BlockProposer(groups, settings.oracle_k, widths), table.cost, table)
     cost: Cost | None = None
     if named == "params":
         cost = weights_cost(model)

@@ -8,7 +8,13 @@ import torch
 from torch import nn
 
 from slimnet.export import export_onnx
-from slimnet.measure import measure_paying_widths, next_lower_width, profile_layers
+from slimnet.measure import (
+    measure_paying_widths,
+    narrow_widths,
+    next_lower_width,
+    profile_layers,
+    width_in_effect,
+)
 from slimnet.measure.paying_widths import choose_widths
 
 
@@ -52,3 +58,17 @@ def test_profile_names_the_layers_of_the_pytorch_network(tmp_path):
     assert times["3"] > times["9"]
     assert all(t >= 0 for t in times.values())
     assert set(times) <= {"0", "3", "7", "9", ""}
+
+
+@pytest.mark.parametrize(
+    ("width", "effect"), [(1, 8), (8, 8), (9, 16), (17, 32), (33, 48), (48, 48), (0, 0)]
+)
+def test_a_width_costs_as_much_as_the_next_one_that_pays(width, effect):
+    assert width_in_effect(width, (8, 16, 32)) == effect
+    assert width_in_effect(width, ()) == width
+
+
+def test_below_one_block_inputs_count_in_fours():
+    assert narrow_widths((4, 16, 32, 48)) == ((4, 8, 12, 16, 32, 48), (16, 32, 48))
+    assert narrow_widths((8, 16, 24)) == ((4, 8, 16, 24), (8, 16, 24))
+    assert narrow_widths(()) == ((), ())

@@ -10,7 +10,7 @@ from slimnet.groups import find_groups, plan_for, slim_copy
 from slimnet.measure import count_conv_weights, measure_size
 from slimnet.records import Split
 from slimnet.search import search
-from slimnet.search.cost import macs_cost, saved_by, weights_cost, widths_of
+from slimnet.search.cost import Width, macs_cost, saved_by, weights_cost, widths_of
 from slimnet.search.latency import LatencyTable
 from slimnet.search.layout import Layout, best_layout, lay_out
 from slimnet.search.proposals import propose_blocks
@@ -207,3 +207,19 @@ def test_thinning_counts_over_small_batches():
     thin = lay_out(split, 10)
     assert thin.images == 10
     assert torch.cat([y for _, y in thin.batches]).tolist() == list(range(0, 200, 20))
+
+
+def test_a_convolution_costs_as_much_as_with_the_next_widths_and_a_linear_layer_every_channel(
+    residual,
+):
+    def time_layers(network):
+        return {"inner": 8.0, "hidden": 4.0}
+
+    table = LatencyTable(time_layers, residual, input_widths=(1, 4, 8), output_widths=(8, 16))
+    assert widths_of(residual)["inner"] == Width(8, 6)
+    assert table.cost("inner", Width(8, 1)) == table.cost("inner", Width(5, 8)) == 8.0
+    # fewer inputs than a block cost three more, for bringing them in order
+    assert table.cost("inner", Width(4, 8)) == table.cost("inner", Width(3, 6)) == 7.0
+    assert table.cost("inner", Width(1, 8)) == 4.0
+    assert table.cost("inner", Width(8, 9)) == 16.0
+    assert table.cost("hidden", Width(31, 10)) == pytest.approx(4.0 * 31 / 32)

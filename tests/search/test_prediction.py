@@ -48,6 +48,7 @@ def test_only_an_objective_that_counts_time_predicts(trained, monkeypatch):
 @pytest.mark.parametrize(("paying", "removes"), [((2, 4, 6, 8), True), ((64,), False)])
 def test_the_search_hands_its_prediction_over(trained, monkeypatch, paying, removes):
     monkeypatch.setattr(objective, "measure_paying_widths", lambda *_: paying)
+    monkeypatch.setattr(objective, "narrow_widths", lambda widths: (widths, widths))
     model, splits = trained
     groups, _ = find_groups(model, splits.calibration.batches[0][0][:2])
     settings = Settings(max_drop=30, confidence=0.5, oracle_k=4, objective="latency")

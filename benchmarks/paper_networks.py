@@ -26,6 +26,7 @@ MODES: dict[str, dict[str, Any]] = {
     "paper": {"step": 1, "repair": False, "oracle_k": 16},
     "latency": {},
     "params": {"objective": "params"},
+    "macs": {"objective": "macs"},
     "fine-tuned": {"objective": "params", "finetune_epochs": 2},
 }
 

@@ -11,25 +11,20 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
 import torch
 import torchvision
+from first_steps import search_first_steps
 
 from slimnet.groups import find_groups
 from slimnet.records import Split, Splits, Step
 from slimnet.report import environment
-from slimnet.search import search
 from slimnet.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
 LIMIT_MIB = 4096
-
-
-class EnoughError(Exception):
-    """As many steps as were asked for are done."""
 
 
 def random_splits(model: torch.nn.Module, images: int, batch_images: int) -> Splits:
@@ -60,17 +55,13 @@ def main() -> None:
     model = torchvision.models.resnet50().eval()
     splits = random_splits(model, options.images, 32)
     groups, _ = find_groups(model, splits.calibration.batches[0][0][:2])
-    before, started, steps = peak_mib(), perf_counter(), []
+    before, started = peak_mib(), perf_counter()
 
-    def enough(step: Step) -> None:
-        steps.append(step)
+    def tell(step: Step) -> None:
         print(f"step {step.number}: peak {peak_mib():.0f} MiB", flush=True)
-        if len(steps) == options.steps:
-            raise EnoughError
 
     settings = Settings(max_drop=100, confidence=0.5, objective="params")
-    with suppress(EnoughError):
-        search(model, groups, splits, settings, enough)
+    steps = search_first_steps(options.steps, model, groups, splits, settings, tell)
     result = {
         "network": "resnet50, 224 px, batch 32, random weights",
         "calibration_images": options.images,

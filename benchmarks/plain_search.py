@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from slimnet.groups import Group, mask, masked, plan_for
-from slimnet.records import Batches
+from slimnet.measure import mean_loss, measure_quality
+from slimnet.records import Batches, Split
 
 Unit = tuple[int, int]
 """The number of a group, and of a unit in it."""
@@ -39,7 +40,7 @@ def plain_search(
     model: nn.Module,
     groups: Sequence[Group],
     calibration: Batches,
-    selection: Batches,
+    selection: Split,
     candidates: int,
 ) -> Iterator[PlainStep]:
     """Yield removal after removal, for ever; the model is not changed."""
@@ -52,11 +53,11 @@ def plain_search(
         sensitivities = []
         for unit in chosen:
             with masked(model, _plan(groups, unit)):
-                sensitivities.append(_loss(model, calibration) - loss)
+                sensitivities.append(mean_loss(model, calibration) - loss)
         best = min(range(len(chosen)), key=sensitivities.__getitem__)
         mask(model, _plan(groups, chosen[best]))
         gone.add(chosen[best])
-        correct = _correct_percent(model, selection)
+        correct = measure_quality(model, selection).percent
         others = [s for number, s in enumerate(sensitivities) if number != best]
         margin = min(others) - sensitivities[best]
         seconds = perf_counter() - started
@@ -156,21 +157,3 @@ def _propose(
             if fresh is not None and len(chosen) < candidates:
                 chosen.append(fresh)
     return chosen
-
-
-def _loss(model: nn.Module, batches: Batches) -> float:
-    total, images = 0.0, 0
-    with torch.no_grad():
-        for inputs, labels in batches:
-            total += float(functional.cross_entropy(model(inputs), labels, reduction="sum"))
-            images += len(labels)
-    return total / images
-
-
-def _correct_percent(model: nn.Module, batches: Batches) -> float:
-    right, images = 0, 0
-    with torch.no_grad():
-        for inputs, labels in batches:
-            right += int((model(inputs).argmax(1) == labels).sum())
-            images += len(labels)
-    return 100 * right / images

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -21,20 +20,16 @@ from typing import Any
 
 import paper
 import torch
+from first_steps import search_first_steps
 from plain_search import PlainStep, plain_search
 
-from slimnet.records import Batches, Step
+from slimnet.records import Split, Step
 from slimnet.report import environment
-from slimnet.search import search
 from slimnet.search.layout import Layout, lay_out
 
 RESULTS = paper.RESULTS / "search_speed.json"
 TIE_NATS = 2e-6
 PLAIN_BATCH_IMAGES = 128
-
-
-class EnoughError(Exception):
-    """As many steps as were asked for are done."""
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -48,22 +43,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     plain: list[PlainStep] = []
     begun = perf_counter()
     reference = plain_search(
-        subject.model, subject.groups, calibration, selection, options.candidates
+        subject.model, subject.groups, calibration.batches, selection, options.candidates
     )
     for step in islice(reference, options.steps):
         plain.append(step)
         print(f"plain {len(plain)}: {step.unit} {step.seconds:.2f} s", flush=True)
     plain_seconds = perf_counter() - begun
-    ours: list[Step] = []
     begun = perf_counter()
-
-    def enough(step: Step) -> None:
-        ours.append(step)
-        if len(ours) == options.steps:
-            raise EnoughError
-
-    with suppress(EnoughError):
-        search(subject.model, subject.groups, subject.splits, settings, enough)
+    ours = search_first_steps(
+        options.steps, subject.model, subject.groups, subject.splits, settings
+    )
     slimnet_seconds = perf_counter() - begun
     names = [group.name for group in subject.groups]
     return {
@@ -81,9 +70,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def plainly(split: Any, images: int | None) -> Batches:
+def plainly(split: Split, images: int | None) -> Split:
     """Return the images that slimnet takes, as they come and in batches of 128."""
-    return lay_out(split, images, Layout(torch.contiguous_format, PLAIN_BATCH_IMAGES)).batches
+    return lay_out(split, images, Layout(torch.contiguous_format, PLAIN_BATCH_IMAGES))
 
 
 def agreeing(plain: list[PlainStep], ours: list[Step], names: list[str]) -> int:

@@ -70,7 +70,7 @@ def next_lower_width(width: int, paying: Sequence[int]) -> int:
         return width - 1
     if width <= paying[-1]:
         return max((w for w in paying if w < width), default=0)
-    step = paying[-1] - paying[-2] if len(paying) > 1 else 1
+    step = _last_step(paying)
     return paying[-1] + (width - 1 - paying[-1]) // step * step
 
 
@@ -95,8 +95,12 @@ def width_in_effect(width: int, paying: Sequence[int]) -> int:
         return width
     if width <= paying[-1]:
         return min(w for w in paying if w >= width)
-    step = paying[-1] - paying[-2] if len(paying) > 1 else 1
+    step = _last_step(paying)
     return paying[-1] + -(-(width - paying[-1]) // step) * step
+
+
+def _last_step(paying: Sequence[int]) -> int:
+    return paying[-1] - paying[-2] if len(paying) > 1 else 1
 
 
 def _typical(rounds: Sequence[Sequence[float]]) -> list[float]:

@@ -7,6 +7,7 @@ from slimnet.recover.recipe import TrainingRecipe
 from slimnet.recover.reconstruction import removal_errors
 from slimnet.recover.repair import (
     get_state,
+    laid_out_as,
     removed_inputs,
     repaired_weights,
     replaced,
@@ -21,6 +22,7 @@ __all__ = [
     "finetune",
     "gather_moments",
     "get_state",
+    "laid_out_as",
     "recalibrate_norms",
     "removal_errors",
     "removed_inputs",

@@ -74,13 +74,26 @@ def set_values(model: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def replaced(model: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Change the model for the time of the block only."""
-    before = {name: get_state(model, name).detach().clone() for name in values}
-    set_values(model, values)
+    """Change the model for the time of the block only: it holds these values, uncopied."""
+    states = {name: get_state(model, name) for name in values}
+    before = {name: state.data for name, state in states.items()}
     try:
+        for name, value in values.items():
+            states[name].data = laid_out_as(value, states[name])
         yield
     finally:
-        set_values(model, before)
+        for name, value in before.items():
+            states[name].data = value
+
+
+def laid_out_as(value: Tensor, state: Tensor) -> Tensor:
+    """Return the value in the memory format of a state; itself where it has that already.
+
+    A convolution would otherwise change the layout of its weights in every call.
+    """
+    if state.ndim == 4 and state.is_contiguous(memory_format=torch.channels_last):
+        return value.contiguous(memory_format=torch.channels_last)
+    return value
 
 
 def get_state(model: nn.Module, name: str) -> Tensor:

@@ -8,7 +8,7 @@ change of the loss happens on those, and a candidate that cannot win any more is
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,13 @@ from torch.nn import functional
 
 from slimnet.groups import Group, plan_for
 from slimnet.records import Batch, Batches, Sensitivity, Split
+from slimnet.recover import replaced
 from slimnet.search.cost import price_factor
 from slimnet.search.layout import Images
 from slimnet.search.proposals import Proposal
 from slimnet.search.replay import Call, Replay, trace_calls
 from slimnet.search.state import State
-from slimnet.search.trial import Trial, can_replay, make_trial, trying
+from slimnet.search.trial import Trial, can_replay, make_trial
 
 MOST_ELEMENTS = 2**26
 
@@ -121,7 +122,7 @@ def _changes(
     before = _losses(replay.record(inputs, {trial.start for trial in trials}), labels)
     changes = []
     for trial in trials:
-        with trying(model, trial):
+        with replaced(model, trial.values):
             changes.append(_losses(replay.run(inputs, trial.start), labels) - before)
     return changes
 
@@ -131,7 +132,7 @@ def _losses(output: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(output, labels, reduction="none").double()
 
 
-class _Trials(Mapping[int, Trial]):
+class _Trials:
     """The trial of each proposal, made when it is first asked for, and kept if memory allows."""
 
     def __init__(
@@ -145,12 +146,6 @@ class _Trials(Mapping[int, Trial]):
         self._calls, self._replayed = calls, replayed
         self._made: dict[int, Trial] = {}
         self._elements = 0
-
-    def __len__(self) -> int:
-        return len(self._proposals)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(len(self._proposals)))
 
     def __getitem__(self, number: int) -> Trial:
         if number in self._made:

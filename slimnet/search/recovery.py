@@ -58,16 +58,16 @@ class Recovery:
     def at_the_end(self, state: State, drop: Drop, number: int) -> tuple[State, Drop, list[str]]:
         """Return the last state with everything tried once more, kept where it does no harm."""
         done = []
-        ways: list[tuple[str, Callable[[], State | None]]] = []
         if self.settings.repair and not state.tuned:
-            ways.append((RESOLVED, lambda: self._resolve(state)))
+            state, drop, better = self._better(state, drop, self._resolve(state))
+            done += [RESOLVED] * better
         if self.settings.repair:
-            ways.append((NORMS, lambda: state.with_norms_recalibrated(self.solving.batches)))
+            recalibrated = state.with_norms_recalibrated(self.solving.batches)
+            state, drop, better = self._better(state, drop, recalibrated)
+            done += [NORMS] * better
         if self.settings.finetune_epochs and number not in self.fine_tunings:
-            ways.append((FINE_TUNED, lambda: self._finetune(state, number)))
-        for name, way in ways:
-            state, drop, better = self._better(state, drop, way())
-            done += [name] * better
+            state, drop, better = self._better(state, drop, self._finetune(state, number))
+            done += [FINE_TUNED] * better
         return state, drop, done
 
     def _better(

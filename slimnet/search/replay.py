@@ -6,7 +6,8 @@ first changed one begins gives what was recorded, whole: neither it nor anything
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -39,7 +40,6 @@ class Replay:
     def __init__(self, model: nn.Module, calls: Sequence[Call]) -> None:
         self._model = model
         self._calls = calls
-        self._wrapped: list[nn.Module] = []
         self._recorded: dict[int, Tensor] = {}
         self._wanted: Collection[int] = ()
         self._first_changed = 0
@@ -47,19 +47,15 @@ class Replay:
 
     def __enter__(self) -> Replay:
         called = {call.module for call in self._calls}
-        for name, module in self._model.named_modules():
-            if name in called:
-                _wrap(module, partial(self._call, name, module.forward))
-                self._wrapped.append(module)
+        self._wrapping = _wrapped(self._model, called, self._call)
+        self._wrapping.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:  # fmt: skip
-        for module in self._wrapped:
-            del module.forward
-        self._wrapped.clear()
+        self._wrapping.__exit__(kind, error, traceback)
         self._recorded.clear()
 
     def record(self, inputs: Tensor, starts: Collection[int]) -> Any:
@@ -115,18 +111,12 @@ def trace_calls(model: nn.Module, inputs: Tensor) -> tuple[Call, ...]:
         outputs[number] = output, getattr(output, "_version", 0)
         return output
 
-    wrapped = []
+    below = {name for name, _ in model.named_modules() if name}
     try:
-        for name, module in model.named_modules():
-            if name:
-                _wrap(module, partial(watch, name, module.forward))
-                wrapped.append(module)
-        model(inputs)
+        with _wrapped(model, below, watch):
+            model(inputs)
     except (AttributeError, RuntimeError):
         return ()
-    finally:
-        for module in wrapped:
-            del module.forward
     return tuple(
         Call(
             module=name,
@@ -159,7 +149,24 @@ def _before(calls: Sequence[Call], start: int) -> list[int]:
     return needed
 
 
-def _wrap(module: nn.Module, forward: Callable[..., Any]) -> None:
-    if "forward" in vars(module):
-        raise AttributeError("this module's forward is wrapped already")
-    module.forward = forward
+@contextmanager
+def _wrapped(model: nn.Module, names: Collection[str], call: Callable[..., Any]) -> Iterator[None]:
+    """Change the model for the time of the block: these modules' calls go through ``call``.
+
+    It is given the module's name, its own forward, and the arguments.
+
+    Raises:
+        AttributeError: a module cannot be wrapped, or is already; none is then.
+    """
+    wrapped = []
+    try:
+        for name, module in model.named_modules():
+            if name in names:
+                if "forward" in vars(module):
+                    raise AttributeError("this module's forward is wrapped already")
+                module.forward = partial(call, name, module.forward)
+                wrapped.append(module)
+        yield
+    finally:
+        for module in wrapped:
+            del module.forward

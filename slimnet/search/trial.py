@@ -7,8 +7,7 @@ otherwise (a sum over all of them, say), ``can_replay`` finds that out and all o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from slimnet.groups import Group, masked, plan_for
 from slimnet.records import Plan
-from slimnet.recover import Moments, get_state, repaired_weights
+from slimnet.recover import Moments, get_state, laid_out_as, repaired_weights, replaced
 from slimnet.search.replay import Call, Replay, first_call
 
 SAME = 1e-4
@@ -56,23 +55,9 @@ def make_trial(
             for leaf, parameter in model.get_submodule(name).named_parameters(recurse=False):
                 if (key := f"{name}.{leaf}") not in values:
                     values[key] = parameter.detach().clone()
-    # a convolution would otherwise change the layout of its weights in every call
-    values = {key: _laid_out(value, get_state(model, key)) for key, value in values.items()}
+    # now, and not each time that the trial runs
+    values = {key: laid_out_as(value, get_state(model, key)) for key, value in values.items()}
     return Trial(values, first_call(calls, modules))
-
-
-@contextmanager
-def trying(model: nn.Module, trial: Trial) -> Iterator[None]:
-    """Change the model for the time of the block only: it holds the trial's values."""
-    states = {name: get_state(model, name) for name in trial.values}
-    before = {name: state.data for name, state in states.items()}
-    try:
-        for name, value in trial.values.items():
-            states[name].data = value
-        yield
-    finally:
-        for name, value in before.items():
-            states[name].data = value
 
 
 @torch.no_grad()
@@ -91,14 +76,8 @@ def can_replay(
             expected = model(inputs)
         with Replay(model, calls) as replay:
             replay.record(inputs, {trial.start})
-            with trying(model, trial):
+            with replaced(model, trial.values):
                 got = replay.run(inputs, trial.start)
         if torch.allclose(got, expected, rtol=SAME, atol=SAME * float(expected.abs().max())):
             found.add(group.name)
     return frozenset(found)
-
-
-def _laid_out(value: Tensor, like: Tensor) -> Tensor:
-    if like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
-        return value.contiguous(memory_format=torch.channels_last)
-    return value

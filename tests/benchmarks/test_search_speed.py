@@ -17,7 +17,7 @@ def test_the_plain_loop_and_the_search_remove_the_same_channels(trained):
     model, splits = trained
     groups, _ = find_groups(model, splits.calibration.batches[0][0][:2])
     batches = splits.calibration.batches
-    plain = list(islice(plain_search(model, groups, batches, splits.selection.batches, 6), 6))
+    plain = list(islice(plain_search(model, groups, batches, splits.selection, 6), 6))
     settings = Settings(max_drop=100, confidence=0.5, step=1, repair=False, oracle_k=6)
     ours = search(model, groups, splits, settings)[0].steps
     assert search_speed.agreeing(plain, list(ours), [group.name for group in groups]) == 6

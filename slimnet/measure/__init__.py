@@ -1,6 +1,7 @@
 """Accuracy and loss, size, and latency."""
 
 from slimnet.measure.drop import judge_drop, paired_drop
+from slimnet.measure.forward import forward, in_float64, output_tensors
 from slimnet.measure.latency import fill_batch, measure_latency
 from slimnet.measure.machine import cpu_model
 from slimnet.measure.paying_widths import (
@@ -29,6 +30,8 @@ __all__ = [
     "count_parameters",
     "cpu_model",
     "fill_batch",
+    "forward",
+    "in_float64",
     "judge_drop",
     "mean_loss",
     "measure_latency",
@@ -39,6 +42,7 @@ __all__ = [
     "measure_torch_latency",
     "narrow_widths",
     "next_lower_width",
+    "output_tensors",
     "paired_drop",
     "profile_layers",
     "profile_torch_layers",

@@ -16,7 +16,7 @@ def test_inputs_come_alone_as_a_tuple_or_by_name():
     assert forward(nn.Identity(), first) is first
     by_place, by_name = (
         forward(Two(), (first, second)),
-        forward(Two(), dict(second=second, first=first)),
+        forward(Two(), {"second": second, "first": first}),
     )
     assert torch.equal(by_place["sum"], by_name["sum"])
     assert torch.equal(by_place["rest"][0], by_name["rest"][0])

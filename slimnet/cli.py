@@ -109,7 +109,9 @@ def compress(
 
     Example: slimnet compress model.pt --data val/ --max-drop 5
     """
-    chosen = {"out": "slim"} | _chosen("compress", {"model": model, "data": data, "out": out, **dials})
+    chosen = {"out": "slim"} | _chosen(
+        "compress", {"model": model, "data": data, "out": out, **dials}
+    )
     model, data, out = (chosen.pop(name, None) for name in ("model", "data", "out"))
     settings = Settings().changed(chosen)
     with report.TerminalProgress(settings.max_drop) as progress:

@@ -50,9 +50,10 @@ def inspect(
     loaded = load.load_model(model, settings)
     example = load.made_up_inputs(loaded.model, input_shape, settings.seed)
     found, frozen = find_groups(loaded.model, example, layers=settings.layers, seed=settings.seed)
-    offers, least = _offers(loaded.model, found, example)
+    cost = macs_cost(loaded.model, example)
+    offers = [_offer(group, loaded.model, cost) for group in found]
     size = measure_size(loaded.model, example)
-    smallest = _size_at_one_unit(loaded.model, found, least, example)
+    smallest = _smallest_size(loaded.model, found, example)
     channels = sum(output_channels(loaded.model).values())
     prunable = sum(offer.channels for offer in offers)
     return Inspection(
@@ -79,26 +80,16 @@ def inspect(
     )
 
 
-def _offers(
-    model: nn.Module, groups: Sequence[Group], example: Tensor
-) -> tuple[list[GroupOffer], list[int]]:
-    """Return what each group offers, and the unit of each with the fewest parameters."""
-    cost = macs_cost(model, example)
-    offers, least = [], []
-    for group in groups:
-        parameters = saved_parameters(group, model)
-        layers = _channels_of(group, model)
-        offers.append(
-            GroupOffer(
-                layers=layers,
-                channels=sum(layers.values()),
-                units=group.units,
-                parameters_per_unit=float(parameters.mean()),
-                macs_per_unit=_mean_macs(group, model, parameters, cost),
-            )
-        )
-        least.append(int(parameters.argmin()))
-    return offers, least
+def _offer(group: Group, model: nn.Module, cost: Cost) -> GroupOffer:
+    """Return what the group offers; ``cost`` is in MACs."""
+    parameters, layers = saved_parameters(group, model), _channels_of(group, model)
+    return GroupOffer(
+        layers=layers,
+        channels=sum(layers.values()),
+        units=group.units,
+        parameters_per_unit=float(parameters.mean()),
+        macs_per_unit=_mean_macs(group, model, parameters, cost),
+    )
 
 
 def _channels_of(group: Group, model: nn.Module) -> dict[str, int]:
@@ -114,20 +105,18 @@ def _mean_macs(group: Group, model: nn.Module, parameters: Tensor, cost: Cost) -
     Units with the same number of ``parameters`` (units,) are alike: one of each kind is priced.
     """
     widths, total = widths_of(model), 0.0
-    for value in parameters.unique():
+    for value in torch.unique(parameters):
         alike = torch.nonzero(parameters == value).flatten()
         total += len(alike) * saved_by(plan_for([group], [alike[:1]]), model, widths, cost)
     return total / group.units
 
 
-def _size_at_one_unit(
-    model: nn.Module, groups: Sequence[Group], kept: Sequence[int], example: Tensor
-) -> Size:
-    """Return the size of a copy in which only unit ``kept[i]`` of group i is left."""
-    gone = [
-        torch.cat([torch.arange(unit), torch.arange(unit + 1, group.units)])
-        for group, unit in zip(groups, kept, strict=True)
-    ]
+def _smallest_size(model: nn.Module, groups: Sequence[Group], example: Tensor) -> Size:
+    """Return the size of a copy in which every group is down to what must stay of it."""
+    gone = []
+    for group in groups:
+        kept = _must_stay(group, saved_parameters(group, model))
+        gone.append(torch.tensor([unit for unit in range(group.units) if unit not in kept]))
     try:
         return measure_size(slim_copy(model, plan_for(groups, gone)), example)
     except Exception as error:  # the network's own code may not stand so few channels
@@ -135,6 +124,15 @@ def _size_at_one_unit(
             "the network does not run with one unit left in every group "
             f"({first_line(error)}); it cannot be inspected"
         ) from error
+
+
+def _must_stay(group: Group, parameters: Tensor) -> set[int]:
+    """Return the unit with the fewest ``parameters`` (units,), and one of each layer without it."""
+    kept = {int(parameters.argmin())}
+    for member in group.members:
+        if not kept.intersection(member.unit.tolist()):
+            kept.add(int(member.unit[parameters[member.unit].argmin()]))
+    return kept
 
 
 def _percent(part: int, whole: int) -> float:

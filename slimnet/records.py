@@ -318,9 +318,10 @@ class Inspection:
     """What slimming could take from a network at most; ``schema_version`` names its form.
 
     ``input_shape`` is that of one input. ``layers`` and ``seed`` are the dials of these names.
-    ``smallest_size`` is what is left when every group is down to one unit, and the ``removable_``
-    shares are what is gone then. ``channels`` are the output channels of all convolutions and
-    linear layers; those that a group holds are prunable.
+    ``smallest_size`` is what is left when every group is down to one unit, or to the few that
+    leave each of its layers a channel; the ``removable_`` shares are what is gone then.
+    ``channels`` are the output channels of all convolutions and linear layers; those that a group
+    holds are prunable.
     """
 
     schema_version: int

@@ -19,7 +19,7 @@ IMAGES = 2
 TORCHVISION_SIZES = (224, 299, 384, 512, 518)
 INCEPTION_SIZES = (299,)
 OTHER_SIZES = (32, 28, 64, 224)
-MOST_ELEMENTS = 2**28
+MOST_ELEMENTS = 2**26
 RULE = "the input shape is that of one input, whole numbers of 1 or more such as 3,224,224"
 
 
@@ -57,7 +57,11 @@ def made_up_inputs(model: nn.Module, shape: Sequence[int] | None, seed: int = 0)
         if _failure(model, inputs) is None:
             return inputs
         tried.append(",".join(map(str, guess)))
-    told = f"it does not run on {' or '.join(tried)}" if tried else "its first layer does not tell"
+    told = (
+        f"it does not run on inputs of {' or '.join(tried)}"
+        if tried
+        else "its first layer does not tell"
+    )
     raise InputError(
         f"the input shape of this network cannot be guessed: {told}; give it without the batch "
         "axis, as in --input-shape 3,224,224"
@@ -88,7 +92,8 @@ def _checked(shape: Sequence[int]) -> Shape:
         raise InputError(f"{RULE}; got {shape!r}")
     if math.prod(numbers) > MOST_ELEMENTS:
         raise InputError(
-            f"one input may have {MOST_ELEMENTS:,} elements; got {shape!r}: give a smaller shape"
+            f"one input may have {MOST_ELEMENTS:,} elements at most; got the shape {numbers}: "
+            "give a smaller one"
         )
     return numbers
 

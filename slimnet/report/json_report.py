@@ -18,7 +18,9 @@ def report_as_dict(report: Report) -> dict[str, Any]:
 
     Paths become file names; a number that is not finite becomes None.
     """
-    return {field.name: as_plain(getattr(report, field.name)) for field in dataclasses.fields(report)}
+    return {
+        field.name: as_plain(getattr(report, field.name)) for field in dataclasses.fields(report)
+    }
 
 
 def save_report(report: Report, path: Path) -> None:

@@ -50,10 +50,14 @@ def inspect(
     loaded = load.load_model(model, settings)
     example = load.made_up_inputs(loaded.model, input_shape, settings.seed)
     found, frozen = find_groups(loaded.model, example, layers=settings.layers, seed=settings.seed)
+    saved = [saved_parameters(group, loaded.model) for group in found]
     cost = macs_cost(loaded.model, example)
-    offers = [_offer(group, loaded.model, cost) for group in found]
+    offers = [
+        _offer(group, loaded.model, parameters, cost)
+        for group, parameters in zip(found, saved, strict=True)
+    ]
     size = measure_size(loaded.model, example)
-    smallest = _smallest_size(loaded.model, found, example)
+    smallest = _smallest_size(loaded.model, found, saved, example)
     channels = sum(output_channels(loaded.model).values())
     prunable = sum(offer.channels for offer in offers)
     return Inspection(
@@ -80,9 +84,9 @@ def inspect(
     )
 
 
-def _offer(group: Group, model: nn.Module, cost: Cost) -> GroupOffer:
-    """Return what the group offers; ``cost`` is in MACs."""
-    parameters, layers = saved_parameters(group, model), _channels_of(group, model)
+def _offer(group: Group, model: nn.Module, parameters: Tensor, cost: Cost) -> GroupOffer:
+    """Return what the group offers: ``parameters`` (units,) go with each unit; ``cost`` in MACs."""
+    layers = _channels_of(group, model)
     return GroupOffer(
         layers=layers,
         channels=sum(layers.values()),
@@ -111,11 +115,13 @@ def _mean_macs(group: Group, model: nn.Module, parameters: Tensor, cost: Cost) -
     return total / group.units
 
 
-def _smallest_size(model: nn.Module, groups: Sequence[Group], example: Tensor) -> Size:
+def _smallest_size(
+    model: nn.Module, groups: Sequence[Group], saved: Sequence[Tensor], example: Tensor
+) -> Size:
     """Return the size of a copy in which every group is down to what must stay of it."""
     gone = []
-    for group in groups:
-        kept = _must_stay(group, saved_parameters(group, model))
+    for group, parameters in zip(groups, saved, strict=True):
+        kept = _must_stay(group, parameters)
         gone.append(torch.tensor([unit for unit in range(group.units) if unit not in kept]))
     try:
         return measure_size(slim_copy(model, plan_for(groups, gone)), example)

@@ -10,16 +10,19 @@ from slimnet.compress import compress
 from slimnet.errors import InputError, ProofError, SlimnetError
 from slimnet.export import load_plan
 from slimnet.groups import apply_plan
-from slimnet.records import Result
+from slimnet.inspect import inspect
+from slimnet.records import Inspection, Result
 from slimnet.settings import Settings
 
 __all__ = [
     "InputError",
+    "Inspection",
     "ProofError",
     "Result",
     "Settings",
     "SlimnetError",
     "apply_plan",
     "compress",
+    "inspect",
     "load_plan",
 ]

@@ -17,12 +17,14 @@ import slimnet
 
 PUBLIC = [
     "InputError",
+    "Inspection",
     "ProofError",
     "Result",
     "Settings",
     "SlimnetError",
     "apply_plan",
     "compress",
+    "inspect",
     "load_plan",
 ]
 FOLDERS = sorted(path.parent.name for path in Path(slimnet.__file__).parent.glob("*/__init__.py"))

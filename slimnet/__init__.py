@@ -11,8 +11,9 @@ from slimnet.errors import InputError, ProofError, SlimnetError
 from slimnet.export import load_plan
 from slimnet.groups import apply_plan
 from slimnet.inspect import inspect
-from slimnet.records import Inspection, Result
+from slimnet.records import Inspection, Result, Verification
 from slimnet.settings import Settings
+from slimnet.verify import verify
 
 __all__ = [
     "InputError",
@@ -21,8 +22,10 @@ __all__ = [
     "Result",
     "Settings",
     "SlimnetError",
+    "Verification",
     "apply_plan",
     "compress",
     "inspect",
     "load_plan",
+    "verify",
 ]

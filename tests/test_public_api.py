@@ -22,10 +22,12 @@ PUBLIC = [
     "Result",
     "Settings",
     "SlimnetError",
+    "Verification",
     "apply_plan",
     "compress",
     "inspect",
     "load_plan",
+    "verify",
 ]
 FOLDERS = sorted(path.parent.name for path in Path(slimnet.__file__).parent.glob("*/__init__.py"))
 MODULES = sorted(path.stem for path in Path(slimnet.__file__).parent.glob("[!_]*.py"))

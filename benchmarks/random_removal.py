@@ -97,7 +97,8 @@ def require_intact(model: nn.Module, plan: Plan) -> None:
     slim = slim_copy(model, plan)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), f"slimming changed {name} of the original"
-    assert {name: p.requires_grad for name, p in slim.named_parameters()} == learning
+    now = {name: p.requires_grad for name, p in slim.named_parameters()}
+    assert now == learning, "which parameters may learn has changed"
     assert _ties(slim) == _ties(model), "weights that were one are no longer"
     fewer = output_channels(slim)
     for layer, channels in output_channels(model).items():

@@ -12,8 +12,8 @@ UNSEEN = ("parameter", "branch", "function", "data", "depend", "run", "pass", *F
 class Plain(Net):
     def __init__(self, **more):
         super().__init__(
-            stem=nn.Conv2d(3, 8, 3, padding=1), after=nn.Conv2d(8, 6, 1), last=nn.Conv2d(6, 5, 1),
-            head=nn.Linear(5, 4), **more,
+            stem=nn.Conv2d(3, 8, 3, padding=1), after=nn.Conv2d(8, 6, 1), last=nn.Conv2d(6, 9, 1),
+            head=nn.Linear(9, 4), **more,
         )  # fmt: skip
 
     def end(self, x):

@@ -50,11 +50,9 @@ def _values(module: nn.Module, name: str, old: Tensor, generator: torch.Generato
 
 
 def _estimate(model: nn.Module, norms: list[Any], inputs: Any) -> None:
-    was_training, momenta = model.training, [norm.momentum for norm in norms]
+    before = [(norm.training, norm.momentum) for norm in norms]
     for norm in norms:
-        norm.momentum = 1.0
-    model.train()
+        norm.training, norm.momentum = True, 1.0
     forward(model, inputs)
-    model.train(was_training)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    for norm, (training, momentum) in zip(norms, before, strict=True):
+        norm.training, norm.momentum = training, momentum

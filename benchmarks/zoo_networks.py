@@ -1,7 +1,7 @@
-"""The classification networks of torchvision, with random weights, at the smallest inputs they take.
+"""The classification networks of torchvision, with random weights, at the smallest inputs.
 
-``SMALLEST`` has one small network a family, for tests: where the smallest member of a family is
-large, the same code makes a narrower one.
+For tests there is one small network a family: where the smallest member is large, the same code
+makes a narrower one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models import (
-    alexnet,
     convnext,
     maxvit,
     resnet,
@@ -87,7 +86,7 @@ def _narrow_vgg() -> nn.Module:
 
 
 def _narrow_alexnet() -> nn.Module:
-    model = alexnet.AlexNet(num_classes=CLASSES)
+    model = torchvision.models.alexnet(num_classes=CLASSES)
     widths = nn.Linear(256 * 6 * 6, 64), nn.Linear(64, 64), nn.Linear(64, CLASSES)
     for place, layer in zip((1, 4, 6), widths, strict=True):
         model.classifier[place] = layer

@@ -47,8 +47,10 @@ def judge(description, seed=0):
     except InputError as refusal:
         return f"refused: {str(refusal)[:60]}"
     require_told(model, groups, frozen)
-    plan = plan_for(groups, random_units(groups, THIRD, seed))
-    assert compare(model, plan, example, seed).worst <= TOLERANCE, "masked is not slim"
+    # all at once, and every second one: what is right together may be wrong alone
+    for chosen in (groups[::2], groups):
+        plan = plan_for(chosen, random_units(chosen, THIRD, seed))
+        assert compare(model, plan, example, seed).worst <= TOLERANCE, "masked is not slim"
     require_intact(model, plan)
     if not learns(model, example):
         assert learns(slim_copy(model, plan), example) == ""

@@ -101,7 +101,7 @@ def run_apart(name: str, seconds: float) -> dict[str, Any]:
         return {"error": f"no verdict after {seconds:g} s"}
     if process.returncode:
         lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
-        return {"error": lines[-1][:300]}
+        return {"error": lines[-1].removeprefix("slimnet.errors.")[:300]}
     found: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     return found
 
@@ -125,7 +125,7 @@ def table(runs: list[dict[str, Any]]) -> str:
             lines.append([row["network"], "–", "–", "–", row["error"], "–"])
             continue
         parts = (row[f"{name}_percent"] for name in ("channels", "parameters", "macs"))
-        cells = [f"{part:.0f} %" for part in parts]
+        cells = [f"{part:.1f} %" for part in parts]
         lines.append([row["network"], *cells, told_frozen(row["frozen"]), f"{row['seconds']:.0f}"])
     header = ["network", "channels that can go", "parameters", "MACs", "frozen layers", "seconds"]
     return markdown_table(header, lines)

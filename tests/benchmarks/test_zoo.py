@@ -18,7 +18,7 @@ def test_table_counts_frozen_layers_by_reason():
     rows = zoo.table([ROW, failed]).splitlines()[2:]
     assert rows == [
         "| resnet18 | – | – | – | no verdict after 2 s | – |",
-        "| vgg11 | 99 % | 80 % | 70 % | 2 × LayerNorm works across its channels; 1 × unseen | 2 |",
+        "| vgg11 | 99.4 % | 80.0 % | 70.5 % | 2 × LayerNorm works across its channels; 1 × unseen | 2 |",
     ]
 
 

@@ -8,8 +8,8 @@ from zoo_networks import NETWORKS
 ROW = {
     "network": "vgg11", "channels_percent": 99.4, "parameters_percent": 80.0,
     "macs_percent": 70.5, "seconds": 1.6,
-    "frozen": [["a.0", 8, "LayerNorm a.1 works across its channels"], ["b", 4, "unseen"],
-               ["a.2", 8, "LayerNorm a.3 works across its channels"]],
+    "frozen": [["a.0", 8, "LayerNorm a.1 mixes channels"], ["b", 4, "unseen"],
+               ["a.2", 8, "LayerNorm a.3 mixes channels"]],
 }  # fmt: skip
 
 
@@ -18,7 +18,7 @@ def test_table_counts_frozen_layers_by_reason():
     rows = zoo.table([ROW, failed]).splitlines()[2:]
     assert rows == [
         "| resnet18 | – | – | – | no verdict after 2 s | – |",
-        "| vgg11 | 99.4 % | 80.0 % | 70.5 % | 2 × LayerNorm works across its channels; 1 × unseen | 2 |",
+        "| vgg11 | 99.4 % | 80.0 % | 70.5 % | 2 × LayerNorm mixes channels; 1 × unseen | 2 |",
     ]
 
 

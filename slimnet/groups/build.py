@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from slimnet.groups.group import Gate, Group, Member
 from slimnet.groups.sides import (
@@ -16,7 +17,7 @@ from slimnet.groups.sides import (
     is_depthwise,
     output_channels,
 )
-from slimnet.groups.trace import OPERATIONS, Entry
+from slimnet.groups.trace import OPERATIONS, Entry, NotFollowedError
 
 
 class NotPrunableError(Exception):
@@ -35,13 +36,16 @@ def build_group(
 
     Raises:
         NotPrunableError: it may not be pruned; the message is the reason.
+        NotFollowedError: it seems that it may not.
     """
     _refuse_unsupported(entries)
+    _refuse_special(entries, model)
     modules = [e for e in entries if not issubclass(e.kind, OPERATIONS)]
     unit_of = _merge_grouped(output_channels(model)[name], modules, model)
     units = int(unit_of.max()) + 1
     if units < 2:
-        raise NotPrunableError("its channels can only go all at once")
+        # marks may know better, where one channel spreads over all of them
+        raise NotFollowedError("its channels can only go all at once")
     members = tuple(
         Member(
             module=e.module,
@@ -80,6 +84,16 @@ def _refuse_unsupported(entries: Iterable[Entry]) -> None:
         consumed |= entry.is_input
     if not consumed:
         raise NotPrunableError("no layer that reads its channels was found")
+
+
+def _refuse_special(entries: Iterable[Entry], model: nn.Module) -> None:
+    """Refuse layers of the right kind whose weights cannot be cut as they are."""
+    for entry in entries:
+        module = model.get_submodule(entry.module) if entry.module else None
+        if isinstance(module, PRODUCERS) and is_parametrized(module):
+            raise NotPrunableError(f"the weights of {entry.module} are computed (parametrization)")
+        if isinstance(module, TRANSPOSED) and module.groups > 1 and not is_depthwise(module):
+            raise NotPrunableError(f"{entry.module} is a transposed convolution in groups")
 
 
 def _merge_grouped(channels: int, entries: Iterable[Entry], model: nn.Module) -> Tensor:

@@ -18,6 +18,7 @@ from slimnet.groups.trace import NotFollowedError, Trace
 from slimnet.records import Frozen
 
 NOT_RUN = "it does not run as a layer in eval mode (an unused branch, or called by its weights)"
+ALONE = "it has one channel, and a layer cannot go all at once"
 Reasons = dict[str, str]
 
 
@@ -57,7 +58,7 @@ def find_groups(
     groups, spared = _restrict(model, groups, layers)
     found = {gate.layer for group in groups for gate in group.gates}
     frozen = [
-        Frozen(layer, channels, (reasons | spared)[layer])
+        Frozen(layer, channels, ALONE if channels == 1 else (reasons | spared)[layer])
         for layer, channels in output_channels(model).items()
         if layer not in found
     ]
@@ -92,6 +93,9 @@ def _from_graph(model: nn.Module, example: Any) -> tuple[list[Group], Reasons, l
             groups.append(build_group(name, entries, trace.model, trace.norm_after))
         except NotPrunableError as reason:
             reasons |= dict.fromkeys(together, str(reason))
+        except NotFollowedError as reason:
+            reasons |= dict.fromkeys(together, str(reason))
+            unfollowed += together
     return groups, reasons, unfollowed
 
 

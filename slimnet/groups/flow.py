@@ -14,7 +14,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +29,12 @@ from slimnet.groups.sides import (
     output_channels,
 )
 from slimnet.groups.trace import Entry, NotFollowedError
-from slimnet.measure import forward
+from slimnet.measure import forward, output_tensors
 
 IMAGES_AT_ONCE = 8
 MIXED = -1
+Place = tuple[str, Literal["in", "out", "end"]]
+"""A side of a module, by name, or an end of the network."""
 LOST = "its channels could not be followed, one by one, to layers that read them"
 
 
@@ -47,7 +49,8 @@ class Flow:
         self._channels = {
             name: channels
             for name, channels in output_channels(model).items()
-            if not is_depthwise(model.get_submodule(name))
+            # one channel cannot be slimmed, and often spreads over all those of another layer
+            if channels > 1 and not is_depthwise(model.get_submodule(name))
         }
         self._kinds = {name: type(module) for name, module in model.named_modules()}
         ends = list(itertools.accumulate(self._channels.values(), initial=0))
@@ -73,13 +76,16 @@ class Flow:
         first, whole = self._first[layer], torch.arange(self._channels[layer])
         found = [Entry(layer, self._kinds[layer], False, whole, whole, False)]
         read = torch.zeros(len(whole), dtype=torch.bool)
-        for (name, is_input), numbers in self._reads.items():
+        for (name, side), numbers in self._reads.items():
             index = torch.nonzero((numbers >= first) & (numbers < first + len(whole))).flatten()
-            if len(index):
-                unit = numbers[index] - first
-                found.append(Entry(name, self._kinds[name], is_input, index, unit, False))
-                if is_input:
-                    read[unit] = True
+            if not len(index):
+                continue
+            if side == "end":
+                raise NotFollowedError("it makes the network's output")
+            unit = numbers[index] - first
+            found.append(Entry(name, self._kinds[name], side == "in", index, unit, False))
+            if side == "in":
+                read[unit] = True
         if not bool(read.all()):
             raise NotFollowedError(LOST)
         return found
@@ -104,15 +110,13 @@ class Flow:
         place = torch.searchsorted(known, keys).clamp_max(len(known) - 1)
         return torch.where(known[place] == keys, order[place], MIXED)
 
-    def _pass(
-        self, model: nn.Module, example: Any, rows: Tensor
-    ) -> dict[tuple[str, bool], list[Tensor]]:
+    def _pass(self, model: nn.Module, example: Any, rows: Tensor) -> dict[Place, list[Tensor]]:
         """Run the model on one image for each row of the codes, (images, all channels) bool.
 
         Returns:
             The marks seen at each place in each call, (images, channels) bool.
         """
-        seen: dict[tuple[str, bool], list[Tensor]] = defaultdict(list)
+        seen: dict[Place, list[Tensor]] = defaultdict(list)
         # the first image has no marks: what stands there replaces marks where they end
         rows = torch.cat([torch.zeros_like(rows[:1]), rows])
         images = len(rows)
@@ -121,7 +125,7 @@ class Flow:
         def read(name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
             inputs = first_argument(args, kwargs)
             marked, clean = _take_marks(inputs, _axis(module, inputs), images)
-            seen[name, True].append(marked)
+            seen[name, "in"].append(marked)
             return ((clean, *args[1:]), kwargs) if args else ((), {**kwargs, "input": clean})
 
         def write(name: str, marks: Tensor, module: nn.Module, _: Any, output: Tensor) -> Tensor:
@@ -130,24 +134,28 @@ class Flow:
             return marked
 
         def carry(name: str, module: nn.Module, args: Any, output: Tensor) -> None:
-            seen[name, False].append(_take_marks(output, 1, images)[0])
+            seen[name, "out"].append(_take_marks(output, 1, images)[0])
             if isinstance(module, BATCH_NORMS) and args and args[0] is last[1]:
                 self._norms[last[0]].add(name)
             last[:] = name, output
 
         handles = []
         for name, module in model.named_modules():
+            if isinstance(module, TWO_SIDES_IN_ONE) or is_depthwise(module):
+                handles.append(module.register_forward_hook(partial(carry, name)))
+            elif isinstance(module, PRODUCERS):
+                hook = partial(read, name)
+                handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
             if name in self._channels:
                 marks = rows[:, self._first[name] :][:, : self._channels[name]]
-                handles += [
-                    module.register_forward_pre_hook(partial(read, name), with_kwargs=True),
-                    module.register_forward_hook(partial(write, name, marks)),
-                ]
-            elif isinstance(module, (*TWO_SIDES_IN_ONE, *PRODUCERS)):
-                handles.append(module.register_forward_hook(partial(carry, name)))
+                handles.append(module.register_forward_hook(partial(write, name, marks)))
         try:
             with torch.no_grad():
-                forward(model, _repeated(example, images))
+                outputs = output_tensors(forward(model, _repeated(example, images)))
+            for number, output in enumerate(outputs):
+                for axis in {1, output.ndim - 1} if output.ndim > 1 else ():
+                    marked = _take_marks(output, axis, images)[0]
+                    seen[f"{number}, axis {axis}", "end"].append(marked)
         finally:
             for handle in handles:
                 handle.remove()

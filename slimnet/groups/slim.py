@@ -32,17 +32,25 @@ def apply_plan(model: nn.Module, plan: Plan) -> nn.Module:
             is not changed then.
     """
     _check_fit(model, plan)
+    learning = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     for name, sides in plan.items():
         module = model.get_submodule(name)
         for side, indices in sides.items():
             pruner = _pruner(module)
             cut = pruner.prune_out_channels if side == "out" else pruner.prune_in_channels
             cut(module, list(indices))
+    for name, parameter in model.named_parameters():
+        # what is cut is made anew, and would learn even where it was frozen
+        parameter.requires_grad_(learning[name])
     return model
 
 
 def _pruner(module: nn.Module) -> torch_pruning.pruner.function.BasePruningFunc:
-    return torch_pruning.pruner.function.PrunerBox[torch_pruning.ops.module2type(module)]
+    kind = torch_pruning.ops.module2type(module)
+    if kind == torch_pruning.ops.OPTYPE.DEPTHWISE_CONV and not is_depthwise(module):
+        # grouped, with one output a group left: torch-pruning looks at the outputs alone
+        kind = torch_pruning.ops.OPTYPE.CONV
+    return torch_pruning.pruner.function.PrunerBox[kind]
 
 
 def _check_fit(model: nn.Module, plan: Plan) -> None:

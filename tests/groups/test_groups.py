@@ -292,3 +292,20 @@ def test_proof_of_buffers_of_any_type_and_any_layout(residual, images):
     groups, _ = find_groups(residual, images, layers="all")
     plan = plan_for(groups, chosen_units(groups, 0.5))
     assert prove_slim(residual, slim_copy(residual, plan), plan, images).relative_error < 1e-10
+
+
+def test_a_grouped_convolution_with_one_output_a_group_still_loses_inputs():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 3, groups=2)).eval()
+    after_one = slim_copy(model, {"1": {"out": (0, 2)}})
+    after_two = slim_copy(after_one, {"0": {"out": (1, 5)}, "1": {"in": (1, 5)}})
+    assert (after_two[1].in_channels, after_two[1].out_channels, after_two[1].groups) == (6, 2, 2)
+    assert after_two[1].weight.shape == (2, 3, 3, 3)
+
+
+def test_slimming_lets_the_same_weights_learn_as_before(residual, images):
+    residual.stem.weight.requires_grad_(False)
+    groups, _ = find_groups(residual, images)
+    slim = slim_copy(residual, plan_for(groups, chosen_units(groups, 0.5)))
+    frozen = {name for name, parameter in slim.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"stem.weight"}

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from structures.registry import PROOF, Net, structure
+from structures.registry import FOLLOW, PROOF, Net, structure
 
 ACROSS = ("norm", "across", *PROOF)
 
@@ -123,7 +123,7 @@ class spectral_norm(Normed):
         self.stem = nn.utils.parametrizations.spectral_norm(self.stem)
 
 
-@structure("after", words={"stem": ("buffer", "each", "fixed", *PROOF)})
+@structure("after", words={"stem": ("buffer", "each", "fixed", *FOLLOW)})
 class buffer_for_each_channel(Normed):
     def __init__(self):
         super().__init__(nn.Identity())

@@ -198,7 +198,7 @@ class Settings:
     )  # fmt: skip
     round_to: int | str | None = _dial(
         None, int,
-        "Slimmed layers keep a multiple of this many channels; auto: a width that pays there.",
+        "Slimmed layers keep a multiple of this many channels; auto: widths that --runtime likes.",
         unit="channels", limits=_COUNT, choices=("auto",), optional=True,
     )  # fmt: skip
     seed: int = _dial(0, int, "Seed of every random choice.", limits=(0, 2**62))

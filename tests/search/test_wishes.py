@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.groups import find_groups, output_channels
+from slimnet.groups import Gate, Group, Member, find_groups, output_channels
 from slimnet.groups.keep import keep_layers
 from slimnet.search import objective, search
 from slimnet.search.allowed import AllowedWidths, allow_widths
@@ -233,3 +233,17 @@ def test_without_a_wish_nothing_is_measured_and_any_width_is_allowed(
 def test_a_width_that_pays_and_is_a_multiple_is_the_lower_multiple():
     allowed = AllowedWidths(paying=(16, 32, 48), multiple=12)
     assert [allowed.lower(width) for width in (64, 48, 36, 24, 16)] == [48, 24, 24, 12, 0]
+
+
+def test_units_of_several_sizes_are_counted_in_channels():
+    unit = torch.tensor([0, 0, 1, 1, 2, 3, 4])
+    member = Member("layer", "out", torch.arange(7), torch.arange(7), unit)
+    group = Group("layer", (member,), (Gate("layer", "layer"),), torch.arange(5))
+    allowed = AllowedWidths(multiple=2, fewest={("layer", "layer"): 2})
+    gone = {
+        order: allowed.units_to_go(group, torch.tensor(order), {"layer": 7}, steps=1)
+        for order in ((0, 1, 2, 3, 4), (2, 3, 4, 0, 1), (0, 1, 3, 2, 4))
+    }
+    # 7 channels: 5, 3, 2 are left after the first ones, 6 and no even number but 4 after others
+    assert gone == {(0, 1, 2, 3, 4): 3, (2, 3, 4, 0, 1): 1, (0, 1, 3, 2, 4): 3}
+    assert allowed.room(group) == 2

@@ -59,7 +59,8 @@ def _with_settings(
 
 
 def _option(name: str, default: Any, metadata: Any) -> inspect.Parameter:
-    kind: Any = str if metadata["many"] else metadata["kind"]
+    # a list, or a word instead of a number, is turned into the dial's own form by Settings
+    kind: Any = str if metadata["many"] or metadata["choices"] else metadata["kind"]
     if metadata["repeat"]:
         kind = list[str]
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else default

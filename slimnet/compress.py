@@ -16,6 +16,7 @@ from torch import nn
 
 from slimnet import export, groups, load, measure, report, saliency
 from slimnet.errors import InputError
+from slimnet.groups.keep import keep_layers
 from slimnet.records import Result
 from slimnet.search import search
 from slimnet.settings import RUNTIMES, Settings
@@ -75,6 +76,7 @@ def compress(
         found, frozen = groups.find_groups(
             loaded.model, example, layers=settings.layers, seed=settings.seed
         )
+        found, frozen = keep_layers(found, frozen, settings.keep)
     with clock("searching"):
         trajectory, slim = search(
             loaded.model,

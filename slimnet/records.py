@@ -187,7 +187,7 @@ class Trajectory:
     The plan holds the channels of the steps up to that one that were not taken back. There is no
     prediction where the search did not count time. ``finished_by`` names what gave accuracy back
     after the last step, and ``fine_tunings`` holds every round of training, kept or not, by the
-    number of the step that it came after.
+    number of the step that it came after. ``notes`` go into the report's.
     """
 
     steps: tuple[Step, ...]
@@ -197,6 +197,7 @@ class Trajectory:
     predicted: PredictedLatency | None = None
     finished_by: tuple[str, ...] = ()
     fine_tunings: Mapping[int, FineTuning] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ def _dial(
 ) -> Any:
     """Declare a dial: the type of one value, what it may be, and whether it takes ``many``.
 
-    A ``repeat`` dial takes many values by one option each, else they stand between commas.
+    Text must be one of ``choices``; a number may be one of these words instead. A ``repeat`` dial
+    takes many values by one option each, else they stand between commas.
     """
     rule = {"kind": kind, "unit": unit, "limits": limits, "choices": choices}
     taking = {"optional": optional, "many": many or repeat, "repeat": repeat}
@@ -187,6 +188,19 @@ class Settings:
         "What may lose channels: conv, all (linear layers too), auto (all if no conv can).",
         choices=("auto", "conv", "all"),
     )  # fmt: skip
+    keep: tuple[str, ...] = _dial(
+        (), str, "A layer that keeps all its channels, or a pattern: layer1.*; repeatable.",
+        repeat=True,
+    )  # fmt: skip
+    max_ratio: float | None = _dial(
+        None, float, "Share of each layer's channels that may go, at most, rounded down.",
+        unit="share", limits=(0, 1), optional=True,
+    )  # fmt: skip
+    round_to: int | str | None = _dial(
+        None, int,
+        "Slimmed layers keep a multiple of this many channels; auto: widths that --runtime likes.",
+        unit="channels", limits=_COUNT, choices=("auto",), optional=True,
+    )  # fmt: skip
     seed: int = _dial(0, int, "Seed of every random choice.", limits=(0, 2**62))
     opset: int = _dial(20, int, "ONNX operator-set version to write.", limits=(18, 23))
     threads: int = _dial(
@@ -208,6 +222,12 @@ class Settings:
             raise InputError(
                 "step sizes sets of channels, but with the latency objective the widths that pay "
                 f"decide; got step {self.step}: leave it out, or choose another objective"
+            )
+        if self.step is not None and self.round_to not in (None, 1):
+            raise InputError(
+                "step removes that many channels at a time (1 is the paper's scheme), but round_to "
+                f"takes layers from one multiple to the next; got step {self.step} and round_to "
+                f"{self.round_to}: leave one of them out"
             )
 
     def changed(self, changes: Mapping[str, Any]) -> Settings:
@@ -240,6 +260,8 @@ def _as_given(dial: Field[Any], value: Any) -> Any:
     """Turn what a user wrote into the dial's own form: text with commas into many values."""
     if isinstance(value, Path):
         value = str(value)
+    if dial.metadata["choices"] and dial.metadata["kind"] is int and isinstance(value, str):
+        return int(value) if value.isdecimal() else value
     if not dial.metadata["many"] or value is None:
         return value
     if isinstance(value, str):
@@ -257,20 +279,26 @@ def _check(dial: Field[Any], value: Any) -> None:
     parts = value if dial.metadata["many"] and isinstance(value, tuple) else (value,)
     if not parts and dial.default != ():
         raise InputError(f"{dial.name} is {_rule(dial)}; got none")
-    low, high = dial.metadata["limits"]
     for part in parts:
-        kind, choices = dial.metadata["kind"], dial.metadata["choices"]
-        fits = type(part) is kind or (kind is float and type(part) is int)
-        if kind in (int, float):
-            fits = fits and low <= part <= high and math.isfinite(part)
-        if not fits or (choices and part not in choices):
+        if not _fits(dial, part):
             shown = f"{part:g}" if type(part) is float else repr(part)
             raise InputError(f"{dial.name} is {_rule(dial)}; got {shown}")
 
 
+def _fits(dial: Field[Any], part: Any) -> bool:
+    kind, choices = dial.metadata["kind"], dial.metadata["choices"]
+    if choices and (kind is str or isinstance(part, str)):
+        return part in choices
+    fits = type(part) is kind or (kind is float and type(part) is int)
+    if kind not in (int, float):
+        return fits
+    low, high = dial.metadata["limits"]
+    return fits and bool(low <= part <= high) and math.isfinite(part)
+
+
 def _rule(dial: Field[Any]) -> str:
     """Return what a dial may be, in words."""
-    if dial.metadata["choices"]:
+    if dial.metadata["choices"] and dial.metadata["kind"] is str:
         return " or ".join(dial.metadata["choices"])
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     rule = names[dial.metadata["kind"]]
@@ -281,4 +309,5 @@ def _rule(dial: Field[Any]) -> str:
     low, high = dial.metadata["limits"]
     if (low, high) != (-math.inf, math.inf):
         rule += f", {low:g} to {high:g}" if high < 1e12 else f", {low:g} or more"
+    rule = ", or ".join((rule, *dial.metadata["choices"]))
     return "a list, each " + rule if dial.metadata["many"] else rule

@@ -24,6 +24,7 @@ from torch import nn
 
 from slimnet import cli
 from slimnet.errors import InputError, ProofError
+from slimnet.search import objective
 from slimnet.settings import Settings
 
 COMMAND = str(Path(sys.executable).with_name("slimnet"))
@@ -109,6 +110,13 @@ BAD = {
     "unknown metric": option(
         "--metrics taylor_first", "'taylor_first'", "did you mean 'taylor_first_order'"
     ),
+    "keep of no layer": option(
+        "--keep 3x", "keep '3x' matches no layer", "the nearest is '3'", inside=True
+    ),
+    "a share of 2": option("--max-ratio 2", "max_ratio is a number, 0 to 1; got 2", inside=True),
+    "rounded single channels": option(
+        "--round-to auto --step 1", "got step 1 and round_to auto", "leave one", inside=True
+    ),
     "unknown key": with_file(
         "slimnet.toml", "max_drp = 5", "slimnet.toml", "'max_drp'", "did you mean 'max_drop'"
     ),
@@ -140,6 +148,7 @@ BAD = {
 
 NOTHING_TO_GAIN = f"model = 'model.pt'\ndata = 'FILES/data.npz'\nmax_drop = 0\n{QUICK_FILE}"
 FILE = f"data = 'FILES/data.npz'\nconfidence = 0.5\n{QUICK_FILE}"
+WITHOUT_STEP = FILE.replace("step = 4\n", "")
 GOOD: dict[str, tuple[list[str], dict[str, str]]] = {
     "from slimnet.toml": (
         [COMMAND, "compress", "model.pt", "--max-drop", "5"],
@@ -376,6 +385,29 @@ def test_nothing_removed_is_said_layer_by_layer(prepared, tmp_path, monkeypatch)
     assert "--max-drop" in run.out
     for layer in ("0", "3", "8"):
         assert f"  {layer} (" in run.out
+
+
+def test_wishes_for_widths_are_obeyed_and_told(prepared, tmp_path, monkeypatch):
+    there = {"slimnet.toml": f"objective = 'params'\nmax_drop = 100\n{WITHOUT_STEP}"}
+    words = ["compress", "FILES/model.pt", "--keep", "0", "--max-ratio", "0.5", "--round-to", "3"]
+    run = execute_inside(words, there, prepared, tmp_path / "here", monkeypatch)
+    assert run.code == 0, run.err
+    report = json.loads(report_in(run))
+    assert {"layer": "0", "channels": 8, "reason": "kept as asked (--keep 0)"} in report["frozen"]
+    assert report["channels_per_layer"] == {"0": [8, 8], "3": [8, 6], "8": [4, 4]}
+    for words in ("--keep 0", "--max-ratio 0.5", "--round-to 3"):
+        assert words in report["command"]
+    assert "a multiple of 3 and keeps to --max-ratio 0.5" in run.out
+
+
+def test_rounding_to_widths_that_pay_is_told(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(objective, "measure_paying_widths", lambda *_: (5, 10))
+    there = {"slimnet.toml": f"objective = 'macs'\nmax_drop = 100\n{WITHOUT_STEP}"}
+    words = ["compress", "FILES/model.pt", "--round-to", "auto"]
+    run = execute_inside(words, there, prepared, tmp_path / "here", monkeypatch)
+    assert run.code == 0, run.err
+    assert json.loads(report_in(run))["channels_per_layer"]["3"] == [8, 4]
+    assert "Note: --round-to auto on onnxruntime-cpu: the widths that pay are 5, 10," in run.out
 
 
 def test_help_fits_80_columns_and_shows_an_example(done):

@@ -36,6 +36,13 @@ from slimnet.settings import Settings
         ("arch", 5, "arch is text; got 5"),
         ("channels", "gbr", "channels is rgb or bgr; got 'gbr'"),
         ("objective", "speed", "latency or params or macs or channels; got 'speed'"),
+        ("max_ratio", 1.5, "max_ratio is a number, 0 to 1; got 1.5"),
+        ("max_ratio", "half", "0 to 1; got 'half'"),
+        ("round_to", 0, "round_to is a whole number of channels, 1 or more, or auto; got 0"),
+        ("round_to", "eight", "1 or more, or auto; got 'eight'"),
+        ("round_to", 8.0, "or auto; got 8"),
+        ("round_to", True, "or auto; got True"),
+        ("keep", 5, "keep is a list, each text; got 5"),
         ("max_drp", 5, "unknown setting 'max_drp'; did you mean 'max_drop'?"),
     ],
 )
@@ -50,6 +57,21 @@ def test_lists_come_as_text_or_as_lists():
     assert settings.mean == (0.5, 0.25, 1.0)
     assert settings.latency_batch == (8,)
     assert settings.arch_arg == ("a=1",)
+
+
+def test_a_number_or_a_word_comes_as_either():
+    assert Settings(round_to=8).round_to == Settings().changed({"round_to": "8"}).round_to == 8
+    assert Settings().changed({"round_to": "auto"}).round_to == "auto"
+    assert Settings().changed({"keep": "layer1.*"}).keep == ("layer1.*",)
+
+
+@pytest.mark.parametrize("round_to", [8, "auto"])
+def test_steps_of_single_channels_contradict_rounding(round_to):
+    with pytest.raises(InputError) as caught:
+        Settings(step=1, round_to=round_to)
+    assert f"got step 1 and round_to {round_to}" in str(caught.value)
+    assert "paper's scheme" in str(caught.value)
+    assert Settings(step=1, round_to=1).step == 1
 
 
 def test_every_dial_has_help_and_its_default_is_valid():

@@ -9,6 +9,7 @@ from slimnet.measure.paying_widths import (
     narrow_widths,
     next_lower_width,
     width_in_effect,
+    widths_in_words,
 )
 from slimnet.measure.profile import profile_layers
 from slimnet.measure.quality import (
@@ -50,4 +51,5 @@ __all__ = [
     "require_finite_loss",
     "require_runtime",
     "width_in_effect",
+    "widths_in_words",
 ]

@@ -77,13 +77,29 @@ def next_lower_width(width: int, paying: Sequence[int]) -> int:
 def narrow_widths(paying: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the widths worth going to, and those at which a layer's outputs are computed.
 
-    Convolutions put out whole blocks of channels (the commonest step between widths that pay), but
-    fewer inputs than one block are read in steps of four.
+    Convolutions put out whole blocks of channels, but fewer inputs than one block are read in steps
+    of four.
     """
-    steps = Counter(high - low for low, high in pairwise((0, *paying)))
-    block = steps.most_common(1)[0][0] if paying else 1
+    block = paying_block(paying)
     worth = {*paying, *range(STEP, block, STEP)}
     return tuple(sorted(worth)), tuple(width for width in paying if width >= block)
+
+
+def paying_block(paying: Sequence[int]) -> int:
+    """Return the commonest step between widths that pay: what the runtime computes at once."""
+    steps = Counter(high - low for low, high in pairwise((0, *paying)))
+    return steps.most_common(1)[0][0] if paying else 1
+
+
+def widths_in_words(paying: Sequence[int]) -> tuple[bool, str]:
+    """Return whether it pays to round widths to these, and a sentence that tells why."""
+    if paying_block(paying) <= STEP:
+        return False, (
+            f"every width that was timed (in steps of {STEP} channels) pays, "
+            "so that rounding widths gains nothing"
+        )
+    listed = ", ".join(map(str, paying))
+    return True, f"the widths that pay are {listed}, and on in steps of {_last_step(paying)}"
 
 
 def width_in_effect(width: int, paying: Sequence[int]) -> int:

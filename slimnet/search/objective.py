@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from torch import nn
 
 from slimnet.groups import Group, plan_for
-from slimnet.measure import measure_paying_widths, narrow_widths
+from slimnet.measure import measure_paying_widths, narrow_widths, widths_in_words
 from slimnet.records import Batches, PredictedLatency
+from slimnet.search.allowed import allow_widths
 from slimnet.search.cost import (
     Cost,
     macs_cost,
@@ -25,12 +26,20 @@ from slimnet.settings import RUNTIMES, Settings
 
 
 class Objective:
-    """How steps are proposed, and what a step saves: None counts every unit as one."""
+    """How steps are proposed, and what a step saves: None counts every unit as one.
+
+    ``notes`` tell the user what was found out about widths.
+    """
 
     def __init__(
-        self, proposer: Proposer, cost: Cost | None, table: LatencyTable | None = None
+        self,
+        proposer: Proposer,
+        cost: Cost | None,
+        table: LatencyTable | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self.proposer = proposer
+        self.notes = tuple(notes)
         self._cost = cost
         self._table = table
 
@@ -77,19 +86,38 @@ def choose_objective(
 ) -> Objective:
     """Return the objective that the settings name; the model is not changed.
 
-    Not named, it is latency; with a given step, or without a way to time layers, channels.
+    Not named, it is latency; with a given step, or without a way to time layers, channels. With
+    latency or ``round_to``, layers go from one allowed width to the next.
     """
     named = settings.objective or ("channels" if settings.step else "latency")
-    if named == "latency" and time_layers is not None:
-        runtime = RUNTIMES[settings.runtime]
-        paying = measure_paying_widths(runtime, settings.threads)
-        widths, blocks = narrow_widths(paying)
+    timed = named == "latency" and time_layers is not None
+    paying, notes = _paying_widths(settings, timed)
+    widths, blocks = narrow_widths(paying)
+    allowed = allow_widths(model, groups, settings, widths)
+    proposer: Proposer = SetProposer(groups, settings.oracle_k, settings.step, allowed)
+    if timed or widths or allowed.multiple > 1:
+        proposer = BlockProposer(groups, settings.oracle_k, allowed)
+    if timed and time_layers is not None:
         table = LatencyTable(time_layers, model, widths, blocks)
-        return Objective(BlockProposer(groups, settings.oracle_k, widths), table.cost, table)
+        return Objective(proposer, table.cost, table, notes)
     cost: Cost | None = None
     if named == "params":
         cost = weights_cost(model)
     elif named == "macs":
         inputs, _ = next(iter(batches))
         cost = macs_cost(model, inputs)
-    return Objective(SetProposer(groups, settings.oracle_k, settings.step), cost)
+    return Objective(proposer, cost, notes=notes)
+
+
+def _paying_widths(settings: Settings, timed: bool) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Return the widths to go by, where there are such, and what ``round_to`` auto has to tell."""
+    auto = settings.round_to == "auto"
+    if not timed and not auto:
+        return (), ()
+    runtime = RUNTIMES[settings.runtime]
+    paying = measure_paying_widths(runtime, settings.threads)
+    if not auto:
+        return paying, ()
+    pays, found = widths_in_words(paying)
+    note = f"--round-to auto on {runtime}: {found}"
+    return (paying if timed or pays else ()), (note,)

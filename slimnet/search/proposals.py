@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from slimnet.groups import Group
-from slimnet.measure import next_lower_width
+from slimnet.search.allowed import AllowedWidths
+
+ANY_WIDTH = AllowedWidths()
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,12 @@ class Proposal:
 
 
 def propose_sets(
-    groups: Sequence[Group], scores: Mapping[str, Tensor], *, candidates: int, channels: int
+    groups: Sequence[Group],
+    scores: Mapping[str, Tensor],
+    *,
+    candidates: int,
+    channels: int,
+    allowed: AllowedWidths = ANY_WIDTH,
 ) -> list[Proposal]:
     """Visit the metrics in turn; each adds its next lowest set, until there are enough.
 
@@ -39,13 +46,16 @@ def propose_sets(
         scores: saliency of all units by metric, each (units of all groups,).
         candidates: how many distinct sets to return at most (the oracle's k).
         channels: how many units a set holds.
+        allowed: how many units each group may lose; units of one that may lose none stand in no
+            set.
 
     Returns:
         Distinct proposals; none that would empty a group. Empty when nothing is left to remove.
     """
     sizes = torch.tensor([group.units for group in groups])
+    room = torch.tensor([allowed.room(group) for group in groups])
     group_of = torch.repeat_interleave(torch.arange(len(groups)), sizes)
-    orders = {m: _sets(score, group_of, sizes, channels) for m, score in scores.items()}
+    orders = {m: _sets(score, group_of, room, channels) for m, score in scores.items()}
     chosen: dict[tuple[int, ...], Proposal] = {}
     while orders and len(chosen) < candidates:
         for metric in list(orders):
@@ -63,58 +73,46 @@ def propose_blocks(
     groups: Sequence[Group],
     scores: Mapping[str, Tensor],
     *,
-    paying: Sequence[int],
+    allowed: AllowedWidths,
     blocks: int,
 ) -> dict[str, list[Proposal]]:
-    """Return, by group, what brings it to a lower width that pays: each metric's lowest channels.
+    """Return, by group, what brings it to a lower width: each metric's lowest channels.
 
     Args:
         groups: the groups as they stand.
         scores: saliency of all units by metric, each (units of all groups,).
-        paying: layer widths that the runtime likes, ascending.
-        blocks: how many paying widths to go down at once (as many as there are, at most).
+        allowed: the widths to which layers may go.
+        blocks: how many such widths to go down at once (as many as there are, at most).
 
     Returns:
-        Distinct proposals, each within one group. A group with no lower paying width has none.
+        Distinct proposals, each within one group. A group with no lower allowed width has none.
     """
     start, found = 0, {}
+    widths = allowed.widths_now(groups)
     for number, group in enumerate(groups):
-        gone = group.units - _lower_units(group, paying, blocks)
-        if 0 < gone < group.units:
-            distinct: dict[tuple[int, ...], Proposal] = {}
-            for metric, score in scores.items():
-                own = score[start : start + group.units]
-                lowest = torch.argsort(own, stable=True)[:gone].sort().values
-                units = [torch.empty(0, dtype=torch.int64)] * len(groups)
-                units[number] = lowest
-                distinct.setdefault(tuple(lowest.tolist()), Proposal(metric, tuple(units)))
+        distinct: dict[tuple[int, ...], Proposal] = {}
+        for metric, score in scores.items():
+            order = torch.argsort(score[start : start + group.units], stable=True)
+            gone = allowed.units_to_go(group, order, widths, blocks)
+            if gone == 0:
+                continue
+            lowest = order[:gone].sort().values
+            units = [torch.empty(0, dtype=torch.int64)] * len(groups)
+            units[number] = lowest
+            distinct.setdefault(tuple(lowest.tolist()), Proposal(metric, tuple(units)))
+        if distinct:
             found[group.name] = list(distinct.values())
         start += group.units
     return found
 
 
-def _lower_units(group: Group, paying: Sequence[int], blocks: int) -> int:
-    """Return how many units the group has at a lower paying width; 0 if there is none."""
-    channels = len(group.producer(group.gates[0].layer).index) // group.units
-    units = group.units
-    for _ in range(blocks):
-        lower = next_lower_width(units * channels, paying) // channels
-        if lower == 0:
-            break
-        units = lower
-    return units if units < group.units else 0
-
-
-def _sets(score: Tensor, group_of: Tensor, sizes: Tensor, channels: int) -> Iterator[Tensor]:
-    """Yield sorted sets of units, lowest saliency first, none of which empties a group."""
-    for window in torch.split(torch.argsort(score, stable=True), channels):
-        counts = torch.bincount(group_of[window], minlength=len(sizes))
-        spared = [
-            int((group_of[window] == group).nonzero()[-1])
-            for group in (counts == sizes).nonzero().flatten()
-        ]
+def _sets(score: Tensor, group_of: Tensor, room: Tensor, channels: int) -> Iterator[Tensor]:
+    """Yield sorted sets of units, lowest saliency first, at most ``room[i]`` of group i in each."""
+    order = torch.argsort(score, stable=True)
+    for window in torch.split(order[room[group_of[order]] > 0], channels):
         keep = torch.ones(len(window), dtype=torch.bool)
-        keep[spared] = False
+        for group in torch.unique(group_of[window]):
+            keep[(group_of[window] == group).nonzero()[int(room[group]) :]] = False
         if keep.any():
             yield window[keep].sort().values
 

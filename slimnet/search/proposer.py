@@ -1,4 +1,4 @@
-"""How large the next step is: sets of channels that shrink, or blocks down to widths that pay."""
+"""How large the next step is: sets of channels that shrink, or blocks down to allowed widths."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Protocol
 from torch import Tensor
 
 from slimnet.groups import Group
-from slimnet.measure import next_lower_width
-from slimnet.search.proposals import Proposal, propose_blocks, propose_sets
+from slimnet.search.allowed import AllowedWidths
+from slimnet.search.proposals import ANY_WIDTH, Proposal, propose_blocks, propose_sets
 
 FIRST_STEP_SHARE = 0.04
 MOST_BLOCKS = 4
@@ -41,16 +41,29 @@ class Proposer(Protocol):
 class SetProposer:
     """Sets over all groups; half as large after each one that breaks the budget, down to one."""
 
-    ended = "every group is down to its last channel"
-
-    def __init__(self, groups: Sequence[Group], candidates: int, step: int | None) -> None:
-        self._candidates = candidates
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        candidates: int,
+        step: int | None,
+        allowed: AllowedWidths = ANY_WIDTH,
+    ) -> None:
+        share = allowed.max_ratio
+        last = "its last channel" if share is None else f"what --max-ratio {share:g} leaves"
+        self.ended = f"every group is down to {last}"
+        self._candidates, self._allowed = candidates, allowed
         share = round(FIRST_STEP_SHARE * sum(group.units for group in groups))
         self._channels = step or max(1, share)
 
     def propose(self, groups: Sequence[Group], scores: Mapping[str, Tensor]) -> list[Proposal]:
         """See Proposer."""
-        return propose_sets(groups, scores, candidates=self._candidates, channels=self._channels)
+        return propose_sets(
+            groups,
+            scores,
+            candidates=self._candidates,
+            channels=self._channels,
+            allowed=self._allowed,
+        )
 
     def learn(self, groups: Sequence[Group], proposal: Proposal, price: float) -> None:
         """See Proposer; prices do not matter here."""
@@ -67,26 +80,25 @@ class SetProposer:
 
 
 class BlockProposer:
-    """Blocks within one group each, down to widths that pay on the runtime.
+    """Blocks within one group each, down to widths that pay on the runtime or were asked for.
 
     Prices mostly rise as a network shrinks, so the groups that were cheapest when last measured
     are measured again first (lazy greedy; Minoux 1978), and the rest only when their turn comes.
     """
 
-    ended = "no group has a lower width that pays and fits the budget"
-
-    def __init__(self, groups: Sequence[Group], candidates: int, paying: Sequence[int]) -> None:
-        self._candidates = candidates
-        self._paying = paying
+    def __init__(self, groups: Sequence[Group], candidates: int, allowed: AllowedWidths) -> None:
+        rules = " and ".join((*allowed.rules, "fits the budget"))
+        self.ended = f"no group has a lower width that {rules}"
+        self._candidates, self._allowed = candidates, allowed
         widest = max(group.units for group in groups)
-        block = widest - next_lower_width(widest, paying)
+        block = widest - allowed.lower(widest)
         self._blocks = min(MOST_BLOCKS, max(1, widest // (STEPS_TO_CROSS * block)))
         self._prices: dict[str, float] = {}
         self._exhausted: set[str] = set()
 
     def propose(self, groups: Sequence[Group], scores: Mapping[str, Tensor]) -> list[Proposal]:
         """See Proposer."""
-        found = propose_blocks(groups, scores, paying=self._paying, blocks=self._blocks)
+        found = propose_blocks(groups, scores, allowed=self._allowed, blocks=self._blocks)
         open_groups = [name for name in found if name not in self._exhausted]
         unknown = [name for name in open_groups if name not in self._prices]
         measured = [name for name in open_groups if name in self._prices]

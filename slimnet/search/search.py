@@ -45,8 +45,8 @@ def search(
         model: the trained network, in eval mode.
         groups: from ``find_groups``, in the original numbering.
         splits: calibration for saliency and oracle, selection for the budget.
-        settings: max_drop, confidence, metrics, objective, oracle_k, oracle_images, step, repair,
-            runtime, threads and the dials of the fine-tuning are read.
+        settings: max_drop, confidence, metrics, objective, oracle_k, oracle_images, step,
+            max_ratio, round_to, repair, runtime, threads and the dials of the fine-tuning are read.
         progress: called after every step.
         time_layers: gives the milliseconds of each layer of a network, for the latency objective.
 
@@ -105,6 +105,7 @@ def search(
         predicted=predicted,
         finished_by=tuple(walk.finished_by),
         fine_tunings=walk.recovery.fine_tunings,
+        notes=objective.notes,
     )
     return trajectory, slim
 

@@ -10,6 +10,7 @@ from slimnet.groups import find_groups, plan_for, slim_copy
 from slimnet.measure import count_conv_weights, measure_size
 from slimnet.records import Split
 from slimnet.search import search
+from slimnet.search.allowed import AllowedWidths
 from slimnet.search.cost import Width, macs_cost, saved_by, weights_cost, widths_of
 from slimnet.search.latency import LatencyTable
 from slimnet.search.layout import Layout, best_layout, lay_out
@@ -38,7 +39,7 @@ def test_a_block_brings_one_group_down_to_the_next_paying_width(residual, images
     groups, _ = find_groups(residual, images, layers="all")
     scores = {"up": torch.arange(sum(g.units for g in groups)).double()}
     scores["down"] = -scores["up"]
-    found = propose_blocks(groups, scores, paying=(4, 8, 12), blocks=1)
+    found = propose_blocks(groups, scores, allowed=AllowedWidths((4, 8, 12)), blocks=1)
     stem = {p.metric: p for p in found["stem"]}
     number = next(i for i, g in enumerate(groups) if g.name == "stem")
     assert stem["up"].units[number].tolist() == [0, 1, 2, 3]
@@ -49,20 +50,20 @@ def test_a_block_brings_one_group_down_to_the_next_paying_width(residual, images
     assert len(found["wide"][0].units[number]) == 2
     # 6 channels go down to 4, and from 4 there is no lower width
     assert len(next(p for p in found["inner"]).units[1]) == 2
-    assert propose_blocks(groups, scores, paying=(64,), blocks=1) == {}
+    assert propose_blocks(groups, scores, allowed=AllowedWidths((64,)), blocks=1) == {}
 
 
 def test_two_blocks_go_down_two_widths(residual, images):
     groups, _ = find_groups(residual, images, layers="all")
     scores = {"up": torch.arange(sum(g.units for g in groups)).double()}
-    found = propose_blocks(groups, scores, paying=(2, 4, 6, 8), blocks=2)
+    found = propose_blocks(groups, scores, allowed=AllowedWidths((2, 4, 6, 8)), blocks=2)
     assert sum(len(u) for u in found["stem"][0].units) == 4
 
 
 def test_block_proposer_measures_the_cheapest_again_and_gives_up_on_what_breaks(residual, images):
     groups, _ = find_groups(residual, images, layers="all")
     scores = {"up": torch.arange(sum(g.units for g in groups)).double()}
-    proposer = BlockProposer(groups, candidates=1, paying=(2, 4, 8))
+    proposer = BlockProposer(groups, candidates=1, allowed=AllowedWidths((2, 4, 8)))
     every = proposer.propose(groups, scores)
     assert len(every) == len(groups), "nothing is known yet: all are measured"
     for price, proposal in enumerate(every):

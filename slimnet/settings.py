@@ -100,6 +100,12 @@ class Settings:
         unit="images",
         limits=_COUNT,
     )
+    labels: str = _dial(
+        "given", str,
+        "Labels of the images: given, or none, where the drop is how often slim and original "
+        "answer differently.",
+        choices=("given", "none"),
+    )  # fmt: skip
     size: int | None = _dial(
         None, int, "Resize the short side and crop to this many pixels.",
         unit="pixels", limits=_COUNT, optional=True,

@@ -13,27 +13,35 @@ from torch import Tensor
 
 from slimnet.errors import InputError
 from slimnet.load.model_file import require_file
-from slimnet.load.source import Source, checked_labels
+from slimnet.load.source import WITHOUT_LABELS, Source, checked_labels, no_labels
 
 ARRAY_EXTENSIONS = (".npz", ".safetensors", ".pt", ".pth")
 
 
-def open_arrays(path: Path) -> Source:
+def open_arrays(path: Path, labelled: bool = True) -> Source:
     """Return the images of a file of arrays; nothing in it is executed.
 
-    ``images`` is (N, H, W, C), (N, C, H, W) or, grey, (N, H, W), uint8 or float; ``labels`` (N,).
+    ``images`` is (N, H, W, C), (N, C, H, W) or, grey, (N, H, W), uint8 or float; ``labels`` (N,),
+    which need not be there if the images are not ``labelled``.
 
     Raises:
         InputError: no such file or arrays, or arrays of another shape, type or with NaN.
     """
     require_file(path)
     arrays = _read(path)
-    lacking = [name for name in ("images", "labels") if not isinstance(arrays.get(name), Tensor)]
-    if lacking:
+    wanted = ("images", "labels") if labelled else ("images",)
+    if any(not isinstance(arrays.get(name), Tensor) for name in wanted):
         found = ", ".join(map(str, arrays)) or "nothing"
-        raise InputError(f"{path} must hold arrays images and labels; it holds {found}")
+        raise InputError(
+            f"{path} must hold arrays {' and '.join(wanted)}; it holds {found}"
+            + (f": {WITHOUT_LABELS}" if isinstance(arrays.get("images"), Tensor) else "")
+        )
     images = _channels_first(_checked_type(arrays["images"], path), path)
-    labels = checked_labels(arrays["labels"], len(images), str(path))
+    name = str(path)
+    if labelled:
+        labels = checked_labels(arrays["labels"], len(images), name)
+    else:
+        labels = no_labels(len(images), name)
     return Source(str(path), lambda i: images[i], labels)
 
 

@@ -47,7 +47,8 @@ def divide(parts: Parts, settings: Settings) -> Splits:
         f"calibration: {len(calibration)} of the {len(source)} images of {source.name}; "
         f"selection and test: {len(one)} and {len(other)} images, the halves of "
         + (f"the other {len(rest)}" if parts.train is None else f"{held_out.name}")
-        + f"; every class in proportion, seed {seed}"
+        + f"; {'at random' if settings.labels == 'none' else 'every class in proportion'}"
+        + f", seed {seed}"
     )
     return _make(chosen, where, settings)
 

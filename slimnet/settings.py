@@ -119,8 +119,9 @@ class Settings:
         optional=True, many=True,
     )  # fmt: skip
     channels: str = _dial(
-        "rgb", str, "Order of the colour channels that the network wants: rgb or bgr.",
-        choices=("rgb", "bgr"),
+        "rgb", str,
+        "Colour channels that the network wants: rgb, bgr or grey; grey is also found by trying.",
+        choices=("rgb", "bgr", "grey"),
     )  # fmt: skip
     scale: float | None = _dial(
         None, float,

@@ -34,19 +34,20 @@ def load_splits(data: Data, settings: Settings, network: nn.Module | None = None
     ``torchvision:NAME@ROOT``, ``file.py:callable``, a map-style data set, three of these
     (calibration, selection, test), or ready splits. Calibration comes from the training part
     where there is one; selection and test only ever come from images held out of it. Where the
-    settings say that there are no labels, the network's own answers stand for them.
+    settings say that there are no labels, the network's own answers stand for them. Where it
+    takes grey images only, colour images become grey.
 
     Raises:
         InputError: the data cannot be read, are too few for three splits, or the network cannot
             label them.
     """
-    splits = _read_splits(data, settings)
+    splits = _read_splits(data, settings, network)
     if network is not None and settings.labels == "none":
         return with_answers(network, splits)
     return splits
 
 
-def _read_splits(data: Data, settings: Settings) -> Splits:
+def _read_splits(data: Data, settings: Settings, network: nn.Module | None) -> Splits:
     name = str(data) if isinstance(data, (str, Path)) else type(data).__name__
     given: Any = _called(data)
     if isinstance(given, Splits) or _is_three(given):
@@ -61,8 +62,9 @@ def _read_splits(data: Data, settings: Settings) -> Splits:
             open_dataset(part, f"{name} ({which})", _labelled(settings))
             for part, which in zip(given, names, strict=True)
         ]
-        return as_given(sources, settings)
-    return divide(_with_calibration(_open(given, name, settings), name, settings), settings)
+        return as_given(sources, settings, network)
+    parts = _with_calibration(_open(given, name, settings), name, settings)
+    return divide(parts, settings, network)
 
 
 def _with_calibration(parts: Parts, name: str, settings: Settings) -> Parts:

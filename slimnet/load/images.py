@@ -47,7 +47,15 @@ def open_folder(folder: Path, labelled: bool = True) -> Parts:
 
 
 def to_tensor(image: Image.Image, grey: bool = False) -> Tensor:
-    """Return a decoded image as uint8 (3, height, width), or (1, height, width) if ``grey``."""
+    """Return a decoded image as uint8 (3, height, width), or (1, height, width) if ``grey``.
+
+    Of several frames it is the first. Transparency is left away, not painted over.
+
+    Raises:
+        InputError: float pixels, whose range nobody knows.
+    """
+    if image.mode.startswith("F"):
+        raise InputError("its pixels are floats; save them as integers, or all images as .npz")
     if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip at 255
         wide = np.asarray(image).astype(np.int64)
         image = Image.fromarray((wide.clip(0, 65535) // 257).astype(np.uint8))
@@ -112,6 +120,8 @@ def _decode(path: Path) -> Tensor:
     try:
         with Image.open(path) as image:
             return to_tensor(image)
+    except InputError as error:
+        raise InputError(f"image {path} cannot be used: {error}") from error
     except Exception as error:  # PIL's decoders raise many kinds
         raise InputError(
             f"image {path} cannot be decoded ({type(error).__name__}); repair it or remove it"

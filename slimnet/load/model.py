@@ -12,7 +12,12 @@ from slimnet.errors import InputError
 from slimnet.load.architecture import build_architecture
 from slimnet.load.importing import first_line
 from slimnet.load.model_file import read_model_file, sha256_of
-from slimnet.load.prepare import prepare, require_unscripted, unwrapped
+from slimnet.load.prepare import (
+    precision_notes,
+    prepare,
+    require_unscripted,
+    unwrapped,
+)
 from slimnet.load.state_dict import find_weights, load_weights
 from slimnet.records import LoadedModel
 from slimnet.settings import Settings
@@ -39,7 +44,7 @@ def load_model(source: str | Path | nn.Module, settings: Settings) -> LoadedMode
             weights = weights.state_dict()
     if not isinstance(weights, nn.Module):
         weights = _onto_architecture(weights, settings, str(path))
-    return LoadedModel(prepare(weights, str(path)), str(path), sha256_of(path))
+    return _loaded(weights, str(path), sha256_of(path))
 
 
 def _from_live(source: nn.Module, settings: Settings) -> LoadedModel:
@@ -52,7 +57,20 @@ def _from_live(source: nn.Module, settings: Settings) -> LoadedModel:
         network = copy.deepcopy(inner)
     except Exception as error:  # a module's own __deepcopy__ may raise anything
         raise InputError(f"the network {name} cannot be copied: {first_line(error)}") from error
-    return LoadedModel(prepare(network, name), name, None)
+    return _loaded(network, name, None)
+
+
+def _loaded(network: nn.Module, source: str, sha256: str | None) -> LoadedModel:
+    """Prepare a network; what a file or its maker put into one may fail in any way."""
+    try:
+        notes = precision_notes(network)
+        return LoadedModel(prepare(network, source), source, sha256, notes)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{source} is no whole network ({first_line(error)}): it is damaged; save it again"
+        ) from error
 
 
 def _onto_architecture(state: Mapping[str, Tensor], settings: Settings, source: str) -> nn.Module:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from slimnet.errors import InputError
+from slimnet.load.archive import require_held
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -37,6 +38,7 @@ def prepare(model: nn.Module, source: str) -> nn.Module:
                 f"{source}: tensor {name} has no values yet (lazy or on the meta device); "
                 "run the network once or load its weights, then save it"
             )
+    require_held([tensor for _, tensor in _tensors(model)], source)
     model = model.cpu().float().eval()
     for name, tensor in _tensors(model):
         _require_finite(name, tensor, source)
@@ -46,6 +48,16 @@ def prepare(model: nn.Module, source: str) -> nn.Module:
             parameter.requires_grad_(True)
             parameter.grad = None
     return model
+
+
+def precision_notes(model: nn.Module) -> tuple[str, ...]:
+    """Return what the report must say of a network that ``prepare`` will make float32."""
+    kinds = {str(p.dtype) for p in model.parameters() if p.is_floating_point()} - {"torch.float32"}
+    return (
+        (f"the weights came as {' and '.join(sorted(kinds))}; everything here is of float32",)
+        if kinds
+        else ()
+    )
 
 
 def require_unscripted(model: object, source: str) -> None:

@@ -75,7 +75,10 @@ def build_report(
         masked_slim=masked_slim,
         artefacts=artefacts,
         latency=tuple(t for t in timed if t.batch_size in settings.latency_batch),
-        notes=warnings_for(selection_drop, test_drop, settings, prediction),
+        notes=(
+            *loaded.notes,
+            *warnings_for(selection_drop, test_drop, settings, prediction),
+        ),
         seconds=seconds,
         prediction=prediction,
     )

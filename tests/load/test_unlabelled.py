@@ -89,7 +89,7 @@ SOURCES = [
 def test_every_source_gets_the_answers_as_labels(tmp_path, kind):
     network = Brightest()
     splits = load_splits(made(kind, tmp_path), NONE, network)
-    assert network.images == 60 + 2  # each once, and two that the shape is tried with
+    assert network.images == 60 + 2 + 2  # each once, and two for the channels and the shape
     three = (splits.calibration, splits.selection, splits.test)
     assert [split.images for split in three] == [20, 20, 20]
     found = [batch for split in three for batch in split.batches]
@@ -113,7 +113,7 @@ def test_train_and_val_of_plain_images(tmp_path):
     splits = load_splits(tmp_path, NONE, Brightest())
     assert [splits.calibration.images, splits.selection.images] == [60, 20]
     (tmp_path / "val").rename(tmp_path / "other")
-    with pytest.raises(InputError, match="none of val.* with images"):
+    with pytest.raises(InputError, match=r"none of val.* with images"):
         load_splits(tmp_path, NONE, Brightest())
 
 

@@ -6,6 +6,7 @@ at a time, and the tests look at what they did.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -418,6 +419,11 @@ def raising(error):
         (InputError("the rule; got 5"), 2, f"{ERROR}the rule; got 5\n"),
         (ZeroDivisionError("by\nzero"), 1,
          f"{ERROR}internal error, please report it: ZeroDivisionError: by\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), 2,
+         f"{ERROR}the disk cannot be written: [Errno 28] No space left on device: '/tmp/x'; "
+         "nothing was written\n"),
+        (OSError(errno.EBADF, "bad"), 1,
+         f"{ERROR}internal error, please report it: OSError: [Errno 9] bad\n"),
         (KeyboardInterrupt(), 130, f"{ERROR}interrupted; nothing was written\n"),
     ],
 )  # fmt: skip

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -36,15 +37,18 @@ def load_model(source: str | Path | nn.Module, settings: Settings) -> LoadedMode
     if isinstance(source, nn.Module):
         return _from_live(source, settings)
     path = Path(source).expanduser()
-    weights = find_weights(read_model_file(path, settings), str(path))
-    if isinstance(weights, nn.Module):
-        require_unscripted(weights, str(path))
-        weights = unwrapped(weights)
-        if settings.arch is not None:
-            weights = weights.state_dict()
-    if not isinstance(weights, nn.Module):
-        weights = _onto_architecture(weights, settings, str(path))
-    return _loaded(weights, str(path), sha256_of(path))
+    name = str(path)
+    weights = find_weights(read_model_file(path, settings), name)
+    with _whatever_was_put_in(name):
+        if isinstance(weights, nn.Module):
+            require_unscripted(weights, name)
+            weights = unwrapped(weights)
+            if settings.arch is not None:
+                weights = weights.state_dict()
+        notes = precision_notes(weights)
+        if not isinstance(weights, nn.Module):
+            weights = _onto_architecture(weights, settings, name)
+        return LoadedModel(prepare(weights, name), name, sha256_of(path), notes)
 
 
 def _from_live(source: nn.Module, settings: Settings) -> LoadedModel:
@@ -57,14 +61,15 @@ def _from_live(source: nn.Module, settings: Settings) -> LoadedModel:
         network = copy.deepcopy(inner)
     except Exception as error:  # a module's own __deepcopy__ may raise anything
         raise InputError(f"the network {name} cannot be copied: {first_line(error)}") from error
-    return _loaded(network, name, None)
+    with _whatever_was_put_in(name):
+        return LoadedModel(prepare(network, name), name, None, precision_notes(inner))
 
 
-def _loaded(network: nn.Module, source: str, sha256: str | None) -> LoadedModel:
-    """Prepare a network; what a file or its maker put into one may fail in any way."""
+@contextmanager
+def _whatever_was_put_in(source: str) -> Iterator[None]:
+    """Turn any failure into one line: a network that somebody made up may fail in any way."""
     try:
-        notes = precision_notes(network)
-        return LoadedModel(prepare(network, source), source, sha256, notes)
+        yield
     except InputError:
         raise
     except Exception as error:

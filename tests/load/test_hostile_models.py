@@ -271,7 +271,16 @@ def without_its_parts():
     return model
 
 
-@pytest.mark.parametrize("make", [loop, tower, model_in_itself, without_its_parts])
+def wrapper_around_itself():
+    model = nn.DataParallel(nn.Linear(2, 2))
+    model._modules["module"] = model
+    return model
+
+
+STRUCTURES = [loop, tower, model_in_itself, without_its_parts, wrapper_around_itself]
+
+
+@pytest.mark.parametrize("make", STRUCTURES)
 def test_structures_without_an_end_or_with_wrong_parts(refused, tmp_path, make):
     torch.save(make(), tmp_path / "m.pt")
     refused(tmp_path / "m.pt")

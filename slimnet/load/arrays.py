@@ -38,7 +38,7 @@ def open_arrays(path: Path, labelled: bool = True) -> Source:
         found = listed(arrays) or "nothing"
         raise InputError(
             f"{path} must hold arrays {' and '.join(wanted)}; it holds {found}"
-            + (f": {WITHOUT_LABELS}" if isinstance(arrays.get("images"), Tensor) else "")
+            + (f"; {WITHOUT_LABELS}" if isinstance(arrays.get("images"), Tensor) else "")
         )
     require_held([arrays[name] for name in wanted], str(path))
     images = _channels_first(_checked_type(arrays["images"], path), path)

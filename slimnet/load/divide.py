@@ -75,8 +75,10 @@ def _make(
     for name, (source, indices) in zip(NAMES, parts, strict=True):
         _require_enough(name, source, indices)
     sample = parts[0][0].read(0)
-    settings = with_grey_if_taken(settings, network, sample)
-    preprocessor = build_preprocessor(settings, sample)
+    fitting = with_grey_if_taken(settings, network, sample)
+    if fitting != settings:
+        description += "; colours made grey, since the network takes one channel"
+    preprocessor = build_preprocessor(fitting, sample)
     shape = _common_shape(parts, preprocessor, sample.dtype)
     calibration, selection, test = (
         Split(

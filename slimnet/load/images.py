@@ -74,7 +74,7 @@ def _subfolders(folder: Path) -> list[Path]:
 def _read_classes(folder: Path) -> Source:
     classes = _subfolders(folder)
     if not classes:
-        hint = f": {WITHOUT_LABELS}" if _image_files(folder) else ""
+        hint = f"; {WITHOUT_LABELS}" if _image_files(folder) else ""
         raise InputError(
             f"{folder} holds no class folders; give <folder>/<class>/<image> files{hint}"
         )

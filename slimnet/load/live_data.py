@@ -83,7 +83,7 @@ def _read_item(dataset: Dataset[Any], index: int, name: str) -> tuple[Tensor, in
             if isinstance(item, (tuple, list))
             else type(item).__name__
         )
-        hint = f": {WITHOUT_LABELS}" if isinstance(item, Tensor) else ""
+        hint = f"; {WITHOUT_LABELS}" if isinstance(item, Tensor) else ""
         raise InputError(f"{name}: items are (image tensor, whole-number label); got {got}{hint}")
     return _checked_image(item[0], index, name), _checked_label(item[1], index, name)
 

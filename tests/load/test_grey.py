@@ -31,6 +31,7 @@ def test_grey_network_gets_luma(folder):
         assert images.shape[1:] == (1, 4, 4)
         assert set(images.flatten().tolist()) == {RED}
     assert splits.preprocessing["channels"] == "grey"
+    assert "colours made grey" in splits.description
     check_pair(network(1), splits)
 
 

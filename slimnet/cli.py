@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import io
 import sys
@@ -26,6 +27,7 @@ from slimnet.verify import verify as verify_result
 INTERRUPTED = 130
 VERIFY_DIALS = ("arch", "arch_arg", "allow", "trust_pickle", "calibration_data", "preprocess")
 INSPECT_DIALS = ("arch", "arch_arg", "allow", "trust_pickle", "layers", "seed")
+DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 app = typer.Typer(
     add_completion=False,
     help="Make a trained network physically smaller and faster within an accuracy budget, "
@@ -221,11 +223,19 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), error.exit_code, verbose)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted; nothing was written", INTERRUPTED, verbose)
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            return _internal(error, verbose)
+        return _fail(f"the disk cannot be written: {error}; nothing was written", 2, verbose)
     except Exception as error:
         if hasattr(error, "format_message"):  # Typer's own: a mistyped option or value
             return _fail(f"{error.format_message()} (see --help)", 2, verbose)
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
-        return _fail(f"internal error, please report it: {what}", 1, verbose)
+        return _internal(error, verbose)
+
+
+def _internal(error: Exception, verbose: bool) -> int:
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    return _fail(f"internal error, please report it: {what}", 1, verbose)
 
 
 def _fail(message: str, code: int, verbose: bool) -> int:

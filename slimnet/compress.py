@@ -39,7 +39,7 @@ def compress(
     Args:
         model: a module, or the path of a model file (see README, "Formats in and out").
         data: a path, a Dataset of (input, label), three Datasets (calibration, selection, test),
-            or Splits.
+            or Splits; with ``labels="none"`` the same without labels.
         max_drop: accuracy that may be lost, in percentage points, 0 to 100.
         out: folder for the artefacts; None writes nothing.
         settings: all dials at once; ``max_drop`` and ``dials`` go on top.
@@ -66,12 +66,13 @@ def compress(
 
     with clock("loading"):
         loaded = load.load_model(model, settings)
-        splits = load.load_splits(data, settings)
+        splits = load.load_splits(data, settings, loaded.model)
         example = load.check_pair(loaded.model, splits)
     with clock("measuring the original"):
         before = {s.name: measure.measure_quality(loaded.model, s)
                   for s in (splits.selection, splits.test)}  # fmt: skip
-        measure.require_better_than_chance(before[splits.selection.name], splits.selection)
+        if settings.labels == "given":
+            measure.require_better_than_chance(before[splits.selection.name], splits.selection)
     with clock("finding groups"):
         found, frozen = groups.find_groups(
             loaded.model, example, layers=settings.layers, seed=settings.seed

@@ -49,12 +49,14 @@ class Splits:
 class LoadedModel:
     """A trained network in eval mode on the CPU, and where it came from.
 
-    ``sha256`` is the file's hash, or None for a live module. ``source`` names it for the report.
+    ``sha256`` is the file's hash, or None for a live module. ``source`` names it for the report,
+    which gives the ``notes`` too.
     """
 
     model: nn.Module
     source: str
     sha256: str | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,12 @@ class Settings:
         unit="images",
         limits=_COUNT,
     )
+    labels: str = _dial(
+        "given", str,
+        "Labels of the images: given, or none, where the drop is how often slim and original "
+        "answer differently.",
+        choices=("given", "none"),
+    )  # fmt: skip
     size: int | None = _dial(
         None, int, "Resize the short side and crop to this many pixels.",
         unit="pixels", limits=_COUNT, optional=True,
@@ -114,8 +120,9 @@ class Settings:
         optional=True, many=True,
     )  # fmt: skip
     channels: str = _dial(
-        "rgb", str, "Order of the colour channels that the network wants: rgb or bgr.",
-        choices=("rgb", "bgr"),
+        "rgb", str,
+        "Colour channels that the network wants: rgb, bgr or grey; grey is also found by trying.",
+        choices=("rgb", "bgr", "grey"),
     )  # fmt: skip
     scale: float | None = _dial(
         None, float,

@@ -6,6 +6,7 @@ at a time, and the tests look at what they did.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -91,9 +92,10 @@ BAD = {
         "five_classes", "4 outputs", "5 classes", network="colour.pt"
     ),
     "images of a wrong shape": data(
-        "colour.npz", "fails on images of the shape (2, 3, 8, 8)", "--size"
+        "data.npz", "fails on images of the shape (2, 1, 8, 8)", "--size", network="colour.pt"
     ),
     "labels beyond the outputs": data("label_9.npz", "label 9", "4 outputs", inside=True),
+    "labels missing": data("images.npz", "it holds images", "--labels none", inside=True),
     "NaN in the images": data("nan.npz", "nan.npz", "NaN"),
     "NaN in the loss": data("huge.npz", "the loss on the selection split is nan", "--scale"),
     "network at chance": data("chance.npz", "at chance", "preprocessing", "--mean"),
@@ -214,7 +216,7 @@ def prepared(trained, tmp_path_factory):
     save_arrays(folder / "few.npz", images[:12], labels[:12])
     save_arrays(folder / "chance.npz", images, (labels + 1) % 4)
     save_arrays(folder / "label_9.npz", images, np.where(labels == 3, 9, labels))
-    save_arrays(folder / "colour.npz", images.repeat(3, 1), labels)
+    np.savez(folder / "images.npz", images=images)
     for name, value in (("nan", np.nan), ("huge", np.float32(3e38))):
         changed = images.copy()
         changed[::3] = value  # some of them are in every split
@@ -450,6 +452,11 @@ def raising(error):
         (InputError("the rule; got 5"), 2, f"{ERROR}the rule; got 5\n"),
         (ZeroDivisionError("by\nzero"), 1,
          f"{ERROR}internal error, please report it: ZeroDivisionError: by\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), 2,
+         f"{ERROR}the disk cannot be written: [Errno 28] No space left on device: '/tmp/x'; "
+         "nothing was written\n"),
+        (OSError(errno.EBADF, "bad"), 1,
+         f"{ERROR}internal error, please report it: OSError: [Errno 9] bad\n"),
         (KeyboardInterrupt(), 130, f"{ERROR}interrupted; nothing was written\n"),
     ],
 )  # fmt: skip

@@ -34,7 +34,7 @@ from slimnet.settings import Settings
         ("latency_batch", [], "got none"),
         ("metrics", "", "metrics is a list, each text; got none"),
         ("arch", 5, "arch is text; got 5"),
-        ("channels", "gbr", "channels is rgb or bgr; got 'gbr'"),
+        ("channels", "gbr", "channels is rgb or bgr or grey; got 'gbr'"),
         ("objective", "speed", "latency or params or macs or channels; got 'speed'"),
         ("max_ratio", 1.5, "max_ratio is a number, 0 to 1; got 1.5"),
         ("max_ratio", "half", "0 to 1; got 'half'"),

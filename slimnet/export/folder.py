@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from slimnet.errors import InputError
@@ -89,6 +89,8 @@ def _publish(staging: Path, out: Path, aside: Path) -> None:
         if aside.exists():
             os.rename(aside, out)
         raise
+    with suppress(OSError):
+        aside.chmod(0o700)  # or what is in a folder that was write-protected could not be removed
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -110,7 +112,8 @@ def _remove_empty(folders: list[Path]) -> None:
 
 def _require_replaceable(out: Path) -> None:
     here = _absolute(out)
-    if here == Path.cwd() or here in Path.cwd().parents or os.path.ismount(here):
+    real = here.resolve()  # a link on the way may lead to the current folder
+    if real == Path.cwd() or real in Path.cwd().parents or os.path.ismount(here):
         raise InputError(
             f"the output folder is replaced whole; {out} is a mount point or the current "
             f"folder: name a new folder inside it"

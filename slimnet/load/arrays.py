@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,36 +13,56 @@ import torch
 from torch import Tensor
 
 from slimnet.errors import InputError
+from slimnet.load.archive import require_held, require_plausible, require_uncompressed
 from slimnet.load.model_file import require_file
-from slimnet.load.source import Source, checked_labels
+from slimnet.load.shown import listed
+from slimnet.load.source import WITHOUT_LABELS, Source, checked_labels, no_labels
 
 ARRAY_EXTENSIONS = (".npz", ".safetensors", ".pt", ".pth")
+NAMES = ("images", "labels")
 
 
-def open_arrays(path: Path) -> Source:
+def open_arrays(path: Path, labelled: bool = True) -> Source:
     """Return the images of a file of arrays; nothing in it is executed.
 
-    ``images`` is (N, H, W, C), (N, C, H, W) or, grey, (N, H, W), uint8 or float; ``labels`` (N,).
+    ``images`` is (N, H, W, C), (N, C, H, W) or, grey, (N, H, W), uint8 or float; ``labels`` (N,),
+    which need not be there if the images are not ``labelled``.
 
     Raises:
         InputError: no such file or arrays, or arrays of another shape, type or with NaN.
     """
     require_file(path)
     arrays = _read(path)
-    lacking = [name for name in ("images", "labels") if not isinstance(arrays.get(name), Tensor)]
-    if lacking:
-        found = ", ".join(map(str, arrays)) or "nothing"
-        raise InputError(f"{path} must hold arrays images and labels; it holds {found}")
+    wanted = NAMES if labelled else NAMES[:1]
+    if any(not isinstance(arrays.get(name), Tensor) for name in wanted):
+        found = listed(arrays) or "nothing"
+        raise InputError(
+            f"{path} must hold arrays {' and '.join(wanted)}; it holds {found}"
+            + (f"; {WITHOUT_LABELS}" if isinstance(arrays.get("images"), Tensor) else "")
+        )
+    require_held([arrays[name] for name in wanted], str(path))
     images = _channels_first(_checked_type(arrays["images"], path), path)
-    labels = checked_labels(arrays["labels"], len(images), str(path))
+    name = str(path)
+    if labelled:
+        labels = checked_labels(arrays["labels"], len(images), name)
+    else:
+        labels = no_labels(len(images), name)
     return Source(str(path), lambda i: images[i], labels)
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    if zipfile.is_zipfile(path):
+        if path.suffix == ".npz":
+            require_plausible(path, NAMES)
+        else:
+            require_uncompressed(path)
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
-                return {name: _to_tensor(archive[name]) for name in archive.files}
+                return {
+                    name: _to_tensor(archive[name]) if name in NAMES else None
+                    for name in archive.files
+                }
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)

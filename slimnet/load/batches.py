@@ -74,6 +74,7 @@ class ImageBatches:
 
 def labels_of(batches: Batches) -> Tensor:
     """Return the labels (images,) int64 of all batches, without decoding images if possible."""
-    if isinstance(batches, ImageBatches):
-        return batches.labels
+    labels = getattr(batches, "labels", None)
+    if isinstance(labels, Tensor):
+        return labels
     return torch.cat([labels for _, labels in batches])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from slimnet.errors import InputError
 from slimnet.load.batches import labels_of
 from slimnet.load.importing import first_line
-from slimnet.records import Batches, Splits
+from slimnet.records import Batches, Split, Splits
 
 
 def check_pair(model: nn.Module, splits: Splits) -> Tensor:
@@ -20,7 +20,24 @@ def check_pair(model: nn.Module, splits: Splits) -> Tensor:
         InputError: the model fails on the images, does not give finite (N, classes) scores, or
             has another number of outputs than the data have classes.
     """
-    example = _first_images(splits.calibration.batches, 2)
+    example, scores = check_outputs(model, splits.calibration)
+    if splits.classes is not None and splits.classes != scores.shape[1]:
+        raise InputError(
+            f"the network has {scores.shape[1]} outputs but the data have {splits.classes} "
+            "classes; give the data that it was trained for"
+        )
+    for split in (splits.calibration, splits.selection, splits.test):
+        _require_labels_of_outputs(split, scores.shape[1])
+    return example
+
+
+def check_outputs(model: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
+    """Return two inputs of a split and their scores (2, classes); the model is not changed.
+
+    Raises:
+        InputError: the model fails on the images, or does not give finite (N, classes) scores.
+    """
+    example = _first_images(split.batches, 2)
     shape = tuple(example.shape)
     try:
         with torch.no_grad():
@@ -30,20 +47,19 @@ def check_pair(model: nn.Module, splits: Splits) -> Tensor:
             f"the network fails on images of the shape {shape}: {first_line(error)}; check the "
             "channels and the size (--size N) that it was trained on"
         ) from error
-    scores = _require_scores(output, shape)
-    if splits.classes is not None and splits.classes != scores.shape[1]:
-        raise InputError(
-            f"the network has {scores.shape[1]} outputs but the data have {splits.classes} "
-            "classes; give the data that it was trained for"
-        )
-    for split in (splits.calibration, splits.selection, splits.test):
-        highest = int(labels_of(split.batches).max())
-        if highest >= scores.shape[1]:
+    return example, _require_scores(output, shape)
+
+
+def _require_labels_of_outputs(split: Split, outputs: int) -> None:
+    labels = labels_of(split.batches)
+    if labels.dtype != torch.int64:
+        raise InputError(f"the labels of the {split.name} split are int64; got {labels.dtype}")
+    for label in (int(labels.min()), int(labels.max())):
+        if not 0 <= label < outputs:
             raise InputError(
-                f"the {split.name} split holds the label {highest}, but the network has "
-                f"{scores.shape[1]} outputs: labels go from 0 to {scores.shape[1] - 1}"
+                f"the {split.name} split holds the label {label}, but the network has "
+                f"{outputs} outputs: labels go from 0 to {outputs - 1}"
             )
-    return example
 
 
 def _first_images(batches: Batches, count: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from torch.utils.data import Dataset
 
 from slimnet.errors import InputError
@@ -15,6 +16,7 @@ from slimnet.load.importing import first_line, folders_on_path, import_callable
 from slimnet.load.live_data import open_dataset
 from slimnet.load.source import Parts
 from slimnet.load.torchvision_data import open_torchvision
+from slimnet.load.unlabelled import with_answers
 from slimnet.records import Splits
 from slimnet.settings import Settings
 
@@ -25,17 +27,27 @@ FORMS = (
 )
 
 
-def load_splits(data: Data, settings: Settings) -> Splits:
+def load_splits(data: Data, settings: Settings, network: nn.Module | None = None) -> Splits:
     """Return the calibration, selection and test splits of some data, which is not changed.
 
     ``data`` is an image folder, a .npz, .safetensors or .pt file with ``images`` and ``labels``,
     ``torchvision:NAME@ROOT``, ``file.py:callable``, a map-style data set, three of these
     (calibration, selection, test), or ready splits. Calibration comes from the training part
-    where there is one; selection and test only ever come from images held out of it.
+    where there is one; selection and test only ever come from images held out of it. Where the
+    settings say that there are no labels, the network's own answers stand for them. Where it
+    takes grey images only, colour images become grey.
 
     Raises:
-        InputError: the data cannot be read, or are too few for three splits.
+        InputError: the data cannot be read, are too few for three splits, or the network cannot
+            label them.
     """
+    splits = _read_splits(data, settings, network)
+    if network is not None and settings.labels == "none":
+        return with_answers(network, splits)
+    return splits
+
+
+def _read_splits(data: Data, settings: Settings, network: nn.Module | None) -> Splits:
     name = str(data) if isinstance(data, (str, Path)) else type(data).__name__
     given: Any = _called(data)
     if isinstance(given, Splits) or _is_three(given):
@@ -47,18 +59,19 @@ def load_splits(data: Data, settings: Settings) -> Splits:
             return given
         names = ("calibration", "selection", "test")
         sources = [
-            open_dataset(part, f"{name} ({which})")
+            open_dataset(part, f"{name} ({which})", _labelled(settings))
             for part, which in zip(given, names, strict=True)
         ]
-        return as_given(sources, settings)
-    return divide(_with_calibration(_open(given, name), name, settings), settings)
+        return as_given(sources, settings, network)
+    parts = _with_calibration(_open(given, name, settings), name, settings)
+    return divide(parts, settings, network)
 
 
 def _with_calibration(parts: Parts, name: str, settings: Settings) -> Parts:
     spec = settings.calibration_data
     if spec is None:
         return parts
-    other = _open(_called(spec), spec)
+    other = _open(_called(spec), spec, settings)
     if other.train is None and parts.train is None and _same_place(spec, name):
         raise InputError(
             f"calibration_data and data are both {spec}; give images held out of training as data"
@@ -88,19 +101,24 @@ def _is_three(data: Any) -> bool:
     return isinstance(data, (tuple, list)) and len(data) == 3
 
 
-def _open(data: Any, name: str) -> Parts:
+def _labelled(settings: Settings) -> bool:
+    return settings.labels == "given"
+
+
+def _open(data: Any, name: str, settings: Settings) -> Parts:
+    labelled = _labelled(settings)
     if isinstance(data, str) and data.startswith("torchvision:"):
         return open_torchvision(data.removeprefix("torchvision:"))
     if isinstance(data, (str, Path)):
-        return _open_path(Path(data).expanduser())
+        return _open_path(Path(data).expanduser(), labelled)
     if isinstance(data, Dataset) or hasattr(data, "__getitem__"):
-        return Parts(open_dataset(data, name))
+        return Parts(open_dataset(data, name, labelled))
     raise InputError(f"data are {FORMS}; got a {type(data).__name__}")
 
 
-def _open_path(path: Path) -> Parts:
+def _open_path(path: Path, labelled: bool) -> Parts:
     if path.is_dir():
-        return open_folder(path)
+        return open_folder(path, labelled)
     if path.exists() and path.suffix not in ARRAY_EXTENSIONS:
         raise InputError(f"data are {FORMS}; got the file {path}")
-    return Parts(open_arrays(path))
+    return Parts(open_arrays(path, labelled))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from slimnet.errors import InputError
 from slimnet.load.batches import ImageBatches
+from slimnet.load.grey import with_grey_if_taken
 from slimnet.load.preprocess import Preprocessor, build_preprocessor
 from slimnet.load.source import Parts, Source
 from slimnet.load.splits import stratified_split
@@ -22,11 +23,12 @@ LEAST_PER_CLASS = 2
 Part = tuple[Source, Tensor]
 
 
-def divide(parts: Parts, settings: Settings) -> Splits:
+def divide(parts: Parts, settings: Settings, network: nn.Module | None = None) -> Splits:
     """Return splits that share no image, each class in proportion in all of them.
 
     With a training part: calibration is a sample of it, selection and test are halves of the
     rest. Without: calibration is a sample of at most a third, selection and test halve the rest.
+    Colour images become grey where the network takes only these.
 
     Raises:
         InputError: too few images.
@@ -47,12 +49,15 @@ def divide(parts: Parts, settings: Settings) -> Splits:
         f"calibration: {len(calibration)} of the {len(source)} images of {source.name}; "
         f"selection and test: {len(one)} and {len(other)} images, the halves of "
         + (f"the other {len(rest)}" if parts.train is None else f"{held_out.name}")
-        + f"; every class in proportion, seed {seed}"
+        + f"; {'at random' if settings.labels == 'none' else 'every class in proportion'}"
+        + f", seed {seed}"
     )
-    return _make(chosen, where, settings)
+    return _make(chosen, where, settings, network)
 
 
-def as_given(sources: Sequence[Source], settings: Settings) -> Splits:
+def as_given(
+    sources: Sequence[Source], settings: Settings, network: nn.Module | None = None
+) -> Splits:
     """Return three sources as the calibration, selection and test splits, undivided.
 
     Raises:
@@ -60,14 +65,20 @@ def as_given(sources: Sequence[Source], settings: Settings) -> Splits:
     """
     chosen = [(source, torch.arange(len(source))) for source in sources]
     counts = ", ".join(f"{len(s)} for {n}" for s, n in zip(sources, NAMES, strict=True))
-    return _make(chosen, f"three data sets as they were given: {counts} images", settings)
+    where = f"three data sets as they were given: {counts} images"
+    return _make(chosen, where, settings, network)
 
 
-def _make(parts: Sequence[Part], description: str, settings: Settings) -> Splits:
+def _make(
+    parts: Sequence[Part], description: str, settings: Settings, network: nn.Module | None
+) -> Splits:
     for name, (source, indices) in zip(NAMES, parts, strict=True):
         _require_enough(name, source, indices)
     sample = parts[0][0].read(0)
-    preprocessor = build_preprocessor(settings, sample)
+    fitting = with_grey_if_taken(settings, network, sample)
+    if fitting != settings:
+        description += "; colours made grey, since the network takes one channel"
+    preprocessor = build_preprocessor(fitting, sample)
     shape = _common_shape(parts, preprocessor, sample.dtype)
     calibration, selection, test = (
         Split(

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from slimnet.errors import InputError
-from slimnet.load.source import Parts, Source
+from slimnet.load.source import WITHOUT_LABELS, Parts, Source, no_labels
 
 EXTENSIONS = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -18,30 +18,44 @@ EXTENSIONS = frozenset(
 HELD_OUT_NAMES = ("val", "valid", "validation", "test")
 
 
-def open_folder(folder: Path) -> Parts:
+def open_folder(folder: Path, labelled: bool = True) -> Parts:
     """Return the images below a folder; none is decoded yet.
 
-    Classes are numbered in the order of their folders' names.
+    Classes are numbered in the order of their folders' names. Where the images are not
+    ``labelled``, all are taken, at any depth.
 
     Raises:
         InputError: no class folders, an empty one, or train and held-out classes that differ.
     """
+    read, holding, what = (
+        (_read_classes, _subfolders, "class folders")
+        if labelled
+        else (_read_unlabelled, _images_below, "images")
+    )
     train_folder = folder / "train"
-    if not _subfolders(train_folder):
-        return Parts(_read_classes(folder))
+    if not holding(train_folder):
+        return Parts(read(folder))
     for name in HELD_OUT_NAMES:
-        if _subfolders(folder / name):
-            held_out, train = _read_classes(folder / name), _read_classes(train_folder)
+        if holding(folder / name):
+            held_out, train = read(folder / name), read(train_folder)
             _require_same_classes(train, held_out)
             return Parts(held_out, train)
     raise InputError(
-        f"{folder} has train/ but none of {', '.join(HELD_OUT_NAMES)}/ with class folders; "
+        f"{folder} has train/ but none of {', '.join(HELD_OUT_NAMES)}/ with {what}; "
         "accuracy is measured on images held out of training: add one of these folders"
     )
 
 
 def to_tensor(image: Image.Image, grey: bool = False) -> Tensor:
-    """Return a decoded image as uint8 (3, height, width), or (1, height, width) if ``grey``."""
+    """Return a decoded image as uint8 (3, height, width), or (1, height, width) if ``grey``.
+
+    Of several frames it is the first. Transparency is left away, not painted over.
+
+    Raises:
+        InputError: float pixels, whose range nobody knows.
+    """
+    if image.mode.startswith("F"):
+        raise InputError("its pixels are floats; save them as integers, or all images as .npz")
     if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip at 255
         wide = np.asarray(image).astype(np.int64)
         image = Image.fromarray((wide.clip(0, 65535) // 257).astype(np.uint8))
@@ -60,7 +74,10 @@ def _subfolders(folder: Path) -> list[Path]:
 def _read_classes(folder: Path) -> Source:
     classes = _subfolders(folder)
     if not classes:
-        raise InputError(f"{folder} holds no class folders; give <folder>/<class>/<image> files")
+        hint = f"; {WITHOUT_LABELS}" if _image_files(folder) else ""
+        raise InputError(
+            f"{folder} holds no class folders; give <folder>/<class>/<image> files{hint}"
+        )
     paths: list[Path] = []
     labels: list[int] = []
     for label, class_folder in enumerate(classes):
@@ -76,6 +93,21 @@ def _read_classes(folder: Path) -> Source:
     return Source(str(folder), lambda i: _decode(paths[i]), torch.tensor(labels), names)
 
 
+def _read_unlabelled(folder: Path) -> Source:
+    paths = _images_below(folder)
+    if not paths:
+        raise InputError(f"{folder} holds no images ({' '.join(sorted(EXTENSIONS))})")
+    name = str(folder)
+    return Source(name, lambda i: _decode(paths[i]), no_labels(len(paths), name))
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """Return all images in a folder and its sub-folders; none where it is no folder."""
+    if not folder.is_dir():
+        return []
+    return _image_files(folder) + [p for sub in _subfolders(folder) for p in _images_below(sub)]
+
+
 def _image_files(folder: Path) -> list[Path]:
     return sorted(
         path
@@ -88,6 +120,8 @@ def _decode(path: Path) -> Tensor:
     try:
         with Image.open(path) as image:
             return to_tensor(image)
+    except InputError as error:
+        raise InputError(f"image {path} cannot be used: {error}") from error
     except Exception as error:  # PIL's decoders raise many kinds
         raise InputError(
             f"image {path} cannot be decoded ({type(error).__name__}); repair it or remove it"

@@ -11,16 +11,17 @@ from torch.utils.data import Dataset, IterableDataset
 
 from slimnet.errors import InputError
 from slimnet.load.importing import first_line
-from slimnet.load.source import Source, checked_labels
+from slimnet.load.source import WITHOUT_LABELS, Source, checked_labels
 
 REPEATED_ITEMS = 4
 
 
-def open_dataset(dataset: Dataset[Any], name: str) -> Source:
+def open_dataset(dataset: Dataset[Any], name: str, labelled: bool = True) -> Source:
     """Return the images of a live data set, which is not changed.
 
     Items are (tensor (C, H, W) uint8 or float, int). Labels come from ``dataset.targets`` if there
-    is one, else from reading every item once.
+    is one, else from reading every item once. Where they are not ``labelled``, an item is a
+    tensor, or has one in front of whatever else.
 
     Raises:
         InputError: not map style, items of another form, or that change from one read to the next.
@@ -28,6 +29,7 @@ def open_dataset(dataset: Dataset[Any], name: str) -> Source:
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise InputError(f"{name} must be a map-style data set with a length; got an iterable one")
     images = len(dataset)
+    dataset = dataset if labelled else _Unlabelled(dataset)
     for index in range(min(images, REPEATED_ITEMS)):
         first, again = _read_item(dataset, index, name), _read_item(dataset, index, name)
         if first[1] != again[1] or not torch.equal(first[0], again[0]):
@@ -46,6 +48,18 @@ def open_dataset(dataset: Dataset[Any], name: str) -> Source:
         return image
 
     return Source(name, read, labels)
+
+
+class _Unlabelled(Dataset[Any]):
+    """The images of a data set, each with the label 0."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self._dataset = dataset
+        self.targets = torch.zeros(len(dataset), dtype=torch.int64)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Any:
+        item = self._dataset[index]
+        return (item[0] if isinstance(item, (tuple, list)) and item else item, 0)
 
 
 def _labels(dataset: Dataset[Any], images: int, name: str) -> Tensor:
@@ -69,7 +83,8 @@ def _read_item(dataset: Dataset[Any], index: int, name: str) -> tuple[Tensor, in
             if isinstance(item, (tuple, list))
             else type(item).__name__
         )
-        raise InputError(f"{name}: items are (image tensor, whole-number label); got {got}")
+        hint = f"; {WITHOUT_LABELS}" if isinstance(item, Tensor) else ""
+        raise InputError(f"{name}: items are (image tensor, whole-number label); got {got}{hint}")
     return _checked_image(item[0], index, name), _checked_label(item[1], index, name)
 
 

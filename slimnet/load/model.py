@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -12,7 +13,12 @@ from slimnet.errors import InputError
 from slimnet.load.architecture import build_architecture
 from slimnet.load.importing import first_line
 from slimnet.load.model_file import read_model_file, sha256_of
-from slimnet.load.prepare import prepare, require_unscripted, unwrapped
+from slimnet.load.prepare import (
+    precision_notes,
+    prepare,
+    require_unscripted,
+    unwrapped,
+)
 from slimnet.load.state_dict import find_weights, load_weights
 from slimnet.records import LoadedModel
 from slimnet.settings import Settings
@@ -31,15 +37,18 @@ def load_model(source: str | Path | nn.Module, settings: Settings) -> LoadedMode
     if isinstance(source, nn.Module):
         return _from_live(source, settings)
     path = Path(source).expanduser()
-    weights = find_weights(read_model_file(path, settings), str(path))
-    if isinstance(weights, nn.Module):
-        require_unscripted(weights, str(path))
-        weights = unwrapped(weights)
-        if settings.arch is not None:
-            weights = weights.state_dict()
-    if not isinstance(weights, nn.Module):
-        weights = _onto_architecture(weights, settings, str(path))
-    return LoadedModel(prepare(weights, str(path)), str(path), sha256_of(path))
+    name = str(path)
+    weights = find_weights(read_model_file(path, settings), name)
+    with _whatever_was_put_in(name):
+        if isinstance(weights, nn.Module):
+            require_unscripted(weights, name)
+            weights = unwrapped(weights)
+            if settings.arch is not None:
+                weights = weights.state_dict()
+        notes = precision_notes(weights)
+        if not isinstance(weights, nn.Module):
+            weights = _onto_architecture(weights, settings, name)
+        return LoadedModel(prepare(weights, name), name, sha256_of(path), notes)
 
 
 def _from_live(source: nn.Module, settings: Settings) -> LoadedModel:
@@ -52,7 +61,21 @@ def _from_live(source: nn.Module, settings: Settings) -> LoadedModel:
         network = copy.deepcopy(inner)
     except Exception as error:  # a module's own __deepcopy__ may raise anything
         raise InputError(f"the network {name} cannot be copied: {first_line(error)}") from error
-    return LoadedModel(prepare(network, name), name, None)
+    with _whatever_was_put_in(name):
+        return LoadedModel(prepare(network, name), name, None, precision_notes(inner))
+
+
+@contextmanager
+def _whatever_was_put_in(source: str) -> Iterator[None]:
+    """Turn any failure into one line: a network that somebody made up may fail in any way."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{source} is no whole network ({first_line(error)}): it is damaged; save it again"
+        ) from error
 
 
 def _onto_architecture(state: Mapping[str, Tensor], settings: Settings, source: str) -> nn.Module:

@@ -10,6 +10,7 @@ from typing import Any
 import safetensors.torch
 
 from slimnet.errors import InputError
+from slimnet.load.archive import entries, require_uncompressed
 from slimnet.load.importing import first_line
 from slimnet.load.prepare import scripted_message
 from slimnet.load.safe_pickle import read_pickle
@@ -51,6 +52,8 @@ def require_file(path: Path) -> None:
         raise InputError(f"{path} is a folder; give a file")
     if not path.exists():
         raise InputError(f"there is no file {path}; give the path of an existing file")
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise InputError(f"{path} is a pipe or a device; give a file")
     try:
         with path.open("rb") as file:
             empty = not file.read(1)
@@ -82,11 +85,8 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _require_plain_archive(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name.partition("/")[2] for name in archive.namelist()]
-    except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"{path} is a damaged archive: {first_line(error)}") from error
+    require_uncompressed(path)
+    names = [entry.filename.partition("/")[2] for entry in entries(path)]
     if "constants.pkl" in names:
         raise InputError(scripted_message(str(path)))
     if any(name.startswith("models/") for name in names) or "serialized_exported_program.json" in (

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from slimnet.errors import InputError
+from slimnet.load.archive import require_held
+
+MOST_WRAPPERS = 8
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """Return the network inside torch.compile's and the data-parallel wrappers, unchanged."""
-    while True:
+    for _ in range(MOST_WRAPPERS):  # a made-up one may hold itself
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
         elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
             model = model._orig_mod  # type: ignore[assignment]
         else:
-            return model
+            break
+    return model
 
 
 def prepare(model: nn.Module, source: str) -> nn.Module:
@@ -37,6 +41,7 @@ def prepare(model: nn.Module, source: str) -> nn.Module:
                 f"{source}: tensor {name} has no values yet (lazy or on the meta device); "
                 "run the network once or load its weights, then save it"
             )
+    require_held([tensor for _, tensor in _tensors(model)], source)
     model = model.cpu().float().eval()
     for name, tensor in _tensors(model):
         _require_finite(name, tensor, source)
@@ -46,6 +51,18 @@ def prepare(model: nn.Module, source: str) -> nn.Module:
             parameter.requires_grad_(True)
             parameter.grad = None
     return model
+
+
+def precision_notes(weights: nn.Module | Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Return what the report must say of weights that will become float32."""
+    given = weights.parameters() if isinstance(weights, nn.Module) else weights.values()
+    tensors = [value for value in given if isinstance(value, Tensor)]
+    kinds = {str(t.dtype) for t in tensors if t.is_floating_point()} - {"torch.float32"}
+    return (
+        (f"the weights came as {' and '.join(sorted(kinds))}; everything here is of float32",)
+        if kinds
+        else ()
+    )
 
 
 def require_unscripted(model: object, source: str) -> None:

@@ -15,6 +15,7 @@ from slimnet.settings import Settings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Preprocessor:
         image = self._resized(image)
         if self.channels == "bgr":
             image = image.flip(0)
+        elif self.channels == "grey" and len(image) == 3:
+            image = _grey(image)
         image = image.float() * self.scale
         if self.mean is not None:
             image = image - torch.tensor(self.mean).view(-1, 1, 1)
@@ -84,7 +87,7 @@ def build_preprocessor(settings: Settings, sample: Tensor) -> Preprocessor:
     """
     if settings.preprocess not in (None, "imagenet"):
         return _custom(settings, settings.preprocess or "")
-    channels = sample.shape[0]
+    channels = 1 if settings.channels == "grey" else sample.shape[0]
     mean, std = settings.mean, settings.std
     resize = crop = settings.size
     if settings.preprocess == "imagenet":
@@ -96,18 +99,26 @@ def build_preprocessor(settings: Settings, sample: Tensor) -> Preprocessor:
             raise InputError(f"{name} has one value a channel, {channels} here; got {len(values)}")
     if std is not None and min(std) <= 0:
         raise InputError(f"std is above 0; got {min(std)}")
-    if settings.channels == "bgr" and channels != 3:
-        raise InputError(f"channels bgr needs images of 3 channels; got {channels}")
+    if len(sample) not in {"bgr": (3,), "grey": (1, 3)}.get(settings.channels, (len(sample),)):
+        raise InputError(
+            f"channels {settings.channels} needs images of 3 channels; got {len(sample)}"
+        )
     scale = settings.scale
     if scale is None:
         scale = 1 / 255 if sample.dtype == torch.uint8 else 1.0
     return Preprocessor(resize, crop, settings.channels, scale, mean, std)
 
 
+def _grey(image: Tensor) -> Tensor:
+    """Return the luma (1, height, width) of ITU-R BT.601, rounded where pixels are integers."""
+    grey = (image.double() * torch.tensor(LUMA, dtype=torch.float64).view(3, 1, 1)).sum(0, True)
+    return grey.round().to(image.dtype) if not image.is_floating_point() else grey.float()
+
+
 def _custom(settings: Settings, target: str) -> Preprocessor:
     given = [
         name for name in ("size", "mean", "std", "scale") if getattr(settings, name) is not None
-    ] + (["channels"] if settings.channels == "bgr" else [])
+    ] + (["channels"] if settings.channels != "rgb" else [])
     if given:
         raise InputError(
             f"preprocess {target} does all of the preprocessing; leave out {', '.join(given)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,14 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from slimnet.errors import InputError
 from slimnet.load.allowed_classes import MODULE_CLASSES, OTHER_NAMES
 from slimnet.load.importing import first_line, folders_on_path, import_module
+from slimnet.load.shown import listed
 
 Named = Callable[..., Any] | tuple[Callable[..., Any], str]
+
+WRAPPERS = {
+    "torch._dynamo.eval_frame.OptimizedModule": "or save model._orig_mod, what was compiled",
+    "torch.nn.parallel.distributed.DistributedDataParallel": "or save model.module, what it wraps",
+}
 
 
 def read_pickle(path: Path, allow: Sequence[str], trust: bool, legacy: bool = False) -> Any:
@@ -34,10 +41,12 @@ def read_pickle(path: Path, allow: Sequence[str], trust: bool, legacy: bool = Fa
         return _read_trusting(path)
     if refused:
         raise InputError(_refusal(path, refused))
-    listed = MODULE_CLASSES | OTHER_NAMES if legacy else set(names)
-    allowed = [found for name in sorted(listed | set(allow)) for found in _resolve(name, allow)]
+    known = MODULE_CLASSES | OTHER_NAMES if legacy else set(names)
+    allowed = [found for name in sorted(known | set(allow)) for found in _resolve(name, allow)]
     try:
-        with safe_globals(allowed):
+        # a pickle may call a class: nn.Linear(10**9, 10**9) takes no memory on meta, and has no
+        # values; a class that the user allows may make tensors of its own
+        with safe_globals(allowed), nullcontext() if allow else torch.device("meta"):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle may raise anything
         if legacy and trust:
@@ -96,11 +105,12 @@ def _read_trusting(path: Path) -> Any:
 
 
 def _refusal(path: Path, refused: Sequence[str]) -> str:
-    shown = ", ".join(refused[:10]) + (f" and {len(refused) - 10} more" if refused[10:] else "")
+    hints = [hint for name, hint in WRAPPERS.items() if name in refused]
     return (
-        f"{path} names code that is not on the safe list: {shown}. Nothing was run. Either give "
-        "--allow package.module.Class for each class you trust, or --trust-pickle, which runs "
-        "whatever code the file holds, or save the state dict and give it with --arch"
+        f"{path} names code that is not on the safe list: {listed(refused, 10)}. Nothing was run. "
+        "Either give --allow package.module.Class for each class you trust, or --trust-pickle, "
+        "which runs whatever code the file holds, or save the state dict and give it with --arch"
+        + "".join(f"; {hint}" for hint in hints)
     )
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from slimnet.errors import InputError
 
+WITHOUT_LABELS = "for images without labels, give --labels none"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -35,6 +37,15 @@ class Parts:
 
     held_out: Source
     train: Source | None = None
+
+
+def no_labels(images: int, name: str) -> Tensor:
+    """Return what stands in a source without labels: 0 for every image.
+
+    Raises:
+        InputError: there are no images.
+    """
+    return checked_labels(torch.zeros(images, dtype=torch.int64), images, name)
 
 
 def checked_labels(labels: Tensor, images: int, name: str) -> Tensor:

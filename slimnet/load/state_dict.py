@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from slimnet.errors import InputError
 from slimnet.load.importing import first_line
+from slimnet.load.shown import listed, shown
 
 NESTED_UNDER = ("state_dict", "model_state_dict", "model", "module", "network", "net")
+DEEPEST = 8
 PREFIXES = ("module.", "model.", "_orig_mod.")
 
 
-def find_weights(found: Any, source: str) -> nn.Module | dict[str, Tensor]:
+def find_weights(found: Any, source: str, depth: int = 0) -> nn.Module | dict[str, Tensor]:
     """Return the network or the state dict that a loaded file holds, itself or nested.
 
     A training checkpoint may hold either under ``state_dict``, ``model_state_dict``, ``model``,
@@ -28,9 +30,9 @@ def find_weights(found: Any, source: str) -> nn.Module | dict[str, Tensor]:
     if isinstance(found, Mapping):
         if _is_state_dict(found):
             return dict(found)
-        for key in NESTED_UNDER:
+        for key in NESTED_UNDER if depth < DEEPEST else ():
             if isinstance(found.get(key), (Mapping, nn.Module)):
-                return find_weights(found[key], f"{source}[{key!r}]")
+                return find_weights(found[key], f"{source}[{key!r}]", depth + 1)
     raise InputError(
         f"{source} must hold a network, a state dict, or a checkpoint with one under "
         f"{', '.join(NESTED_UNDER)}; got {_described(found)}"
@@ -87,24 +89,20 @@ def _problems(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list
     missing = [key for key in wanted if key not in given]
     unexpected = [key for key in given if key not in wanted]
     shapes = [
-        f"{key} {_shape(given[key])} instead of {_shape(wanted[key])}"
+        f"{shown(key)} {_shape(given[key])} instead of {_shape(wanted[key])}"
         for key in wanted
         if key in given and _shape(given[key]) != _shape(wanted[key])
     ]
     kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-    return [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds if keys]
+    return [f"{len(keys)} {kind} ({listed(keys)})" for kind, keys in kinds if keys]
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
     return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
-def _first(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
 def _described(found: Any) -> str:
     if isinstance(found, Mapping):
-        keys = _first([str(key) for key in found])
+        keys = listed(found)
         return f"a dict with the keys {keys}" if keys else "an empty dict"
     return f"a {type(found).__name__}"

@@ -77,6 +77,7 @@ def build_report(
         latency=tuple(t for t in timed if t.batch_size in settings.latency_batch),
         notes=(
             *trajectory.notes,
+            *loaded.notes,
             *warnings_for(selection_drop, test_drop, settings, prediction),
         ),
         seconds=seconds,

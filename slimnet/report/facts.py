@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from slimnet.records import Drop, PredictionCheck, Splits
+from slimnet.records import Drop, PredictionCheck, Report, Splits
 from slimnet.report.prediction import prediction_notes
 from slimnet.settings import Settings
+
+WITHOUT_LABELS = (
+    "there were no labels: agreement is how often a network answers as the original does; the "
+    "drop is how often slim and original disagree, and the accuracy dropped by no more than that"
+)
 
 
 def data_summary(splits: Splits) -> dict[str, Any]:
@@ -19,11 +24,18 @@ def data_summary(splits: Splits) -> dict[str, Any]:
     }
 
 
+def accuracy_word(report: Report) -> str:
+    """Return what the accuracies of a report are: without labels, agreement with the original."""
+    return "agreement" if report.settings.get("labels") == "none" else "accuracy"
+
+
 def warnings_for(
     selection: Drop, test: Drop, settings: Settings, prediction: PredictionCheck | None = None
 ) -> tuple[str, ...]:
     """Return what qualifies the result, one sentence each."""
     notes = []
+    if settings.labels == "none":
+        notes.append(WITHOUT_LABELS)
     if test.points > settings.max_drop:
         notes.append(
             f"on the test split, which nothing was tuned on, the drop is {test.points:.2f} points, "

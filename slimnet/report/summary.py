@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slimnet.records import Latency, Report
+from slimnet.report.facts import accuracy_word
 from slimnet.report.numbers import percent, points, share
 from slimnet.report.prediction import prediction_line
 
@@ -35,8 +36,9 @@ def _removed_lines(report: Report) -> list[str]:
         f"Removed {', '.join(shares[:-1])} and {shares[-1]}."
         if len(shares) > 1
         else f"Removed {shares[0]}.",
-        f"Accuracy went from {percent(drop.original_percent)} to {percent(drop.slim_percent)} on "
-        f"{drop.images:,} test images ({points(drop.points)} points){_budget(report)}.",
+        f"{accuracy_word(report).capitalize()} went from {percent(drop.original_percent)} to "
+        f"{percent(drop.slim_percent)} on {drop.images:,} test images "
+        f"({points(drop.points)} points){_budget(report)}.",
         *_ended("The search ended because ", report),
         *_fine_tunings(report),
         *_frozen_count(report),

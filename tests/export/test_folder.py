@@ -1,6 +1,8 @@
 import json
 import os
 import stat
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +68,87 @@ def test_file_link_and_children_of_files_are_refused(tmp_path, previous):
     ):
         with pytest.raises(InputError, match=message):
             check_output_folder(tmp_path / name)
+
+
+def test_link_inside_the_old_result_leads_to_no_harm(tmp_path, previous):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("chapter 1")
+    (previous / "slim.pt2").symlink_to(tmp_path / "mine" / "thesis.tex")
+    (previous / "plan.json").symlink_to(tmp_path / "mine")
+    with staging_folder(previous) as staging:
+        write_result(staging, "new")
+        (staging / "slim.pt2").write_text("new")
+    assert entries(previous) == ["report.json", "slim.pt2"]
+    assert not (previous / "slim.pt2").is_symlink()
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "chapter 1"
+    assert entries(tmp_path) == ["mine", "out"]
+
+
+def test_parent_that_is_a_link_is_followed(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with staging_folder(tmp_path / "link" / "out") as staging:
+        write_result(staging, "new")
+    assert marker(tmp_path / "real" / "out") == "new"
+    assert entries(tmp_path / "real") == ["out"]
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_link_that_takes_the_place_of_the_output_is_refused(tmp_path, previous):
+    (tmp_path / "mine").mkdir()
+
+    def swapped():
+        with staging_folder(tmp_path / "new"):
+            (tmp_path / "new").symlink_to(tmp_path / "mine")
+
+    with pytest.raises(InputError, match="is a link"):
+        swapped()
+    assert entries(tmp_path / "mine") == []
+
+
+def test_current_folder_behind_a_link_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path / "in")
+    with pytest.raises(InputError, match="current"):
+        check_output_folder(tmp_path / "link" / "in")
+
+
+@pytest.fixture
+def unprivileged():
+    """A folder of a user who may not write everywhere, which root may."""
+    with tempfile.TemporaryDirectory() as name:
+        user = os.geteuid()
+        if user == 0:
+            os.chown(name, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            yield Path(name)
+        finally:
+            os.seteuid(user)
+            for path in (Path(name), *Path(name).rglob("*")):
+                path.chmod(0o700)
+
+
+def test_read_only_parent_is_one_line_and_nothing_is_left(unprivileged):
+    unprivileged.chmod(0o500)
+    with (
+        pytest.raises(InputError, match=r"cannot write|writable"),
+        staging_folder(unprivileged / "out"),
+    ):
+        pytest.fail("began to write")
+    assert entries(unprivileged) == []
+
+
+def test_read_only_result_is_replaced_whole(unprivileged):
+    out = unprivileged / "out"
+    out.mkdir()
+    write_result(out, "old")
+    out.chmod(0o500)
+    with staging_folder(out) as staging:
+        write_result(staging, "new")
+    assert marker(out) == "new"
+    assert entries(unprivileged) == ["out"]
 
 
 def test_parent_that_is_not_writable_is_refused(tmp_path, monkeypatch):

@@ -9,14 +9,14 @@ from slimnet.load import check_pair
 from slimnet.records import Split, Splits
 
 
-def splits(classes=None, shape=(3, 4, 4), highest=1, batch=5):
+def splits(classes=None, shape=(3, 4, 4), highest=1, batch=5, kind=torch.int64):
     torch.manual_seed(0)
     images = torch.rand(10, *shape)
 
     def split(name, labels):
         return Split(name, 10, list(zip(images.split(batch), labels.split(batch), strict=True)))
 
-    plain, last = torch.arange(10) % 2, torch.arange(10) % 2
+    plain, last = (torch.arange(10, dtype=kind) % 2 for _ in range(2))
     last[-1] = highest
     parts = (split("calibration", plain), split("selection", plain), split("test", last))
     return Splits(*parts, "", classes, {})
@@ -57,6 +57,8 @@ class Gives(nn.Module):
         (Gives(torch.zeros(3, 2)), splits(), r"got \(3, 2\)"),
         (Gives(torch.full((2, 2), torch.nan)), splits(), "NaN"),
         (network(3), splits(classes=2), "3 outputs but the data have 2"),
+        (network(2), splits(highest=-100), "test split holds the label -100.*from 0 to 1"),
+        (network(2), splits(kind=torch.int32), "calibration split are int64; got torch.int32"),
         (network(2), splits(highest=2), "test split holds the label 2.*from 0 to 1"),
     ],
 )

@@ -12,6 +12,14 @@ from slimnet.load import load_model
 from slimnet.load.model_file import sha256_of
 from slimnet.settings import Settings
 
+NET = """
+from torch import nn
+def net():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)
+    )
+"""
+
 
 def tiny() -> nn.Sequential:
     torch.manual_seed(0)
@@ -35,6 +43,41 @@ def test_live_network_is_copied_and_not_changed():
     assert not any(p.requires_grad for p in model.parameters())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert next(model.parameters()).dtype == torch.float16
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("place", ["live", "file", "state dict"])
+def test_other_precisions_become_float32_and_that_is_said(tmp_path, kind, place):
+    model, settings = nn.Linear(2, 2).to(kind), Settings()
+    source = model if place == "live" else tmp_path / "m.pt"
+    if place == "file":
+        torch.save(model, source)
+    elif place == "state dict":
+        torch.save(model.state_dict(), source)
+        settings = Settings(arch="torch.nn:Linear", arch_arg=("in_features=2", "out_features=2"))
+    loaded = load_model(source, settings)
+    assert torch.equal(loaded.model.weight, model.weight.float())
+    (note,) = loaded.notes
+    assert str(kind) in note
+    assert load_model(nn.Linear(2, 2), Settings()).notes == ()
+
+
+def test_file_from_a_gpu_needs_none(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:3")
+        torch.save(tiny(), tmp_path / "m.pt")
+    assert b"cuda:3" in (tmp_path / "m.pt").read_bytes()
+    loaded = load_model(tmp_path / "m.pt", Settings()).model
+    assert all(p.device.type == "cpu" for p in loaded.parameters())
+
+
+def test_file_of_a_compiled_network_says_what_to_save(tmp_path):
+    torch.save(torch.compile(tiny()), tmp_path / "m.pt")
+    with pytest.raises(InputError, match=r"save model\._orig_mod"):
+        load_model(tmp_path / "m.pt", Settings())
+    torch.save(torch.compile(tiny()).state_dict(), tmp_path / "m.pt")
+    (tmp_path / "net.py").write_text(NET)
+    load_model(tmp_path / "m.pt", Settings(arch=f"{tmp_path}/net.py:net"))
 
 
 def test_wrappers_are_taken_off():

@@ -1,7 +1,9 @@
 """Pixels become inputs in one stated order."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.models import ResNet18_Weights
 
 from slimnet.errors import InputError
@@ -94,3 +96,16 @@ def test_callable_does_everything(tmp_path, monkeypatch):
         with pytest.raises(InputError, match=message) as caught:
             result(Settings(preprocess=f"mine.py:{name}"))
         assert (caught.value.__cause__ is not None) == (name == "fails")
+
+
+def test_colours_become_grey_as_pil_does_it():
+    torch.manual_seed(0)
+    image = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
+    expected = np.array(Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L"))
+    got = result(Settings(channels="grey", scale=1), image)
+    assert got.shape == (1, 20, 20)
+    assert (got[0] - torch.from_numpy(expected).float()).abs().max() <= 1
+    assert result(Settings(channels="grey", mean=(0.5,)), PIXELS[:1]).shape == (1, 4, 4)
+    assert torch.allclose(
+        result(Settings(channels="grey"), image / 255), (got / 255).float(), atol=1 / 500
+    )

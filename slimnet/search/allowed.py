@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from slimnet.groups import Group, output_channels
+from slimnet.groups import Group, Member, output_channels
 from slimnet.measure import next_lower_width
 from slimnet.settings import Settings
 
@@ -51,11 +51,15 @@ class AllowedWidths:
     def room(self, group: Group) -> int:
         """Return how many units the group may still lose, whichever they are; never all."""
         room = group.units - 1
-        for gate in group.gates:
-            channels = torch.bincount(group.producer(gate.layer).unit)
-            spare = int(channels.sum()) - self.fewest.get((group.name, gate.layer), 0)
+        for member in group.members:
+            channels = torch.bincount(member.unit)
+            spare = int(channels.sum()) - self._fewest(group, member)
             room = min(room, spare // int(channels.max()))
         return room
+
+    def _fewest(self, group: Group, member: Member) -> int:
+        # a layer that has only some of the group's units must not lose all it has
+        return self.fewest.get((group.name, member.module), 1) if member.direction == "out" else 1
 
     def units_to_go(
         self, group: Group, order: Tensor, widths: Mapping[str, int], steps: int
@@ -69,12 +73,13 @@ class AllowedWidths:
             steps: widths to go down at once; fewer where there are fewer.
         """
         allowed = torch.ones(group.units - 1, dtype=torch.bool)
+        for member in group.members:
+            allowed &= _left(member, order) >= self._fewest(group, member)
         for gate in group.gates:
-            left = _left(group, gate.layer, order)
-            elsewhere = widths[gate.layer] - len(group.producer(gate.layer).index)
-            allowed &= (left + elsewhere) % self.multiple == 0
-            allowed &= left >= self.fewest.get((group.name, gate.layer), 0)
-        left = _left(group, group.gates[0].layer, order)
+            producer = group.producer(gate.layer)
+            elsewhere = widths[gate.layer] - len(producer.index)
+            allowed &= (_left(producer, order) + elsewhere) % self.multiple == 0
+        left = _left(group.producer(group.gates[0].layer), order)
         width, gone = len(group.producer(group.gates[0].layer).index), 0
         for _ in range(steps):
             fitting = (allowed & (left <= next_lower_width(width, self.paying))).nonzero()
@@ -102,7 +107,8 @@ def allow_widths(
         for gate in group.gates:
             channels = len(group.producer(gate.layer).index)
             share = 1.0 if settings.max_ratio is None else settings.max_ratio
-            fewest[group.name, gate.layer] = channels - math.floor(share * channels + ROUNDING)
+            least = channels - math.floor(share * channels + ROUNDING)
+            fewest[group.name, gate.layer] = max(1, least)
     fixed = Counter(output_channels(model)) - _in_groups(groups)
     multiple = settings.round_to if isinstance(settings.round_to, int) else 1
     return AllowedWidths(paying, multiple, settings.max_ratio, fewest, fixed)
@@ -116,7 +122,7 @@ def _in_groups(groups: Sequence[Group]) -> Counter[str]:
     return widths
 
 
-def _left(group: Group, layer: str, order: Tensor) -> Tensor:
-    """Return the channels of a layer after one, two, ... units are gone in order, (units - 1,)."""
-    channels = torch.bincount(group.producer(layer).unit, minlength=group.units)
+def _left(member: Member, order: Tensor) -> Tensor:
+    """Return what a member has after one, two, ... units are gone in order, (units - 1,)."""
+    channels = torch.bincount(member.unit, minlength=len(order))
     return channels.sum() - torch.cumsum(channels[order], 0)[:-1]

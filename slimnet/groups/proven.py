@@ -71,6 +71,15 @@ def _patterns(groups: Sequence[Group], seed: int) -> tuple[list[Tensor], list[Te
     first, scattered = [], []
     for group in groups:
         some = max(1, group.units // 3)
-        first.append(torch.arange(some))
-        scattered.append(torch.randperm(group.units, generator=generator)[:some])
+        first.append(_emptying_nothing(group, torch.arange(some)))
+        order = torch.randperm(group.units, generator=generator)
+        scattered.append(_emptying_nothing(group, order[:some]))
     return first, scattered
+
+
+def _emptying_nothing(group: Group, units: Tensor) -> Tensor:
+    """Return the units without those that would leave a layer with none of what it has."""
+    for member in group.members:
+        if bool(torch.isin(member.unit, units).all()):
+            units = units[units != member.unit[-1]]
+    return units

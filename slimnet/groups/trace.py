@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,8 +17,7 @@ from slimnet.groups.time_limit import OutOfTimeError, time_limit
 
 TRACE_SECONDS = 60.0
 ROOT_SECONDS = 5.0
-WALK_SECONDS = 20.0
-LEAST_SECONDS = 0.1
+LEAST_ROOT_SECONDS = 0.25
 OPERATIONS = tuple(
     getattr(torch_pruning.ops, name)
     for name in (
@@ -64,7 +62,7 @@ class Trace:
             parameter.requires_grad_(True)
         self._names = {module: name for name, module in self.model.named_modules()}
         self._graph = torch_pruning.DependencyGraph()
-        self._seconds_left = WALK_SECONDS
+        self._seconds = ROOT_SECONDS
         try:
             with torch.enable_grad(), warnings.catch_warnings(), time_limit(TRACE_SECONDS):
                 warnings.simplefilter("ignore")
@@ -92,21 +90,18 @@ class Trace:
             NotFollowedError: the walk failed or did not end in time.
         """
         pruner = self._graph.get_pruner_of_module(root)
-        started = time.perf_counter()
         try:
-            with warnings.catch_warnings(), time_limit(min(ROOT_SECONDS, self._seconds_left)):
+            with warnings.catch_warnings(), time_limit(self._seconds):
                 warnings.simplefilter("ignore")
                 found = self._graph.get_pruning_group(
                     root, pruner.prune_out_channels, list(range(channels))
                 )
         except OutOfTimeError as error:
+            # where one walk never ends, as along the residual stream of a Swin, others will not
+            self._seconds = max(LEAST_ROOT_SECONDS, self._seconds / 2)
             raise NotFollowedError("following its channels did not end in time") from error
         except Exception as error:
             raise NotFollowedError(f"its channels cannot be followed ({error})") from error
-        finally:
-            # some walks never end, as along the residual stream of a Swin
-            passed = time.perf_counter() - started
-            self._seconds_left = max(LEAST_SECONDS, self._seconds_left - passed)
         return [self._entry(found[i]) for i in range(len(found))]
 
     def _entry(self, item: torch_pruning._helpers.GroupItem) -> Entry:

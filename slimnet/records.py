@@ -187,7 +187,8 @@ class Trajectory:
     The plan holds the channels of the steps up to that one that were not taken back. There is no
     prediction where the search did not count time. ``finished_by`` names what gave accuracy back
     after the last step, and ``fine_tunings`` holds every round of training, kept or not, by the
-    number of the step that it came after.
+    number of the step that it came after. The steps up to ``resumed_after_step`` (0: none) were
+    measured by a run that was interrupted.
     """
 
     steps: tuple[Step, ...]
@@ -197,6 +198,7 @@ class Trajectory:
     predicted: PredictedLatency | None = None
     finished_by: tuple[str, ...] = ()
     fine_tunings: Mapping[int, FineTuning] = field(default_factory=dict)
+    resumed_after_step: int = 0
 
 
 @dataclass(frozen=True)

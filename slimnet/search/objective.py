@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
@@ -17,6 +17,7 @@ from slimnet.search.cost import (
     weights_cost,
     widths_of,
 )
+from slimnet.search.journal import Journal
 from slimnet.search.latency import LatencyTable, LayerTimer
 from slimnet.search.proposals import Proposal
 from slimnet.search.proposer import BlockProposer, Proposer, SetProposer
@@ -74,6 +75,7 @@ def choose_objective(
     batches: Batches,
     settings: Settings,
     time_layers: LayerTimer | None,
+    journal: Journal,
 ) -> Objective:
     """Return the objective that the settings name; the model is not changed.
 
@@ -81,10 +83,17 @@ def choose_objective(
     """
     named = settings.objective or ("channels" if settings.step else "latency")
     if named == "latency" and time_layers is not None:
-        runtime = RUNTIMES[settings.runtime]
-        paying = measure_paying_widths(runtime, settings.threads)
+        runtime, timer = RUNTIMES[settings.runtime], time_layers
+        paying = journal.once(
+            "paying widths", lambda: measure_paying_widths(runtime, settings.threads)
+        )
         widths, blocks = narrow_widths(paying)
-        table = LatencyTable(time_layers, model, widths, blocks)
+
+        def recorded(network: nn.Module) -> Mapping[str, float]:
+            times: Mapping[str, float] = journal.once("layer times", lambda: dict(timer(network)))
+            return times
+
+        table = LatencyTable(recorded, model, widths, blocks)
         return Objective(BlockProposer(groups, settings.oracle_k, widths), table.cost, table)
     cost: Cost | None = None
     if named == "params":

@@ -10,7 +10,8 @@ import torch
 
 from slimnet.groups import find_groups
 from slimnet.measure import judge_drop
-from slimnet.search import objective, search
+from slimnet.records import Sensitivity
+from slimnet.search import layout, objective, search
 from slimnet.search.journal import STEP, Journal
 from slimnet.search.oracle import Oracle
 from slimnet.settings import Settings
@@ -130,6 +131,7 @@ def counted(monkeypatch):
         "drop": Counted(judge_drop),
         "layer times": Counted(time_layers),
     }
+    monkeypatch.setattr(layout, "LARGEST_BATCH", 8)  # so that candidates drop out on the way
     monkeypatch.setattr(objective, "measure_paying_widths", found["paying widths"])
     monkeypatch.setattr(objective, "narrow_widths", lambda widths: (widths, widths))
     monkeypatch.setattr(Oracle, "measure", lambda *given: found["oracle"](*given))
@@ -165,7 +167,8 @@ def test_cut_off_after_any_entry_a_search_ends_the_same(found, way, tmp_path, co
     lines = full.splitlines(keepends=True)
     for count in range(1, len(lines) + 1, 1 + len(lines) // CUTS):
         cut = b"".join(lines[:count])
-        file.write_bytes(cut + b"".join(lines[count:])[: count % 50])
+        torn = b"".join(lines[count : count + 1])[:-1]
+        file.write_bytes(cut + torn[: 3 * count])
         events = []
         got, values = run(found, way, file, counted, events)
         done = entries(cut, STEP)
@@ -196,3 +199,13 @@ def test_another_search_does_not_go_on_from_it(found, tmp_path, counted):
         assert run(other, way, tmp_path / "journal", counted)[0].resumed_after_step == 0
         assert (tmp_path / "journal").read_bytes().splitlines()[0] != first
     assert run(found, "params", tmp_path / "journal", counted)[0].resumed_after_step == 0
+
+
+def test_the_oracle_is_told_what_was_measured_before(found, tmp_path, counted, monkeypatch):
+    trajectory, _ = run(found, "params", tmp_path / "journal", counted)
+    told = []
+    monkeypatch.setattr(Oracle, "remember", lambda _, __, measured: told.append(measured))
+    run(found, "params", tmp_path / "journal", counted)
+    measured = [[Sensitivity(c.sensitivity, c.images) for c in step.candidates]
+                for step in trajectory.steps]  # fmt: skip
+    assert told[: len(measured)] == measured

@@ -143,7 +143,7 @@ def run(arguments: list[str]) -> int:
     except SlimnetError as error:
         return _fail(str(error), error.exit_code, verbose)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; nothing was written", INTERRUPTED, verbose)
+        return _fail("interrupted; the same command goes on from there", INTERRUPTED, verbose)
     except Exception as error:
         if hasattr(error, "format_message"):  # Typer's own: a mistyped option or value
             return _fail(f"{error.format_message()} (see --help)", 2, verbose)

@@ -418,7 +418,7 @@ def raising(error):
         (InputError("the rule; got 5"), 2, f"{ERROR}the rule; got 5\n"),
         (ZeroDivisionError("by\nzero"), 1,
          f"{ERROR}internal error, please report it: ZeroDivisionError: by\n"),
-        (KeyboardInterrupt(), 130, f"{ERROR}interrupted; nothing was written\n"),
+        (KeyboardInterrupt(), 130, f"{ERROR}interrupted; the same command goes on from there\n"),
     ],
 )  # fmt: skip
 def test_exit_code_and_line_of_every_failure(error, code, line, tmp_path, monkeypatch, capsys):

@@ -23,7 +23,7 @@ from slimnet.records import (
     Trajectory,
 )
 from slimnet.report.environment import environment
-from slimnet.report.facts import data_summary, warnings_for
+from slimnet.report.facts import data_summary, resumption_notes, warnings_for
 from slimnet.settings import Settings
 
 SCHEMA_VERSION = 1
@@ -75,7 +75,10 @@ def build_report(
         masked_slim=masked_slim,
         artefacts=artefacts,
         latency=tuple(t for t in timed if t.batch_size in settings.latency_batch),
-        notes=warnings_for(selection_drop, test_drop, settings, prediction),
+        notes=(
+            *warnings_for(selection_drop, test_drop, settings, prediction),
+            *resumption_notes(trajectory),
+        ),
         seconds=seconds,
         prediction=prediction,
     )

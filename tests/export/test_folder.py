@@ -1,11 +1,9 @@
 import json
-import os
-import stat
 
 import pytest
 
 from slimnet.errors import InputError
-from slimnet.export import check_output_folder, folder, staging_folder
+from slimnet.export import check_output_folder, folder
 
 
 def entries(path):
@@ -14,10 +12,6 @@ def entries(path):
 
 def write_result(path, marker):
     (path / "report.json").write_text(json.dumps({"slimnet_version": "0", "marker": marker}))
-
-
-def marker(path):
-    return json.loads((path / "report.json").read_text())["marker"]
 
 
 @pytest.fixture
@@ -84,80 +78,3 @@ def test_current_folder_and_mount_point_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(folder.os.path, "ismount", lambda path: True)
     with pytest.raises(InputError, match="mount point"):
         check_output_folder(tmp_path / "in")
-
-
-@pytest.mark.parametrize("start", ["absent", "empty", "previous", "deep"])
-def test_clean_exit_publishes_whole(tmp_path, start):
-    out = tmp_path / "out" if start != "deep" else tmp_path / "a" / "b" / "out"
-    if start in ("empty", "previous"):
-        out.mkdir()
-    if start == "previous":
-        write_result(out, "old")
-        (out / "slim.pt2").touch()
-    with staging_folder(out) as staging:
-        assert staging.parent == out.parent
-        write_result(staging, "new")
-        assert not out.exists() or "new" not in str(entries(out))
-    assert entries(out) == ["report.json"]
-    assert marker(out) == "new"
-    assert entries(out.parent) == ["out"]
-
-
-@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
-def test_exception_leaves_what_was_there(tmp_path, previous, failure):
-    def interrupted():
-        with staging_folder(previous) as staging:
-            write_result(staging, "new")
-            raise failure
-
-    with pytest.raises(failure):
-        interrupted()
-    assert marker(previous) == "old"
-    assert entries(previous) == ["report.json", "slim.onnx"]
-    assert entries(tmp_path) == ["out"]
-
-
-def test_exception_leaves_no_new_parents(tmp_path):
-    with pytest.raises(ValueError, match="boom"), staging_folder(tmp_path / "a" / "b" / "out"):
-        raise ValueError("boom")
-    assert entries(tmp_path) == []
-
-
-def test_failed_rename_puts_the_old_result_back(tmp_path, previous, monkeypatch):
-    rename = os.rename
-
-    def failing(source, target):
-        if str(source).endswith(".tmp"):
-            raise OSError("no rename today")
-        rename(source, target)
-
-    monkeypatch.setattr(folder.os, "rename", failing)
-    with pytest.raises(InputError, match="cannot write"), staging_folder(previous) as staging:
-        write_result(staging, "new")
-    assert marker(previous) == "old"
-    assert entries(tmp_path) == ["out"]
-
-
-def test_what_appeared_meanwhile_is_not_replaced(tmp_path):
-    out = tmp_path / "out"
-
-    def publish():
-        with staging_folder(out):
-            out.mkdir()
-            (out / "thesis.tex").touch()
-
-    with pytest.raises(InputError, match="something else"):
-        publish()
-    assert entries(tmp_path) == ["out"]
-    assert entries(out) == ["thesis.tex"]
-
-
-def test_permissions_follow_the_umask(tmp_path):
-    before = os.umask(0o027)
-    try:
-        with staging_folder(tmp_path / "out") as staging:
-            write_result(staging, "new")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o750
-    assert stat.S_IMODE((tmp_path / "out" / "report.json").stat().st_mode) == 0o640

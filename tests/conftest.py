@@ -13,6 +13,12 @@ from slimnet.records import Split, Splits
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--kills", type=int, default=1, help="random moments to kill a run at (test_resume.py)"
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_cache_of_the_users(tmp_path_factory):
     """Measurements are kept in a folder that goes away, here and in commands that tests start."""

@@ -37,7 +37,8 @@ def compress(
         data: a path, a Dataset of (input, label), three Datasets (calibration, selection, test),
             or Splits.
         max_drop: accuracy that may be lost, in percentage points, 0 to 100.
-        out: folder for the artefacts; None writes nothing.
+        out: folder for the artefacts; None writes nothing. Where a run into it was killed, the same
+            call goes on from its last step, and ends with the same result.
         settings: all dials at once; ``max_drop`` and ``dials`` go on top.
         progress: called with the name of each stage and with every Step of the search.
         **dials: any field of Settings, by name.

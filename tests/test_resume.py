@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -110,6 +111,8 @@ def test_killed_three_times_it_ends_the_same(files, undisturbed, tmp_path):
     text, artefacts = finish(here, files)
     assert resumed(before) in text
     assert artefacts == undisturbed[0]
+    notes = json.loads((here / "slim" / "report.json").read_text())["notes"]
+    assert any(f"resumed after step {before};" in note for note in notes)
 
 
 def test_killed_at_a_random_moment_it_ends_the_same(files, undisturbed, tmp_path, kill):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from importlib import import_module
 
@@ -188,7 +189,10 @@ def test_another_search_does_not_go_on_from_it(found, tmp_path, counted):
     run(found, "params", tmp_path / "journal", counted)
     first = (tmp_path / "journal").read_bytes().splitlines()[0]
     changed = [(x + 1e-3, y) for x, y in splits.calibration.batches]
+    retrained = copy.deepcopy(model)
+    retrained[0].bias.data[0] += 1e-6
     others = [
+        ((retrained, groups, splits), "params"),
         (found, "single channels"),
         ((model, groups[:1], splits), "params"),
         ((model, groups, dataclasses.replace(splits, calibration=dataclasses.replace(

@@ -23,6 +23,7 @@ COMMAND = [
     "--latency-samples", "2", "--latency-batch", "1",
 ]  # fmt: skip
 SAME = ("original.onnx", "plan.json", "slim.onnx", "slim.pt2", "slim.safetensors")
+ENTRIES = 40  # of the journal, about
 PREVIOUS = '{"slimnet_version": "0"}'
 
 
@@ -117,10 +118,15 @@ def test_killed_three_times_it_ends_the_same(files, undisturbed, tmp_path):
 
 def test_killed_at_a_random_moment_it_ends_the_same(files, undisturbed, tmp_path, kill):
     artefacts, seconds = undisturbed
-    end = time.perf_counter() + random.Random(kill).uniform(0.3, 1) * seconds
-    steps = kill_when(tmp_path / "here", files, lambda: time.perf_counter() > end)
-    print(f"killed after {steps} steps; there were {sorted(os.listdir(tmp_path / 'here'))}")
-    text, again = finish(tmp_path / "here", files)
+    here, share = tmp_path / "here", random.Random(kill).random()
+    end = time.perf_counter() + share * seconds
+    moments = (  # the search is short beside the rest
+        lambda: journal(here).count(b"\n") > share * ENTRIES,
+        lambda: time.perf_counter() > end,
+    )
+    steps = kill_when(here, files, moments[kill % 2])
+    print(f"killed after {steps} steps; there were {sorted(os.listdir(here))}")
+    text, again = finish(here, files)
     assert (resumed(steps) in text) == (steps > 0)
     assert again == artefacts
 

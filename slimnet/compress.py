@@ -5,9 +5,6 @@ The only file that knows the order of the stages.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,7 +38,8 @@ def compress(
         data: a path, a Dataset of (input, label), three Datasets (calibration, selection, test),
             or Splits; with ``labels="none"`` the same without labels.
         max_drop: accuracy that may be lost, in percentage points, 0 to 100.
-        out: folder for the artefacts; None writes nothing.
+        out: folder for the artefacts; None writes nothing. Where a run into it was killed, the same
+            call goes on from its last step, and ends with the same result.
         settings: all dials at once; ``max_drop`` and ``dials`` go on top.
         progress: called with the name of each stage and with every Step of the search.
         **dials: any field of Settings, by name.
@@ -62,8 +60,19 @@ def compress(
     folder = None if out is None else Path(out)
     if folder is not None:
         export.check_output_folder(folder)
-    clock = report.StageClock(progress)
+    with export.WorkFolder(folder) as work:
+        return _compress(model, data, settings, folder, work, report.StageClock(progress))
 
+
+def _compress(
+    model: str | Path | nn.Module,
+    data: Any,
+    settings: Settings,
+    folder: Path | None,
+    work: export.WorkFolder,
+    clock: report.StageClock,
+) -> Result:
+    """Tell the story, which needs nothing more from the caller; see ``compress``."""
     with clock("loading"):
         loaded = load.load_model(model, settings)
         splits = load.load_splits(data, settings, loaded.model)
@@ -86,6 +95,7 @@ def compress(
             settings,
             clock.progress,
             export.layer_timer(example, settings),
+            work.claim(),
         )
     with clock("slimming and proving"):
         plan = trajectory.plan
@@ -95,7 +105,7 @@ def compress(
                                 settings.confidence)
             for s in (splits.selection, splits.test)
         )  # fmt: skip
-    with _output(folder) as staging:
+    with work.staging() as staging:
         with clock("exporting and proving"):
             note = {
                 "slimnet_version": version("slimnet"),
@@ -117,7 +127,7 @@ def compress(
                 trajectory.predicted, timed, RUNTIMES[settings.runtime], export.PROFILE_IMAGES
             )
         record = report.build_report(
-            command=report.command_line(loaded.source, _text(data), _text(out), settings),
+            command=report.command_line(loaded.source, _text(data), _text(folder), settings),
             settings=settings, splits=splits, loaded=loaded, slim=slim, example=example,
             frozen=frozen, trajectory=trajectory, selection_drop=selection_drop,
             test_drop=test_drop, masked_slim=masked_slim, artefacts=artefacts, timed=timed,
@@ -126,17 +136,6 @@ def compress(
         report.save_report(record, staging / "report.json")
         report.save_html(record, staging / "report.html")
     return Result(slim, plan, record, folder)
-
-
-@contextmanager
-def _output(folder: Path | None) -> Iterator[Path]:
-    """Give the folder to write into: published whole when the block ends, or never."""
-    if folder is None:
-        with tempfile.TemporaryDirectory() as temporary:
-            yield Path(temporary)
-    else:
-        with export.staging_folder(folder) as staging:
-            yield staging
 
 
 def _text(value: Any) -> str | None:

@@ -190,6 +190,7 @@ class Trajectory:
     prediction where the search did not count time. ``finished_by`` names what gave accuracy back
     after the last step, and ``fine_tunings`` holds every round of training, kept or not, by the
     number of the step that it came after. ``notes`` go into the report's.
+    The steps up to ``resumed_after_step`` (0: none) were measured by a run that was interrupted.
     """
 
     steps: tuple[Step, ...]
@@ -200,6 +201,7 @@ class Trajectory:
     finished_by: tuple[str, ...] = ()
     fine_tunings: Mapping[int, FineTuning] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    resumed_after_step: int = 0
 
 
 @dataclass(frozen=True)

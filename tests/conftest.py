@@ -15,6 +15,9 @@ torch.set_num_threads(1)
 
 def pytest_addoption(parser):
     parser.addoption("--networks", type=int, default=300, help="random networks to judge")
+    parser.addoption(
+        "--kills", type=int, default=1, help="random moments to kill a run at (test_resume.py)"
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -457,7 +457,7 @@ def raising(error):
          "nothing was written\n"),
         (OSError(errno.EBADF, "bad"), 1,
          f"{ERROR}internal error, please report it: OSError: [Errno 9] bad\n"),
-        (KeyboardInterrupt(), 130, f"{ERROR}interrupted; nothing was written\n"),
+        (KeyboardInterrupt(), 130, f"{ERROR}interrupted; the same command goes on from there\n"),
     ],
 )  # fmt: skip
 def test_exit_code_and_line_of_every_failure(error, code, line, tmp_path, monkeypatch, capsys):

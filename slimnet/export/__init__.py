@@ -1,15 +1,17 @@
 """Artefacts that are proven before they get their name: ONNX, .pt2, plan, weights, folder."""
 
 from slimnet.export.artefacts import write_artefacts
-from slimnet.export.folder import check_output_folder, staging_folder
+from slimnet.export.folder import check_output_folder
 from slimnet.export.layer_timer import PROFILE_IMAGES, layer_timer
 from slimnet.export.onnx_file import export_onnx
 from slimnet.export.parity import onnx_parity
 from slimnet.export.plan_file import load_plan, plan_sha256, save_plan, save_weights
 from slimnet.export.program import save_program
+from slimnet.export.work_folder import WorkFolder
 
 __all__ = [
     "PROFILE_IMAGES",
+    "WorkFolder",
     "check_output_folder",
     "export_onnx",
     "layer_timer",
@@ -19,6 +21,5 @@ __all__ = [
     "save_plan",
     "save_program",
     "save_weights",
-    "staging_folder",
     "write_artefacts",
 ]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from slimnet.errors import InputError
@@ -52,66 +50,44 @@ def check_output_folder(out: Path) -> None:
         raise InputError(f"the output's parent must be a writable folder; {parent} is not")
 
 
-@contextmanager
-def staging_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of ``out``; publish it as ``out`` if the block ends well.
-
-    A previous result is replaced whole. After an exception it stands as it was, and nothing of
-    the new one is left.
+def publish(staging: Path, out: Path, aside: Path) -> None:
+    """Rename ``staging`` to ``out``; a previous result there is left at ``aside``.
 
     Raises:
-        InputError: ``out`` cannot be used (see ``check_output_folder``) or cannot be written.
+        OSError: it cannot be renamed; the previous result stands as it was.
     """
-    check_output_folder(out)
-    out = _absolute(out)
-    token = secrets.token_hex(4)
-    staging = out.with_name(f".{out.name}.{token}.tmp")
-    created = [folder for folder in out.parents if not folder.exists()]
-    try:
-        with _writing(out):
-            staging.mkdir(parents=True)  # not tempfile: its folders are closed to others
-        yield staging
-        check_output_folder(out)  # the work was long; someone may have put something there
-        with _writing(out):
-            _publish(staging, out, out.with_name(f".{out.name}.{token}.old"))
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        _remove_empty(created)
-        raise
-
-
-def _publish(staging: Path, out: Path, aside: Path) -> None:
+    mode = None
     if out.exists():
+        mode = out.stat().st_mode
+        with suppress(OSError):
+            out.chmod(mode | 0o700)  # a write-protected folder can neither be moved nor removed
         os.rename(out, aside)
     try:
         os.rename(staging, out)
     except BaseException:
-        if aside.exists():
+        if mode is not None and aside.exists():
             os.rename(aside, out)
+            out.chmod(mode)
         raise
-    with suppress(OSError):
-        aside.chmod(0o700)  # or what is in a folder that was write-protected could not be removed
-    shutil.rmtree(aside, ignore_errors=True)
+
+
+def put_back(aside: Path, out: Path) -> None:
+    """Rename a result at ``aside`` to ``out``, where whoever published was killed in between."""
+    if not out.exists() and aside.exists() and _holds_result(aside):
+        os.rename(aside, out)
 
 
 @contextmanager
-def _writing(out: Path) -> Iterator[None]:
+def writing(out: Path) -> Iterator[None]:
+    """Tell the user of an OSError of the block as an InputError: ``out`` cannot be written."""
     try:
         yield
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror or error}") from error
 
 
-def _remove_empty(folders: list[Path]) -> None:
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-
-
 def _require_replaceable(out: Path) -> None:
-    here = _absolute(out)
+    here = absolute(out)
     real = here.resolve()  # a link on the way may lead to the current folder
     if real == Path.cwd() or real in Path.cwd().parents or os.path.ismount(here):
         raise InputError(
@@ -130,8 +106,9 @@ def _holds_result(folder: Path) -> bool:
 
 
 def _existing_ancestor(out: Path) -> Path:
-    return next(folder for folder in _absolute(out).parents if os.path.lexists(folder))
+    return next(folder for folder in absolute(out).parents if os.path.lexists(folder))
 
 
-def _absolute(path: Path) -> Path:
+def absolute(path: Path) -> Path:
+    """Return the path from the root, without following links."""
     return Path(os.path.abspath(path))

@@ -3,7 +3,7 @@
 from slimnet.measure.drop import judge_drop, paired_drop
 from slimnet.measure.forward import forward, in_float64, output_tensors
 from slimnet.measure.latency import fill_batch, measure_latency
-from slimnet.measure.machine import cpu_model
+from slimnet.measure.machine import cpu_model, measured_on
 from slimnet.measure.paying_widths import (
     measure_paying_widths,
     narrow_widths,
@@ -41,6 +41,7 @@ __all__ = [
     "measure_size",
     "measure_speed",
     "measure_torch_latency",
+    "measured_on",
     "narrow_widths",
     "next_lower_width",
     "output_tensors",

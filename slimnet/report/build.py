@@ -23,7 +23,7 @@ from slimnet.records import (
     Trajectory,
 )
 from slimnet.report.environment import environment
-from slimnet.report.facts import data_summary, warnings_for
+from slimnet.report.facts import data_summary, resumption_notes, warnings_for
 from slimnet.settings import Settings
 
 SCHEMA_VERSION = 1
@@ -79,6 +79,7 @@ def build_report(
             *trajectory.notes,
             *loaded.notes,
             *warnings_for(selection_drop, test_drop, settings, prediction),
+            *resumption_notes(trajectory),
         ),
         seconds=seconds,
         prediction=prediction,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slimnet.records import Drop, PredictionCheck, Report, Splits
+from slimnet.records import Drop, PredictionCheck, Report, Splits, Trajectory
 from slimnet.report.prediction import prediction_notes
 from slimnet.settings import Settings
 
@@ -47,3 +47,13 @@ def warnings_for(
             f"the true drop well beside the {selection.points:.2f} points measured"
         )
     return (*notes, *prediction_notes(prediction))
+
+
+def resumption_notes(trajectory: Trajectory) -> tuple[str, ...]:
+    """Return, where the search went on from an interrupted one, what its seconds leave out."""
+    if not trajectory.resumed_after_step:
+        return ()
+    return (
+        f"the search was interrupted and resumed after step {trajectory.resumed_after_step}; "
+        "the seconds of the stages are those of the last run, those of each step of its own run",
+    )

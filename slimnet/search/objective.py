@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
@@ -18,6 +18,7 @@ from slimnet.search.cost import (
     weights_cost,
     widths_of,
 )
+from slimnet.search.journal import Journal
 from slimnet.search.latency import LatencyTable, LayerTimer
 from slimnet.search.proposals import Proposal
 from slimnet.search.proposer import BlockProposer, Proposer, SetProposer
@@ -83,6 +84,7 @@ def choose_objective(
     batches: Batches,
     settings: Settings,
     time_layers: LayerTimer | None,
+    journal: Journal,
 ) -> Objective:
     """Return the objective that the settings name; the model is not changed.
 
@@ -91,14 +93,20 @@ def choose_objective(
     """
     named = settings.objective or ("channels" if settings.step else "latency")
     timed = named == "latency" and time_layers is not None
-    paying, notes = _paying_widths(settings, timed)
+    paying, notes = _paying_widths(settings, timed, journal)
     widths, blocks = narrow_widths(paying)
     allowed = allow_widths(model, groups, settings, widths)
     proposer: Proposer = SetProposer(groups, settings.oracle_k, settings.step, allowed)
     if timed or widths or allowed.multiple > 1:
         proposer = BlockProposer(groups, settings.oracle_k, allowed)
     if timed and time_layers is not None:
-        table = LatencyTable(time_layers, model, widths, blocks)
+        timer = time_layers
+
+        def recorded(network: nn.Module) -> Mapping[str, float]:
+            times: Mapping[str, float] = journal.once("layer times", lambda: dict(timer(network)))
+            return times
+
+        table = LatencyTable(recorded, model, widths, blocks)
         return Objective(proposer, table.cost, table, notes)
     cost: Cost | None = None
     if named == "params":
@@ -109,13 +117,17 @@ def choose_objective(
     return Objective(proposer, cost, notes=notes)
 
 
-def _paying_widths(settings: Settings, timed: bool) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def _paying_widths(
+    settings: Settings, timed: bool, journal: Journal
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Return the widths to go by, where there are such, and what ``round_to`` auto has to tell."""
     auto = settings.round_to == "auto"
     if not timed and not auto:
         return (), ()
     runtime = RUNTIMES[settings.runtime]
-    paying = measure_paying_widths(runtime, settings.threads)
+    paying = tuple(
+        journal.once("paying widths", lambda: measure_paying_widths(runtime, settings.threads))
+    )
     if not auto:
         return paying, ()
     pays, found = widths_in_words(paying)

@@ -36,10 +36,17 @@ class Oracle:
         self._calls = trace_calls(model, example)
         self._replayed = can_replay(model, groups, self._calls, example)
         self._seen: dict[Hashable, list[Tensor]] = {}
+        self._known: dict[Hashable, Sensitivity] = {}
 
     def forget(self) -> None:
         """Forget what was measured: the network has changed."""
         self._seen.clear()
+        self._known.clear()
+
+    def remember(self, proposals: Sequence[Proposal], sensitivities: Sequence[Sensitivity]) -> None:
+        """Take note of what was measured of the network as it stands, in whichever run."""
+        for proposal, sensitivity in zip(proposals, sensitivities, strict=True):
+            self._known[proposal.key] = sensitivity
 
     def measure(
         self,
@@ -75,7 +82,8 @@ class Oracle:
                     live = _still_open(live, [s[: number + 1] for s in seen], savings, rest)
                 if len(live) < 2:
                     break
-        return [self._sensitivity(changes) for changes in seen], next(iter(live), None)
+        measured = [self._sensitivity(p, s) for p, s in zip(proposals, seen, strict=True)]
+        return measured, next(iter(live), None)
 
     def _hardest_first(self, losses: Tensor) -> tuple[Batches, bool]:
         """Return the images by falling loss, where they are all in memory, and whether they are."""
@@ -83,10 +91,15 @@ class Oracle:
             return self._batches, False
         return self._batches.ordered(torch.argsort(losses, descending=True, stable=True)), True
 
-    def _sensitivity(self, changes: Sequence[Tensor]) -> Sensitivity:
+    def _sensitivity(self, proposal: Proposal, changes: Sequence[Tensor]) -> Sensitivity:
+        """Return what these changes say, or what more images have said of the proposal before."""
+        images = sum(len(change) for change in changes)
+        known = self._known.get(proposal.key)
+        if known is not None and known.images > images:
+            return known
         total = sum(float(change.sum()) for change in changes) / self._images
         nats = total if math.isfinite(total) else math.inf
-        return Sensitivity(nats, sum(len(change) for change in changes))
+        return Sensitivity(nats, images)
 
 
 def _still_open(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 from torch import nn
 
 from slimnet.groups import Group
 from slimnet.measure import Quality, judge_drop, measure_quality, paired_drop
 from slimnet.records import Drop, Splits, Step, Trajectory
+from slimnet.search.fingerprint import fingerprint
+from slimnet.search.journal import Journal
 from slimnet.search.latency import LayerTimer
 from slimnet.search.layout import best_layout, images_that_fit, lay_out
 from slimnet.search.objective import choose_objective
@@ -20,7 +24,7 @@ from slimnet.search.walk import Walk
 from slimnet.settings import Settings
 
 RESOLVE_IMAGES = 512
-Progress = Callable[[Step], None]
+Progress = Callable[["str | Step"], None]
 
 
 def search(
@@ -30,6 +34,7 @@ def search(
     settings: Settings,
     progress: Progress | None = None,
     time_layers: LayerTimer | None = None,
+    journal_file: Path | None = None,
 ) -> tuple[Trajectory, nn.Module]:
     """Find which channels go within the budget; the model is not changed.
 
@@ -47,8 +52,11 @@ def search(
         splits: calibration for saliency and oracle, selection for the budget.
         settings: max_drop, confidence, metrics, objective, oracle_k, oracle_images, step,
             max_ratio, round_to, repair, runtime, threads and the dials of the fine-tuning are read.
-        progress: called after every step.
+        progress: called after every step, and in words where the search goes on from an
+            interrupted one; that one's steps are told again first.
         time_layers: gives the milliseconds of each layer of a network, for the latency objective.
+        journal_file: keeps what was measured. The same search, interrupted at any moment, goes on
+            from there, and ends with the same plan and weights.
 
     Returns:
         The trajectory, and the slim network with its repaired weights.
@@ -66,7 +74,13 @@ def search(
     many = images_that_fit(splits.calibration)
     everything = lay_out(splits.calibration, many, layout)
     solving = lay_out(splits.calibration, RESOLVE_IMAGES, layout)
-    objective = choose_objective(model, groups, calibration.batches, settings, time_layers)
+    progress, journal = progress or (lambda _: None), Journal()
+    if journal_file is not None:
+        used = (calibration, everything, solving)
+        journal = Journal(journal_file, fingerprint(model, groups, used, before, settings))
+    if journal.steps:
+        progress(f"resuming after step {journal.steps} of an interrupted run")
+    objective = choose_objective(model, groups, calibration.batches, settings, time_layers, journal)
     state = first_state(
         model,
         groups,
@@ -78,7 +92,11 @@ def search(
     def measure_drop(state: State) -> Drop:
         # a little above the budget, since that much may be recovered
         limit = settings.max_drop + RESOLVE_POINTS
-        return judge_drop(before, state.model, selection, settings.confidence, limit)
+        judged = journal.once(
+            "drop",
+            lambda: asdict(judge_drop(before, state.model, selection, settings.confidence, limit)),
+        )
+        return Drop(**judged)
 
     walk = Walk(
         original=model,
@@ -87,9 +105,10 @@ def search(
         recovery=Recovery(model, everything, solving, settings, measure_drop),
         images=calibration.batches,
         settings=settings,
-        progress=progress or (lambda _: None),
+        progress=progress,
         kept=state,
         kept_drop=paired_drop(before, before, settings.confidence),
+        journal=journal,
     )
     walk.run()
     slim = walk.kept.model
@@ -106,6 +125,7 @@ def search(
         finished_by=tuple(walk.finished_by),
         fine_tunings=walk.recovery.fine_tunings,
         notes=objective.notes,
+        resumed_after_step=journal.steps,
     )
     return trajectory, slim
 

@@ -10,11 +10,12 @@ from torch import nn
 
 from slimnet.groups import Group
 from slimnet.measure import count_conv_weights, count_parameters
-from slimnet.records import Batches, Candidate, Drop, Sensitivity, Step
+from slimnet.records import Batches, Candidate, Drop, Step
 from slimnet.saliency import default_metrics
+from slimnet.search.journal import STEP, Journal
+from slimnet.search.measured import Measured, from_plain
 from slimnet.search.objective import Objective
 from slimnet.search.oracle import Oracle
-from slimnet.search.proposals import Proposal
 from slimnet.search.recovery import Recovery
 from slimnet.search.state import Ranking, State, rank
 from slimnet.settings import Settings
@@ -39,10 +40,12 @@ class Walk:
     progress: Callable[[Step], None]
     kept: State
     kept_drop: Drop
+    journal: Journal
     kept_steps: int = 0
     ended: str = ""
     steps: list[Step] = field(default_factory=list)
     finished_by: list[str] = field(default_factory=list)
+    _ranking: Ranking | None = None
 
     def run(self) -> None:
         """Walk until nothing more fits the budget, and on from there while recovery gains."""
@@ -54,12 +57,10 @@ class Walk:
 
     def _walk(self) -> None:
         """Go from the state kept, step by step, until the budget ends it."""
-        state, ranking, misses, self.ended = self.kept, None, 0, ""
-        metrics = self.settings.metrics or default_metrics(repaired=bool(state.moments))
-        self.oracle.forget()
+        state, misses, self.ended = self.kept, 0, ""
+        self._forget()
         while not self.ended:
-            ranking = ranking or rank(state, self.images, metrics)
-            taken = self._take_step(state, ranking)
+            taken = self._take_step(state)
             if taken is None:
                 self.ended = self._over_budget() if misses else self.objective.proposer.ended
                 break
@@ -68,8 +69,8 @@ class Walk:
             self.progress(step)
             if step.taken_back:
                 continue
-            state, ranking = following, None
-            self.oracle.forget()
+            state = following
+            self._forget()
             self.objective.refresh(state.model)
             if step.within_budget:
                 self.kept, self.kept_drop, self.kept_steps = state, step.drop, step.number
@@ -93,32 +94,46 @@ class Walk:
             self.objective.proposer.reopen()
         return gained
 
-    def _take_step(self, state: State, ranking: Ranking) -> tuple[Step, State] | None:
-        """Return the best step from a state and where it leads; None if nothing can go."""
-        started, number = time.perf_counter(), len(self.steps) + 1
-        proposer = self.objective.proposer
-        proposals = proposer.propose(state.groups, ranking.scores)
+    def _forget(self) -> None:
+        """Forget what was measured: the network has changed."""
+        self._ranking = None
+        self.oracle.forget()
+
+    def _measure(self, state: State) -> Measured:
+        """Return what the oracle says of what the metrics propose."""
+        metrics = self.settings.metrics or default_metrics(repaired=bool(state.moments))
+        ranking = self._ranking = self._ranking or rank(state, self.images, metrics)
+        proposals = self.objective.proposer.propose(state.groups, ranking.scores)
         savings = self.objective.savings(state, proposals)
         measured, chosen = self.oracle.measure(state, proposals, ranking.losses, savings)
-        if chosen is None:
+        return Measured(ranking.loss, proposals, savings, measured, chosen)
+
+    def _take_step(self, state: State) -> tuple[Step, State] | None:
+        """Return the best step from a state and where it leads; None if nothing can go."""
+        started, number = time.perf_counter(), len(self.steps) + 1
+        found = from_plain(self.journal.once("oracle", lambda: self._measure(state).as_plain()))
+        self.oracle.remember(found.proposals, found.sensitivities)
+        if found.chosen is None:
             return None
-        self.objective.learn(state, proposals, savings, [m.nats for m in measured])
-        following = state.without(proposals[chosen].units)
+        best, nats = found.proposals[found.chosen], [s.nats for s in found.sensitivities]
+        self.objective.learn(state, found.proposals, found.savings, nats)
+        following = state.without(best.units)
         drop = self.recovery.measure_drop(following)
         following, drop, recovered_by = self.recovery.after_step(following, drop, number)
         within = drop.upper_points <= self.settings.max_drop
+        smaller = not within and self.objective.proposer.narrow(state.groups, best)
         return Step(
             number=number,
-            candidates=_candidates(state.groups, proposals, measured),
-            chosen=chosen,
-            channels_removed=sum(len(units) for units in proposals[chosen].units),
+            candidates=_candidates(state.groups, found),
+            chosen=found.chosen,
+            channels_removed=sum(len(units) for units in best.units),
             conv_weights_removed_percent=self._removed(following.model, count_conv_weights),
             parameters_removed_percent=self._removed(following.model, count_parameters),
-            calibration_loss=ranking.loss + measured[chosen].nats,
+            calibration_loss=found.loss + nats[found.chosen],
             drop=drop,
             within_budget=within,
-            taken_back=not within and proposer.narrow(state.groups, proposals[chosen]),
-            seconds=time.perf_counter() - started,
+            taken_back=smaller,
+            seconds=self.journal.once(STEP, lambda: time.perf_counter() - started),
             recovered_by=tuple(recovered_by),
         ), following
 
@@ -137,9 +152,7 @@ class Walk:
         return text
 
 
-def _candidates(
-    groups: Sequence[Group], proposals: Sequence[Proposal], measured: Sequence[Sensitivity]
-) -> tuple[Candidate, ...]:
+def _candidates(groups: Sequence[Group], found: Measured) -> tuple[Candidate, ...]:
     return tuple(
         Candidate(
             metric=proposal.metric,
@@ -151,5 +164,5 @@ def _candidates(
             sensitivity=sensitivity.nats,
             images=sensitivity.images,
         )
-        for proposal, sensitivity in zip(proposals, measured, strict=True)
+        for proposal, sensitivity in zip(found.proposals, found.sensitivities, strict=True)
     )

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from slimnet.errors import InputError
-from slimnet.export import folder, partial, staging_folder, write_artefacts
+from slimnet.export import WorkFolder, folder, partial, write_artefacts
 from slimnet.export.plan_file import save_plan, save_weights
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -51,8 +51,10 @@ def write_everything(staging):
 
 def refused(out, write):
     def publish():
-        with staging_folder(out) as staging:
-            write(staging)
+        with WorkFolder(out) as work:
+            work.claim()
+            with work.staging() as staging:
+                write(staging)
 
     before = everything_below(out.parent)
     with pytest.raises(InputError) as caught:

@@ -90,6 +90,22 @@ def test_what_lost_before_runs_on_when_the_winner_is_gone(found):
     assert measured[second].nats == pytest.approx(fresh[expected].nats, abs=1e-6)
 
 
+def test_what_an_interrupted_run_measured_on_more_images_counts(found):
+    model, calibration, groups = found
+    state, proposals = State(model, groups, {}, {}), proposals_for(groups, channels=1)[:2]
+    small = lay_out(calibration, layout=Layout(images=16))
+    losses = rank(state, small.batches, ["taylor_first_order"]).losses
+    oracle, resumed, fresh = (Oracle(model, groups, small) for _ in range(3))
+    before, first = oracle.measure(state, proposals, losses, [1.0, 1.0])
+    savings = [1e6 if number == first else 1.0 for number in (0, 1)]
+    resumed.remember(proposals, before)
+    expected = oracle.measure(state, proposals, losses, savings)
+    assert resumed.measure(state, proposals, losses, savings) == expected
+    assert fresh.measure(state, proposals, losses, savings) != expected
+    resumed.forget()
+    assert resumed.measure(state, proposals, losses, savings) != expected
+
+
 def test_a_loss_that_is_no_number_never_wins():
     seen = [[torch.tensor([float("nan")])], [torch.tensor([1.0])], [torch.tensor([-1.0])]]
     assert _still_open([0, 1, 2], seen, [1.0, 1.0, 1.0], rest=0) == [2]

@@ -8,6 +8,7 @@ import torch
 from slimnet.groups import find_groups, plan_for, slim_copy
 from slimnet.records import PredictedLatency
 from slimnet.search import objective, search
+from slimnet.search.journal import Journal
 from slimnet.search.latency import LatencyTable
 from slimnet.search.objective import choose_objective
 from slimnet.settings import Settings
@@ -40,7 +41,7 @@ def test_only_an_objective_that_counts_time_predicts(trained, monkeypatch):
     for name, expected in (("latency", PredictedLatency(3.1, 3.1, 0)), ("macs", None)):
         made = choose_objective(
             model, groups, batches, Settings(objective=name),
-            lambda network: {"0": 1.0, "3": 2.0, "": 0.1},
+            lambda network: {"0": 1.0, "3": 2.0, "": 0.1}, Journal(),
         )  # fmt: skip
         assert made.prediction(model) == expected
 

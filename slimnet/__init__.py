@@ -10,6 +10,7 @@ from slimnet.compress import compress
 from slimnet.errors import InputError, ProofError, SlimnetError
 from slimnet.export import load_plan
 from slimnet.groups import apply_plan
+from slimnet.measure import Task
 from slimnet.records import Result
 from slimnet.settings import Settings
 
@@ -19,6 +20,7 @@ __all__ = [
     "Result",
     "Settings",
     "SlimnetError",
+    "Task",
     "apply_plan",
     "compress",
     "load_plan",

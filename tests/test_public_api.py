@@ -21,6 +21,7 @@ PUBLIC = [
     "Result",
     "Settings",
     "SlimnetError",
+    "Task",
     "apply_plan",
     "compress",
     "load_plan",

@@ -12,6 +12,7 @@ from slimnet.load.arrays import ARRAY_EXTENSIONS, open_arrays
 from slimnet.load.divide import as_given, divide
 from slimnet.load.images import open_folder
 from slimnet.load.importing import first_line, folders_on_path, import_callable
+from slimnet.load.items import is_dataset, item_splits
 from slimnet.load.live_data import open_dataset
 from slimnet.load.source import Parts
 from slimnet.load.torchvision_data import open_torchvision
@@ -25,13 +26,14 @@ FORMS = (
 )
 
 
-def load_splits(data: Data, settings: Settings) -> Splits:
+def load_splits(data: Data, settings: Settings, *, labelled: bool = True) -> Splits:
     """Return the calibration, selection and test splits of some data, which is not changed.
 
     ``data`` is an image folder, a .npz, .safetensors or .pt file with ``images`` and ``labels``,
     ``torchvision:NAME@ROOT``, ``file.py:callable``, a map-style data set, three of these
     (calibration, selection, test), or ready splits. Calibration comes from the training part
-    where there is one; selection and test only ever come from images held out of it.
+    where there is one; selection and test only ever come from images held out of it. Unless they
+    are ``labelled`` images, live data sets may have items of any form, collated as torch does it.
 
     Raises:
         InputError: the data cannot be read, or are too few for three splits.
@@ -45,13 +47,29 @@ def load_splits(data: Data, settings: Settings) -> Splits:
             )
         if isinstance(given, Splits):
             return given
+        if not labelled:
+            return item_splits(given, name, settings)
         names = ("calibration", "selection", "test")
         sources = [
             open_dataset(part, f"{name} ({which})")
             for part, which in zip(given, names, strict=True)
         ]
         return as_given(sources, settings)
+    if not labelled and is_dataset(given):
+        return item_splits([*_calibration_items(settings), given], name, settings)
     return divide(_with_calibration(_open(given, name), name, settings), settings)
+
+
+def _calibration_items(settings: Settings) -> list[Any]:
+    spec = settings.calibration_data
+    if spec is None:
+        return []
+    other = _called(spec)
+    if not is_dataset(other):
+        raise InputError(
+            f"calibration_data for a data set is file.py:callable that makes one too; got {spec!r}"
+        )
+    return [other]
 
 
 def _with_calibration(parts: Parts, name: str, settings: Settings) -> Parts:

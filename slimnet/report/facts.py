@@ -34,4 +34,9 @@ def warnings_for(
             "the budget was judged by the plain estimate (confidence 0.5): chance alone can put "
             f"the true drop well beside the {selection.points:.2f} points measured"
         )
+    elif "Student" in selection.bounds:
+        notes.append(
+            f"the bounds of the {selection.quantity} are {selection.bounds}: they take the "
+            "batches' drops to be about normal, and few batches make them wide"
+        )
     return (*notes, *prediction_notes(prediction))

@@ -25,6 +25,11 @@ def percent(value_percent: float) -> str:
     return f"{value_percent:.2f} %"
 
 
+def level(value: float, quantity: str) -> str:
+    """Return an accuracy in percent, or a score of another kind in points, with two decimals."""
+    return percent(value) if quantity == "accuracy" else f"{value:.2f}"
+
+
 def points(drop_points: float) -> str:
     """Return a drop in percentage points as the change that it is: a loss has a minus sign."""
     if round(drop_points, 2) == 0:

@@ -73,8 +73,9 @@ class TerminalProgress:
 
 def _numbers(step: Step, budget: float) -> str:
     left = budget - step.drop.upper_points
+    unit = " %" if step.drop.quantity == "accuracy" else ""
     return (
         f"step {step.number} · {step.conv_weights_removed_percent:.1f} % conv weights gone · "
-        f"accuracy {step.drop.slim_percent:.1f} % · {left:.1f} points left"
+        f"{step.drop.quantity} {step.drop.slim_percent:.1f}{unit} · {left:.1f} points left"
         + (" · taken back" if step.taken_back else "")
     )

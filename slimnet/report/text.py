@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from slimnet.records import Drop, Latency, Report
-from slimnet.report.numbers import change, count, file_size, milliseconds, percent, points
+from slimnet.report.numbers import change, count, file_size, level, milliseconds, points
 
 Row = tuple[str, str, str, str]
 
@@ -13,9 +13,11 @@ Row = tuple[str, str, str, str]
 def result_table(report: Report) -> Table:
     """Return what changed, one row a quantity; does not change the report."""
     confidences = {report.selection_drop.confidence, report.test_drop.confidence}
+    own = report.test_drop.quantity
+    quantity = "an accuracy" if own == "accuracy" else f"the {own}"
     accuracy = " and ".join(f"{100 * confidence:g} %" for confidence in sorted(confidences))
     table = Table(
-        caption=f"In brackets: bounds of an accuracy, each at {accuracy}; "
+        caption=f"In brackets: bounds of {quantity}, each at {accuracy}; "
         "the 95 % interval of a speed-up",
         caption_justify="left",
     )
@@ -39,9 +41,9 @@ def _accuracy_rows(report: Report) -> list[Row]:
 def _accuracy_row(split: str, drop: Drop) -> Row:
     bounds = f"\\[{points(drop.upper_points)}, {points(drop.lower_points)}]"
     return (
-        f"accuracy, {split} split, {drop.images:,} images",
-        percent(drop.original_percent),
-        percent(drop.slim_percent),
+        f"{drop.quantity}, {split} split, {drop.images:,} images",
+        level(drop.original_percent, drop.quantity),
+        level(drop.slim_percent, drop.quantity),
         f"{points(drop.points)} points {bounds}",
     )
 

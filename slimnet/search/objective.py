@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from slimnet.groups import Group, plan_for
-from slimnet.measure import measure_paying_widths, narrow_widths
+from slimnet.measure import CLASSIFICATION, Task, measure_paying_widths, narrow_widths
 from slimnet.records import Batches, PredictedLatency
 from slimnet.search.cost import (
     Cost,
@@ -74,6 +74,7 @@ def choose_objective(
     batches: Batches,
     settings: Settings,
     time_layers: LayerTimer | None,
+    task: Task = CLASSIFICATION,
 ) -> Objective:
     """Return the objective that the settings name; the model is not changed.
 
@@ -90,6 +91,5 @@ def choose_objective(
     if named == "params":
         cost = weights_cost(model)
     elif named == "macs":
-        inputs, _ = next(iter(batches))
-        cost = macs_cost(model, inputs)
+        cost = macs_cost(model, task.inputs(model, next(iter(batches)), 1))
     return Objective(SetProposer(groups, settings.oracle_k, settings.step), cost)

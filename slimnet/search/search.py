@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import nn
 
 from slimnet.groups import Group
-from slimnet.measure import Quality, judge_drop, measure_quality, paired_drop
+from slimnet.measure import CLASSIFICATION, Task
 from slimnet.records import Drop, Splits, Step, Trajectory
 from slimnet.search.latency import LayerTimer
-from slimnet.search.layout import best_layout, images_that_fit, lay_out
+from slimnet.search.layout import choose_layout, images_that_fit, lay_out
 from slimnet.search.objective import choose_objective
 from slimnet.search.oracle import Oracle
 from slimnet.search.recovery import RESOLVE_POINTS, Recovery
@@ -30,6 +31,7 @@ def search(
     settings: Settings,
     progress: Progress | None = None,
     time_layers: LayerTimer | None = None,
+    task: Task = CLASSIFICATION,
 ) -> tuple[Trajectory, nn.Module]:
     """Find which channels go within the budget; the model is not changed.
 
@@ -49,6 +51,7 @@ def search(
             runtime, threads and the dials of the fine-tuning are read.
         progress: called after every step.
         time_layers: gives the milliseconds of each layer of a network, for the latency objective.
+        task: what the network is for.
 
     Returns:
         The trajectory, and the slim network with its repaired weights.
@@ -56,40 +59,42 @@ def search(
     Raises:
         InputError: the loss of the network is not a finite number.
     """
-    layout = best_layout(model, next(iter(splits.calibration.batches))[0])
-    selection = lay_out(splits.selection, None, layout)
-    before = measure_quality(model, selection)
-    hopeless = _hopeless(groups, before, settings)
+    layout = choose_layout(model, splits.calibration, task)
+    selection = lay_out(splits.selection, None, layout, task)
+    before = task.measure(model, selection, settings.confidence)
+    unchanged = task.drop(before, before, settings.confidence)
+    hopeless = _hopeless(groups, unchanged, settings)
     if hopeless:
         return Trajectory((), 0, hopeless, {}), copy.deepcopy(model)
-    calibration = lay_out(splits.calibration, settings.oracle_images, layout)
-    many = images_that_fit(splits.calibration)
-    everything = lay_out(splits.calibration, many, layout)
-    solving = lay_out(splits.calibration, RESOLVE_IMAGES, layout)
-    objective = choose_objective(model, groups, calibration.batches, settings, time_layers)
+    calibration = lay_out(splits.calibration, settings.oracle_images, layout, task)
+    many = images_that_fit(splits.calibration, task)
+    everything = lay_out(splits.calibration, many, layout, task)
+    solving = lay_out(splits.calibration, RESOLVE_IMAGES, layout, task)
+    objective = choose_objective(model, groups, calibration.batches, settings, time_layers, task)
     state = first_state(
         model,
         groups,
         everything,
         repair=settings.repair,
-        memory_format=layout.memory_format,
+        memory_format=layout.memory_format if layout else torch.contiguous_format,
+        task=task,
     )
 
     def measure_drop(state: State) -> Drop:
         # a little above the budget, since that much may be recovered
         limit = settings.max_drop + RESOLVE_POINTS
-        return judge_drop(before, state.model, selection, settings.confidence, limit)
+        return task.judge(before, state.model, selection, settings.confidence, limit)
 
     walk = Walk(
         original=model,
         objective=objective,
-        oracle=Oracle(state.model, groups, calibration),
+        oracle=Oracle(state.model, groups, calibration, task),
         recovery=Recovery(model, everything, solving, settings, measure_drop),
         images=calibration.batches,
         settings=settings,
         progress=progress or (lambda _: None),
         kept=state,
-        kept_drop=paired_drop(before, before, settings.confidence),
+        kept_drop=unchanged,
     )
     walk.run()
     slim = walk.kept.model
@@ -109,11 +114,10 @@ def search(
     return trajectory, slim
 
 
-def _hopeless(groups: Sequence[Group], before: Quality, settings: Settings) -> str:
+def _hopeless(groups: Sequence[Group], unchanged: Drop, settings: Settings) -> str:
     """Return why no search is worth while, or an empty string."""
     if not groups:
         return "no layer of this network can be slimmed; each one's reason is in the report"
-    unchanged = paired_drop(before, before, settings.confidence)
     if unchanged.upper_points > settings.max_drop:
         return (
             f"with {unchanged.images} selection images not even an unchanged network can be shown "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,21 +27,27 @@ def watched_outputs(model: nn.Module, run: Callable[[], Any]) -> tuple[Tensor, .
     return tuple(found)
 
 
+@contextmanager
+def _watched_calls(model: nn.Module) -> Iterator[list[tuple[Any, Any]]]:
+    """Give a list that holds the arguments of every call of the model in the block."""
+    calls: list[tuple[Any, Any]] = []
+    handle = model.register_forward_pre_hook(
+        lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True
+    )
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
 def first_inputs(model: nn.Module, run: Callable[[], Any], images: int) -> Inputs:
     """Return what ``run`` first calls the model with, at most so many images; the model stays.
 
     Raises:
         InputError: the call cannot be written as one with tensors of equally many images.
     """
-    calls: list[tuple[Any, Any]] = []
-    handle = model.register_forward_pre_hook(
-        lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True
-    )
-    try:
-        with torch.no_grad():
-            run()
-    finally:
-        handle.remove()
+    with torch.no_grad(), _watched_calls(model) as calls:
+        run()
     if not calls:
         raise InputError("the task's loss never calls the model that it is given; call that one")
     inputs = _positional(model, *calls[0])
@@ -78,11 +85,13 @@ def check_task(
     """
     batch = next(iter(batches), None)
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), _watched_calls(model) as calls:
             value = loss(model, batch)
     except SlimnetError:
         raise
     except Exception as error:  # the user's and the network's own code may raise anything
+        if calls:
+            _positional(model, *calls[0])  # a call that is refused anyway says more
         raise InputError(
             f"the task's loss fails on the first batch: {first_line(error)}; it is called with "
             "model and batch, as the data's items collated"
@@ -92,7 +101,7 @@ def check_task(
         raise InputError(f"the task's loss is one number, the mean over the batch; got {got}")
     if not bool(value.isfinite()):
         raise InputError(
-            f"the task's loss is {float(value)} on the first batch; check data and weights"
+            f"the task's loss is {value.item()} on the first batch; check data and weights"
         )
     if not value.requires_grad:
         raise InputError(

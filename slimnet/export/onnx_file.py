@@ -129,9 +129,9 @@ def _require_sound(proto: onnx.ModelProto, names: Names) -> None:
         raise ProofError("the ONNX file must hold its weights; some are in another file")
     for expected, values in zip(names, (proto.graph.input, proto.graph.output), strict=True):
         if [value.name for value in values] != expected:
-            names = ", ".join(value.name for value in values)
+            found = ", ".join(value.name for value in values)
             raise InputError(
-                f"the exported network must have {', '.join(expected)}; got {names}: an input "
+                f"the exported network must have {', '.join(expected)}; got {found}: an input "
                 "that is not used, or a value that is no tensor, cannot be exported"
             )
         for value in values:

@@ -16,15 +16,15 @@ from slimnet.measure.forward import fill_batch, input_tensors, output_tensors
 from slimnet.records import Batches, Inputs
 
 
-def watched_outputs(model: nn.Module, run: Callable[[], Any]) -> tuple[Tensor, ...]:
-    """Return all floating-point tensors that the model gives while ``run`` runs; it stays."""
+def watched(model: nn.Module, run: Callable[[], Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return what ``run`` gives, and all floating-point tensors that the model gives meanwhile."""
     found: list[Tensor] = []
     handle = model.register_forward_hook(lambda _, __, output: found.extend(output_tensors(output)))
     try:
-        run()
+        result = run()
     finally:
         handle.remove()
-    return tuple(found)
+    return result, tuple(found)
 
 
 @contextmanager

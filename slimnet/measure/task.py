@@ -13,7 +13,7 @@ from torch.utils import _pytree
 
 from slimnet.errors import InputError
 from slimnet.measure.batch_drop import BatchScores, batch_drop, require_score
-from slimnet.measure.calls import check_task, first_inputs, watched_outputs
+from slimnet.measure.calls import check_task, first_inputs, watched
 from slimnet.records import Batches, Drop, Inputs, Split, Splits
 
 
@@ -57,9 +57,13 @@ class Task:
         """Return the images' losses and the classes that the model gives, none of these here."""
         return self.losses(model, batch), torch.empty(0, dtype=torch.int64)
 
+    def watched_loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the mean loss of a batch and all outputs that it came from; the model stays."""
+        return watched(model, partial(self.loss, model, batch))
+
     def outputs(self, model: nn.Module, batch: Any) -> tuple[Tensor, ...]:
         """Run the model on a batch and return all that it gave; it is not changed."""
-        return watched_outputs(model, partial(self.loss, model, batch))
+        return self.watched_loss(model, batch)[1]
 
     def few(self, batches: Batches) -> Any:
         """Return a batch to try something on."""

@@ -84,7 +84,7 @@ class State:
         """
         model = copy.deepcopy(self.model)
         batches, images = calibration.batches, calibration.images
-        told = finetune(model, original, batches, recipe, seed=seed)
+        told = finetune(model, original, batches, recipe, seed=seed, task=self.task)
         if not told.kept:
             return None, told
         moments: Mapping[str, Moments] = {}

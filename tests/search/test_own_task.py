@@ -122,3 +122,13 @@ def test_recovery_helps_a_spoilt_network(found):
     norm.running_mean.add_(3)
     assert recalibrate_norms(slim.model, batches, OWN)
     assert torch.allclose(norm.running_mean, expected, atol=1)
+
+
+def test_fine_tuning_takes_the_tasks_loss(found):
+    model, splits, groups = found
+    settings = Settings(
+        max_drop=10, confidence=0.5, step=6, oracle_k=2, finetune_epochs=1, finetune_every=1
+    )
+    trajectory, _ = search(model, groups, splits, settings, task=OWN)
+    assert trajectory.fine_tunings
+    assert all(told.learning_images == 112 for told in trajectory.fine_tunings.values())

@@ -10,12 +10,14 @@ from slimnet.compress import compress
 from slimnet.errors import InputError, ProofError, SlimnetError
 from slimnet.export import load_plan
 from slimnet.groups import apply_plan
+from slimnet.inspect import inspect
 from slimnet.measure import Task
-from slimnet.records import Result
+from slimnet.records import Inspection, Result
 from slimnet.settings import Settings
 
 __all__ = [
     "InputError",
+    "Inspection",
     "ProofError",
     "Result",
     "Settings",
@@ -23,5 +25,6 @@ __all__ = [
     "Task",
     "apply_plan",
     "compress",
+    "inspect",
     "load_plan",
 ]

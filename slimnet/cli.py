@@ -6,8 +6,9 @@ import inspect
 import io
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -18,9 +19,11 @@ from slimnet import demo as demonstration
 from slimnet import load, report
 from slimnet.compress import compress as compress_network
 from slimnet.errors import InputError, SlimnetError
+from slimnet.inspect import inspect as inspect_network
 from slimnet.settings import Settings
 
 INTERRUPTED = 130
+INSPECT_DIALS = ("arch", "arch_arg", "allow", "trust_pickle", "layers", "seed")
 app = typer.Typer(
     add_completion=False,
     help="Make a trained network physically smaller and faster within an accuracy budget, "
@@ -29,8 +32,10 @@ app = typer.Typer(
 )
 
 
-def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
-    """Give the function one option for every dial of Settings, which come as ``dials``.
+def _with_settings(
+    function: Callable[..., None], names: Container[str] | None = None
+) -> Callable[..., None]:
+    """Give the function an option for every dial of Settings, or for ``names``, as ``dials``.
 
     Its own parameters may be left out as well. They have no default of their own, because Python
     3.10 would wrap their annotations in an Optional that hides what Typer reads.
@@ -41,7 +46,11 @@ def _with_settings(function: Callable[..., None]) -> Callable[..., None]:
         for p in inspect.signature(function).parameters.values()
         if p.kind is not inspect.Parameter.VAR_KEYWORD
     ]
-    options = [_option(field.name, field.default, field.metadata) for field in fields(Settings)]
+    options = [
+        _option(dial.name, dial.default, dial.metadata)
+        for dial in fields(Settings)
+        if names is None or dial.name in names
+    ]
     function.__signature__ = inspect.Signature(own + options)  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in own + options}
     return function
@@ -100,15 +109,10 @@ def compress(
 
     Example: slimnet compress model.pt --data val/ --max-drop 5
     """
-    given = {"model": model, "data": data, "out": out, **dials}
-    chosen: dict[str, Any] = {"model": None, "data": None, "out": "slim"}
-    chosen |= load.read_configuration(Path.cwd())
-    chosen |= {name: value for name, value in given.items() if value not in (None, [])}
-    model, data, out = (chosen.pop(name) for name in ("model", "data", "out"))
-    if model is None:
-        raise InputError(
-            'no model given: slimnet compress model.pt, or model = "model.pt" in slimnet.toml'
-        )
+    chosen = {"out": "slim"} | _chosen(
+        "compress", {"model": model, "data": data, "out": out, **dials}
+    )
+    model, data, out = (chosen.pop(name, None) for name in ("model", "data", "out"))
     settings = Settings().changed(chosen)
     with report.TerminalProgress(settings.max_drop) as progress:
         result = compress_network(
@@ -118,6 +122,47 @@ def compress(
     console.print(report.result_table(result.report))
     for line in (*report.summary_lines(result.report), f"Written to {result.folder}/"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _chosen(command: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was given, over what the working folder's configuration says."""
+    chosen = load.read_configuration(Path.cwd())
+    chosen |= {name: value for name, value in given.items() if value not in (None, [])}
+    if chosen.get("model") is None:
+        raise InputError(
+            f'no model given: slimnet {command} model.pt, or model = "model.pt" in slimnet.toml'
+        )
+    return chosen
+
+
+@app.command("inspect")
+@partial(_with_settings, names=INSPECT_DIALS)
+def inspect_model(
+    model: Annotated[str | None, typer.Argument(help="Model file: .pt, .pth or .safetensors.")],
+    input_shape: Annotated[
+        str | None,
+        typer.Option(help="Shape of one input, such as 3,224,224. (default: guessed)"),
+    ],
+    json: Annotated[bool | None, typer.Option("--json", help="Print one JSON document instead.")],
+    **dials: Any,
+) -> None:
+    """Show what could be removed from MODEL, and what not and why, without any data.
+
+    Nothing is changed or written. What is not given comes from slimnet.toml, as for compress.
+
+    Example: slimnet inspect model.pt --input-shape 3,224,224
+    """
+    shape = None if input_shape is None else load.parse_shape(input_shape)
+    chosen = _chosen("inspect", {"model": model, **dials})
+    settings = Settings().changed({n: v for n, v in chosen.items() if n in INSPECT_DIALS})
+    with Console(stderr=True).status("inspecting ..."):
+        inspection = inspect_network(chosen["model"], input_shape=shape, settings=settings)
+    if json:
+        print(report.inspection_json(inspection))
+        return
+    console = Console()
+    for part in report.inspection_parts(inspection):
+        console.print(part)
 
 
 @app.command()

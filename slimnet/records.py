@@ -308,6 +308,55 @@ class Report:
 
 
 @dataclass(frozen=True)
+class GroupOffer:
+    """A group of the network as it is, and what goes with one unit of it alone.
+
+    ``layers`` maps each layer that makes its channels to how many of them are the group's;
+    ``channels`` is their sum. ``parameters_per_unit``, and ``macs_per_unit`` in convolutions and
+    linear layers for one image, are means over the units where these differ.
+    """
+
+    layers: Mapping[str, int]
+    channels: int
+    units: int
+    parameters_per_unit: float
+    macs_per_unit: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What slimming could take from a network at most; ``schema_version`` names its form.
+
+    ``input_shape`` is that of one input. ``layers`` and ``seed`` are the dials of these names.
+    ``smallest_size`` is what is left when every group is down to one unit, or to the few that
+    leave each of its layers a channel; the ``removable_`` shares are what is gone then.
+    ``channels`` are the output channels of all convolutions and linear layers; those that a group
+    holds are prunable.
+    """
+
+    schema_version: int
+    slimnet_version: str
+    source: str
+    source_sha256: str | None
+    input_shape: tuple[int, ...]
+    input_shape_guessed: bool
+    layers: str
+    seed: int
+    groups: tuple[GroupOffer, ...]
+    frozen: tuple[Frozen, ...]
+    size: Size
+    smallest_size: Size
+    channels: int
+    prunable_channels: int
+    prunable_channels_percent: float
+    removable_parameters_percent: float
+    removable_conv_weights_percent: float
+    removable_macs_percent: float
+    environment: Mapping[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Result:
     """What ``compress`` gives back: the slim network, and where it was written (None: nowhere)."""
 

@@ -17,6 +17,7 @@ import slimnet
 
 PUBLIC = [
     "InputError",
+    "Inspection",
     "ProofError",
     "Result",
     "Settings",
@@ -24,6 +25,7 @@ PUBLIC = [
     "Task",
     "apply_plan",
     "compress",
+    "inspect",
     "load_plan",
 ]
 FOLDERS = sorted(path.parent.name for path in Path(slimnet.__file__).parent.glob("*/__init__.py"))

@@ -3,63 +3,78 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from slimnet.errors import InputError, ProofError
 from slimnet.groups.mask import mask
 from slimnet.groups.slim import slim_copy
+from slimnet.measure import forward, in_float64, output_tensors
 from slimnet.records import Parity, Plan
 
 TOLERANCE = 1e-8
 
 
-def require_float64(model: nn.Module, example: Tensor) -> None:
+def require_float64(model: nn.Module, example: Any) -> None:
     """Check that a float64 copy of the model runs and repeats itself, as the proofs need.
 
     Raises:
         InputError: it does not; the message says why.
     """
-    reference = copy.deepcopy(model).double().eval()
-    inputs = example.double() if example.is_floating_point() else example
+    reference, inputs = copy.deepcopy(model).double().eval(), in_float64(example)
     try:
         with torch.no_grad():
-            first, second = reference(inputs), reference(inputs)
+            first, second = (output_tensors(forward(reference, inputs)) for _ in range(2))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             "nothing can be proven about this network, because it does not run in float64 "
             f"({reason}); take fixed casts like x.float() out of its forward"
         ) from error
-    if not torch.equal(first, second):
+    if not first:
+        raise InputError(
+            "nothing can be proven about this network, because no floating-point tensor comes out"
+        )
+    if not all(torch.equal(a, b) for a, b in zip(first, second, strict=True)):
         raise InputError(
             "nothing can be proven about this network, because it gives another output each time; "
             "take the randomness out of its eval mode"
         )
 
 
-def masked_slim_error(model: nn.Module, plan: Plan, example: Tensor) -> float:
+def relative_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Return the largest difference as a share of each output's scale; inf where none is right."""
+    worst = 0.0
+    for one, other in zip(found, expected, strict=True):
+        if one.shape != other.shape:
+            return math.inf
+        if other.numel():
+            scale = other.abs().max().clamp_min(torch.finfo(other.dtype).tiny)
+            error = float((one - other).abs().max() / scale)
+            worst = math.inf if math.isnan(error) else max(worst, error)
+    return worst
+
+
+def masked_slim_error(model: nn.Module, plan: Plan, example: Any) -> float:
     """Return how far masked and slim are apart, as a share of the output's scale, in float64.
 
     The model is not changed. The result is inf where the slim network fails or its output has
     another shape or is not finite.
     """
-    reference = copy.deepcopy(model).double().eval()
-    inputs = example.double() if example.is_floating_point() else example
+    reference, inputs = copy.deepcopy(model).double().eval(), in_float64(example)
     with torch.no_grad():
         try:
-            slim_output = slim_copy(reference, plan)(inputs)
+            slim_output = output_tensors(forward(slim_copy(reference, plan), inputs))
         except Exception:
             # whatever the network's own code raises on the smaller shapes means: not prunable
-            return float("inf")
+            return math.inf
         mask(reference, plan)
-        masked_output = reference(inputs)
-    if slim_output.shape != masked_output.shape:
-        return float("inf")
-    scale = masked_output.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
-    error = float((slim_output - masked_output).abs().max() / scale)
-    return error if error == error else float("inf")
+        return relative_error(slim_output, output_tensors(forward(reference, inputs)))
 
 
 @torch.no_grad()
@@ -81,7 +96,7 @@ def expanded_copy(model: nn.Module, slim: nn.Module, plan: Plan) -> nn.Module:
     return full
 
 
-def prove_slim(model: nn.Module, slim: nn.Module, plan: Plan, example: Tensor) -> Parity:
+def prove_slim(model: nn.Module, slim: nn.Module, plan: Plan, example: Any) -> Parity:
     """Prove that ``slim`` is the original network masked by ``plan``; neither is changed.
 
     The slim network's weights (which repair may have changed) are put back at their places in the
@@ -105,4 +120,4 @@ def prove_slim(model: nn.Module, slim: nn.Module, plan: Plan, example: Tensor) -
             f"the slim network differs from the masked one by {error:.1e} of the output's scale "
             f"(allowed: {TOLERANCE:.0e}); nothing was written"
         )
-    return Parity(relative_error=error, tolerance=TOLERANCE, images=len(example))
+    return Parity(relative_error=error, tolerance=TOLERANCE, images=len(tree_leaves(example)[0]))

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch_pruning
 from torch import Tensor, nn
 
-from slimnet.errors import InputError
 from slimnet.groups.sides import BATCH_NORMS, PRODUCERS, TWO_SIDES_IN_ONE, is_depthwise
 from slimnet.groups.time_limit import OutOfTimeError, time_limit
 
 TRACE_SECONDS = 60.0
 ROOT_SECONDS = 5.0
+WALK_SECONDS = 20.0
+LEAST_SECONDS = 0.1
 OPERATIONS = tuple(
     getattr(torch_pruning.ops, name)
     for name in (
@@ -43,35 +46,37 @@ class Entry:
     ends_network: bool
 
 
-class NotTraceableError(Exception):
-    """The dependency graph gives nothing usable for a root; the message says why."""
+class NotFollowedError(Exception):
+    """The dependency graph could not be built, or not be walked; the message says why."""
 
 
 class Trace:
     """A dependency graph of a private copy of the model; the model itself is not changed.
 
     Raises:
-        InputError: the graph cannot be built for this network.
+        NotFollowedError: the graph cannot be built for this network.
     """
 
-    def __init__(self, model: nn.Module, example: Tensor) -> None:
+    def __init__(self, model: nn.Module, example: Any) -> None:
         self.model = copy.deepcopy(model).eval()
         for parameter in self.model.parameters():
             # frozen parameters would vanish from the graph without a word
             parameter.requires_grad_(True)
         self._names = {module: name for name, module in self.model.named_modules()}
         self._graph = torch_pruning.DependencyGraph()
+        self._seconds_left = WALK_SECONDS
         try:
             with torch.enable_grad(), warnings.catch_warnings(), time_limit(TRACE_SECONDS):
                 warnings.simplefilter("ignore")
-                self._graph.build_dependency(self.model, (example,), verbose=False)
+                inputs = (example,) if isinstance(example, Tensor) else example
+                self._graph.build_dependency(self.model, inputs, verbose=False)
         except OutOfTimeError as error:
-            raise InputError(
+            raise NotFollowedError(
                 f"the dependency graph of this network was not ready after {TRACE_SECONDS:g} s"
             ) from error
         except Exception as error:
-            raise InputError(
-                f"the dependency graph of this network cannot be built: {error}"
+            raise NotFollowedError(
+                f"the dependency graph of this network cannot be built ({error})"
             ) from error
 
     def roots(self) -> Iterator[tuple[str, nn.Module]]:
@@ -84,21 +89,24 @@ class Trace:
         """Return everything that goes with the output channels of ``root``.
 
         Raises:
-            NotTraceableError: the walk failed or did not end in time.
+            NotFollowedError: the walk failed or did not end in time.
         """
         pruner = self._graph.get_pruner_of_module(root)
+        started = time.perf_counter()
         try:
-            with warnings.catch_warnings(), time_limit(ROOT_SECONDS):
+            with warnings.catch_warnings(), time_limit(min(ROOT_SECONDS, self._seconds_left)):
                 warnings.simplefilter("ignore")
                 found = self._graph.get_pruning_group(
                     root, pruner.prune_out_channels, list(range(channels))
                 )
         except OutOfTimeError as error:
-            raise NotTraceableError(
-                f"following its channels did not end in {ROOT_SECONDS:g} s"
-            ) from error
+            raise NotFollowedError("following its channels did not end in time") from error
         except Exception as error:
-            raise NotTraceableError(f"its channels cannot be followed ({error})") from error
+            raise NotFollowedError(f"its channels cannot be followed ({error})") from error
+        finally:
+            # some walks never end, as along the residual stream of a Swin
+            passed = time.perf_counter() - started
+            self._seconds_left = max(LEAST_SECONDS, self._seconds_left - passed)
         return [self._entry(found[i]) for i in range(len(found))]
 
     def _entry(self, item: torch_pruning._helpers.GroupItem) -> Entry:

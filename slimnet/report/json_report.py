@@ -18,7 +18,9 @@ def report_as_dict(report: Report) -> dict[str, Any]:
 
     Paths become file names; a number that is not finite becomes None.
     """
-    return {field.name: _plain(getattr(report, field.name)) for field in dataclasses.fields(report)}
+    return {
+        field.name: as_plain(getattr(report, field.name)) for field in dataclasses.fields(report)
+    }
 
 
 def save_report(report: Report, path: Path) -> None:
@@ -32,7 +34,8 @@ def save_report(report: Report, path: Path) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """Return a record, or whatever one holds, as plain JSON values; does not change it."""
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
@@ -41,12 +44,12 @@ def _plain(value: Any) -> Any:
         return value.name
     if dataclasses.is_dataclass(value):
         return {
-            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+            field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)
         }
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): as_plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [as_plain(entry) for entry in value]
     if isinstance(value, (set, frozenset)):
-        return sorted((_plain(entry) for entry in value), key=str)
+        return sorted((as_plain(entry) for entry in value), key=str)
     return str(value)

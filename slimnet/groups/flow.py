@@ -1,0 +1,198 @@
+"""Channels followed by marks: a second way, for what the dependency graph cannot follow.
+
+Every channel of every layer is marked (not a number) in half of the images of a batch, each in a
+different half. Marks pass through whatever works channel by channel, and end at the layer that
+reads them. The images in which one of its input channels is marked tell which channel is read
+there; where several were mixed on the way, there are more than half of them. A proof still has to
+follow: code may hide marks, or work with what they stand on in its own way.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
+
+from slimnet.groups.sides import (
+    BATCH_NORMS,
+    PRODUCERS,
+    TWO_SIDES_IN_ONE,
+    first_argument,
+    is_depthwise,
+    output_channels,
+)
+from slimnet.groups.trace import Entry, NotFollowedError
+from slimnet.measure import forward
+
+IMAGES_AT_ONCE = 8
+MIXED = -1
+LOST = "its channels could not be followed, one by one, to layers that read them"
+
+
+class Flow:
+    """Where each layer's channels are read; the model is not changed.
+
+    ``model`` must be in eval mode, with the images of a batch along its first axis. A network
+    that cannot be followed in this way gives no entries.
+    """
+
+    def __init__(self, model: nn.Module, example: Any) -> None:
+        self._channels = {
+            name: channels
+            for name, channels in output_channels(model).items()
+            if not is_depthwise(model.get_submodule(name))
+        }
+        self._kinds = {name: type(module) for name, module in model.named_modules()}
+        ends = list(itertools.accumulate(self._channels.values(), initial=0))
+        self._first = dict(zip(self._channels, ends, strict=False))
+        self._codes = _different_halves(ends[-1])
+        self._norms: dict[str, set[str]] = defaultdict(set)
+        passes = torch.split(self._codes, IMAGES_AT_ONCE)
+        try:
+            found = [self._pass(model, example, rows) for rows in passes]
+            self._reads = {place: self._numbers([p[place] for p in found]) for place in found[0]}
+        except Exception:
+            # the network's own code met marks that it cannot work with, or went another way
+            self._reads = {}
+
+    def entries(self, layer: str) -> list[Entry]:
+        """Return everything that goes with the layer's channels.
+
+        Raises:
+            NotFollowedError: not every channel is read somewhere, by itself.
+        """
+        if layer not in self._first:
+            raise NotFollowedError(LOST)
+        first, whole = self._first[layer], torch.arange(self._channels[layer])
+        found = [Entry(layer, self._kinds[layer], False, whole, whole, False)]
+        read = torch.zeros(len(whole), dtype=torch.bool)
+        for (name, is_input), numbers in self._reads.items():
+            index = torch.nonzero((numbers >= first) & (numbers < first + len(whole))).flatten()
+            if len(index):
+                unit = numbers[index] - first
+                found.append(Entry(name, self._kinds[name], is_input, index, unit, False))
+                if is_input:
+                    read[unit] = True
+        if not bool(read.all()):
+            raise NotFollowedError(LOST)
+        return found
+
+    def norm_after(self, layer: str) -> str | None:
+        """Return the batch norm that directly follows this layer, and no other, or None."""
+        norms = self._norms.get(layer, set())
+        sharing = [name for name, others in self._norms.items() if others & norms]
+        return next(iter(norms)) if len(norms) == len(sharing) == 1 else None
+
+    def _numbers(self, passes: Sequence[Sequence[Tensor]]) -> Tensor:
+        """Return which channel is read at each channel of one place, (channels,) int64."""
+        calls = [torch.cat(parts) for parts in zip(*passes, strict=True)]
+        numbers = torch.stack([self._decode(call) for call in calls])
+        return torch.where((numbers == numbers[:1]).all(0), numbers[0], MIXED)
+
+    def _decode(self, marked: Tensor) -> Tensor:
+        """Return the number of the channel with the marks (images, channels) has, or MIXED."""
+        weights = 2 ** torch.arange(len(marked))
+        known, order = (self._codes * weights[:, None]).sum(0).sort()
+        keys = (marked * weights[:, None]).sum(0)
+        place = torch.searchsorted(known, keys).clamp_max(len(known) - 1)
+        return torch.where(known[place] == keys, order[place], MIXED)
+
+    def _pass(
+        self, model: nn.Module, example: Any, rows: Tensor
+    ) -> dict[tuple[str, bool], list[Tensor]]:
+        """Run the model on one image for each row of the codes, (images, all channels) bool.
+
+        Returns:
+            The marks seen at each place in each call, (images, channels) bool.
+        """
+        seen: dict[tuple[str, bool], list[Tensor]] = defaultdict(list)
+        # the first image has no marks: what stands there replaces marks where they end
+        rows = torch.cat([torch.zeros_like(rows[:1]), rows])
+        images = len(rows)
+        last: list[Any] = ["", None]
+
+        def read(name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
+            inputs = first_argument(args, kwargs)
+            marked, clean = _take_marks(inputs, _axis(module, inputs), images)
+            seen[name, True].append(marked)
+            return ((clean, *args[1:]), kwargs) if args else ((), {**kwargs, "input": clean})
+
+        def write(name: str, marks: Tensor, module: nn.Module, _: Any, output: Tensor) -> Tensor:
+            marked = _with_marks(output, _axis(module, output), marks)
+            last[:] = name, marked
+            return marked
+
+        def carry(name: str, module: nn.Module, args: Any, output: Tensor) -> None:
+            seen[name, False].append(_take_marks(output, 1, images)[0])
+            if isinstance(module, BATCH_NORMS) and args and args[0] is last[1]:
+                self._norms[last[0]].add(name)
+            last[:] = name, output
+
+        handles = []
+        for name, module in model.named_modules():
+            if name in self._channels:
+                marks = rows[:, self._first[name] :][:, : self._channels[name]]
+                handles += [
+                    module.register_forward_pre_hook(partial(read, name), with_kwargs=True),
+                    module.register_forward_hook(partial(write, name, marks)),
+                ]
+            elif isinstance(module, (*TWO_SIDES_IN_ONE, *PRODUCERS)):
+                handles.append(module.register_forward_hook(partial(carry, name)))
+        try:
+            with torch.no_grad():
+                forward(model, _repeated(example, images))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return seen
+
+
+def _different_halves(many: int) -> Tensor:
+    """Return so many different rows' halves, (rows, many) bool: none contains another (Sperner)."""
+    rows = next(n for n in itertools.count(2, 2) if math.comb(n, n // 2) >= many)
+    halves = list(itertools.islice(itertools.combinations(range(rows), rows // 2), many))
+    codes = torch.zeros(many, rows, dtype=torch.bool)
+    return codes.scatter_(1, torch.tensor(halves), True).T
+
+
+def _take_marks(values: Tensor, axis: int, images: int) -> tuple[Tensor, Tensor]:
+    """Return the channels with marks, (images - 1, channels), and the values without marks.
+
+    The first axis may hold several parts of each image, in order. Values without images, such as
+    a table of positions, count as marked everywhere.
+    """
+    if len(values) % images:
+        return torch.ones(images - 1, values.shape[axis], dtype=torch.bool), values
+    parts = values.reshape(images, -1, *values.shape[1:])
+    marked = parts.isnan()
+    clean = torch.where(marked, parts[:1], parts).reshape(values.shape)
+    over = [d for d in range(1, parts.ndim) if d != axis + 1]
+    return marked.sum(over).bool()[1:], clean
+
+
+def _with_marks(values: Tensor, axis: int, marks: Tensor) -> Tensor:
+    if len(values) % len(marks):
+        return values
+    parts = values.reshape(len(marks), -1, *values.shape[1:])
+    shape = [n if d in (0, axis + 1) else 1 for d, n in enumerate(parts.shape)]
+    return parts.masked_fill(marks.reshape(shape), math.nan).reshape(values.shape)
+
+
+def _axis(module: nn.Module, values: Tensor) -> int:
+    return values.ndim - 1 if isinstance(module, nn.Linear) else 1
+
+
+def _repeated(example: Any, images: int) -> Any:
+    """Return the first image of each input, so many times."""
+
+    def repeat(leaf: Any) -> Any:
+        return leaf[:1].repeat_interleave(images, 0) if isinstance(leaf, Tensor) else leaf
+
+    return _pytree.tree_map(repeat, example)

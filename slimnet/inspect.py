@@ -1,0 +1,149 @@
+"""What slimming could take from a network, found without any data and without changing it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slimnet import load, report
+from slimnet.errors import InputError
+from slimnet.groups import Group, find_groups, output_channels, plan_for, slim_copy
+from slimnet.load.importing import first_line
+from slimnet.measure import measure_size
+from slimnet.records import GroupOffer, Inspection, Size
+from slimnet.saliency import saved_parameters
+from slimnet.search.cost import Cost, macs_cost, saved_by, widths_of
+from slimnet.settings import Settings
+
+SCHEMA_VERSION = 1
+
+
+def inspect(
+    model: str | Path | nn.Module,
+    *,
+    input_shape: Sequence[int] | None = None,
+    settings: Settings | None = None,
+    **dials: Any,
+) -> Inspection:
+    """Tell what could be removed from a network, and what not and why, without any data.
+
+    The model handed in is not changed, and nothing is written.
+
+    Args:
+        model: a module, or the path of a model file (see README, "Formats in").
+        input_shape: the shape of one input, such as (3, 224, 224); None guesses it.
+        settings: all dials at once; ``dials`` go on top. Only arch, arch_arg, allow, trust_pickle,
+            layers and seed matter here.
+        **dials: any field of Settings, by name.
+
+    Raises:
+        InputError: the model cannot be used or traced, or its input shape not be guessed.
+    """
+    started = time.perf_counter()
+    settings = (settings or Settings()).changed(dials)
+    loaded = load.load_model(model, settings)
+    example = load.made_up_inputs(loaded.model, input_shape, settings.seed)
+    found, frozen = find_groups(loaded.model, example, layers=settings.layers, seed=settings.seed)
+    saved = [saved_parameters(group, loaded.model) for group in found]
+    cost = macs_cost(loaded.model, example)
+    offers = [
+        _offer(group, loaded.model, parameters, cost)
+        for group, parameters in zip(found, saved, strict=True)
+    ]
+    size = measure_size(loaded.model, example)
+    smallest = _smallest_size(loaded.model, found, saved, example)
+    channels = sum(output_channels(loaded.model).values())
+    prunable = sum(offer.channels for offer in offers)
+    return Inspection(
+        schema_version=SCHEMA_VERSION,
+        slimnet_version=version("slimnet"),
+        source=loaded.source,
+        source_sha256=loaded.sha256,
+        input_shape=tuple(example.shape[1:]),
+        input_shape_guessed=input_shape is None,
+        layers=settings.layers,
+        seed=settings.seed,
+        groups=tuple(offers),
+        frozen=tuple(frozen),
+        size=size,
+        smallest_size=smallest,
+        channels=channels,
+        prunable_channels=prunable,
+        prunable_channels_percent=_percent(prunable, channels),
+        removable_parameters_percent=_gone(size.parameters, smallest.parameters),
+        removable_conv_weights_percent=_gone(size.conv_weights, smallest.conv_weights),
+        removable_macs_percent=_gone(size.macs, smallest.macs),
+        environment=report.environment(),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _offer(group: Group, model: nn.Module, parameters: Tensor, cost: Cost) -> GroupOffer:
+    """Return what the group offers: ``parameters`` (units,) go with each unit; ``cost`` in MACs."""
+    layers = _channels_of(group, model)
+    return GroupOffer(
+        layers=layers,
+        channels=sum(layers.values()),
+        units=group.units,
+        parameters_per_unit=float(parameters.mean()),
+        macs_per_unit=_mean_macs(group, model, parameters, cost),
+    )
+
+
+def _channels_of(group: Group, model: nn.Module) -> dict[str, int]:
+    """Return how many output channels of each layer the group has, in model order."""
+    whole = plan_for([group], [torch.arange(group.units)])
+    outputs = {name: len(whole.get(name, {}).get("out", ())) for name in output_channels(model)}
+    return {name: channels for name, channels in outputs.items() if channels}
+
+
+def _mean_macs(group: Group, model: nn.Module, parameters: Tensor, cost: Cost) -> float:
+    """Return the MACs that go with one unit alone, as a mean over the group's units.
+
+    Units with the same number of ``parameters`` (units,) are alike: one of each kind is priced.
+    """
+    widths, total = widths_of(model), 0.0
+    for value in torch.unique(parameters):
+        alike = torch.nonzero(parameters == value).flatten()
+        total += len(alike) * saved_by(plan_for([group], [alike[:1]]), model, widths, cost)
+    return total / group.units
+
+
+def _smallest_size(
+    model: nn.Module, groups: Sequence[Group], saved: Sequence[Tensor], example: Tensor
+) -> Size:
+    """Return the size of a copy in which every group is down to what must stay of it."""
+    gone = []
+    for group, parameters in zip(groups, saved, strict=True):
+        kept = _must_stay(group, parameters)
+        gone.append(torch.tensor([unit for unit in range(group.units) if unit not in kept]))
+    try:
+        return measure_size(slim_copy(model, plan_for(groups, gone)), example)
+    except Exception as error:  # the network's own code may not stand so few channels
+        raise InputError(
+            "the network does not run with one unit left in every group "
+            f"({first_line(error)}); it cannot be inspected"
+        ) from error
+
+
+def _must_stay(group: Group, parameters: Tensor) -> set[int]:
+    """Return the unit with the fewest ``parameters`` (units,), and one of each layer without it."""
+    kept = {int(parameters.argmin())}
+    for member in group.members:
+        if not kept.intersection(member.unit.tolist()):
+            kept.add(int(member.unit[parameters[member.unit].argmin()]))
+    return kept
+
+
+def _percent(part: int, whole: int) -> float:
+    return 100 * part / whole if whole else 0.0
+
+
+def _gone(before: int, after: int) -> float:
+    return _percent(before - after, before)

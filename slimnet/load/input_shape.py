@@ -1,0 +1,112 @@
+"""Inputs for a network that comes without data: noise, of a shape that is given or guessed."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from slimnet.errors import InputError
+from slimnet.load.importing import first_line
+
+Shape = tuple[int, ...]
+
+IMAGES = 2
+TORCHVISION_SIZES = (224, 299, 384, 512, 518)
+INCEPTION_SIZES = (299,)
+OTHER_SIZES = (32, 28, 64, 224)
+MOST_ELEMENTS = 2**26
+RULE = "the input shape is that of one input, whole numbers of 1 or more such as 3,224,224"
+
+
+def parse_shape(text: str) -> Shape:
+    """Return the shape that a user wrote as 3,224,224.
+
+    Raises:
+        InputError: it is not whole numbers between commas.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{RULE}; got {text!r}") from None
+
+
+def made_up_inputs(model: nn.Module, shape: Sequence[int] | None, seed: int = 0) -> Tensor:
+    """Return noise (2, *shape) that the model accepts; the model is not changed.
+
+    Without a shape, usual ones for the network's first layer are tried; the first that runs wins.
+
+    Raises:
+        InputError: the shape is none, or the model does not run on it, or none could be guessed.
+    """
+    if shape is not None:
+        inputs = _noise(_checked(shape), seed)
+        if failure := _failure(model, inputs):
+            raise InputError(
+                f"the network fails on inputs of the shape {tuple(inputs.shape)}: {failure}; give "
+                "the shape that it was trained on, without the batch axis (--input-shape 3,224,224)"
+            )
+        return inputs
+    tried = []
+    for guess in usual_shapes(model):
+        inputs = _noise(guess, seed)
+        if _failure(model, inputs) is None:
+            return inputs
+        tried.append(",".join(map(str, guess)))
+    told = (
+        f"it does not run on inputs of {' or '.join(tried)}"
+        if tried
+        else "its first layer does not tell"
+    )
+    raise InputError(
+        f"the input shape of this network cannot be guessed: {told}; give it without the batch "
+        "axis, as in --input-shape 3,224,224"
+    )
+
+
+def usual_shapes(model: nn.Module) -> Iterator[Shape]:
+    """Yield shapes (channels, size, ...) or (features,) that a network's first layer suggests."""
+    kinds = (_ConvNd, nn.Linear, nn.Embedding)
+    first = next((module for module in model.modules() if isinstance(module, kinds)), None)
+    if isinstance(first, nn.Linear):
+        yield (first.in_features,)
+    elif isinstance(first, _ConvNd) and not isinstance(first, _ConvTransposeNd):
+        for size in _usual_sizes(model):
+            yield (first.in_channels, *([size] * len(first.kernel_size)))
+
+
+def _usual_sizes(model: nn.Module) -> Sequence[int]:
+    kind = type(model)
+    if not kind.__module__.startswith("torchvision.models"):
+        return OTHER_SIZES
+    return INCEPTION_SIZES if kind.__name__ == "Inception3" else TORCHVISION_SIZES
+
+
+def _checked(shape: Sequence[int]) -> Shape:
+    numbers = tuple(shape)
+    if not numbers or not all(type(number) is int and number > 0 for number in numbers):
+        raise InputError(f"{RULE}; got {shape!r}")
+    if math.prod(numbers) > MOST_ELEMENTS:
+        raise InputError(
+            f"one input may have {MOST_ELEMENTS:,} elements at most; got the shape {numbers}: "
+            "give a smaller one"
+        )
+    return numbers
+
+
+def _noise(shape: Shape, seed: int) -> Tensor:
+    return torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _failure(model: nn.Module, inputs: Tensor) -> str | None:
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model(inputs)
+    except Exception as error:  # a network's own code may raise anything
+        return first_line(error)
+    return None

@@ -1,0 +1,144 @@
+"""Only what is proven is offered: vacuous proofs, balanced cuts, training, and who is guilty."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from slimnet.groups import find_groups
+from slimnet.groups.probe import Probe
+
+
+def reasons_of(model, images, **options):
+    groups, frozen = find_groups(model.eval(), images, **options)
+    return {g.name for g in groups}, {f.layer: f.reason for f in frozen}
+
+
+class Halves(nn.Module):
+    """Two halves of a layer's channels go different ways, and are told apart by their place."""
+
+    def __init__(self, fixed: bool = False) -> None:
+        super().__init__()
+        self.fixed = fixed
+        self.first = nn.Conv2d(3, 8, 1)
+        self.second = nn.Conv2d(4, 6, 1)
+        self.third = nn.Conv2d(4, 6, 1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        one, two = (x[:, :4], x[:, 4:]) if self.fixed else x.chunk(2, 1)
+        return self.head((self.second(one) * self.third(two)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_halves_that_only_balanced_cuts_leave_in_place_are_frozen(images, fixed):
+    for seed in range(6):
+        torch.manual_seed(seed)
+        groups, reasons = reasons_of(Halves(fixed), images, seed=seed)
+        assert "first" in reasons
+        assert "second" in groups
+
+
+class Scaled(nn.Module):
+    """What a wrong removal would change is multiplied by almost nothing."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.inner = nn.Conv2d(8, 12, 1)
+        self.outer = nn.Conv2d(12, 8, 1)
+        self.scale = nn.Parameter(torch.full((1,), scale))
+        self.head = nn.Linear(8, 4)
+        nn.init.zeros_(self.outer.weight)
+
+    def forward(self, x):
+        x = self.stem(x)
+        shuffled = nn.functional.channel_shuffle(self.inner(x).relu(), 2)
+        return self.head((x + self.scale * self.outer(shuffled)).mean((2, 3)))
+
+
+def test_next_to_nothing_hides_no_wrong_removal(images):
+    torch.manual_seed(0)
+    groups, reasons = reasons_of(Scaled(1e-12), images)
+    assert "inner" not in groups
+    assert "shuffle" in reasons["inner"]
+
+
+class OnlyInTraining(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 1)
+        self.second = nn.Conv2d(8, 6, 1)
+        self.head = nn.Linear(6, 4)
+        self.helper = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        out = self.head(self.second(x).relu().mean((2, 3)))
+        return (out, self.helper(x.mean((2, 3)))) if self.training else out
+
+
+def test_channels_that_a_part_reads_only_in_training_stay(images):
+    groups, reasons = reasons_of(OnlyInTraining(), images)
+    assert groups == {"second"}
+    assert "training" in reasons["first"]
+    assert "does not run" in reasons["helper"]
+
+
+class FixedView(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 1)
+        self.second = nn.Conv2d(8, 6, 1)
+        self.head = nn.Linear(6 * 64, 4)
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x).relu()).view(-1, 384))
+
+
+def test_the_line_of_code_that_does_not_follow_is_named(images):
+    groups, reasons = reasons_of(FixedView(), images)
+    assert groups == {"first"}
+    assert ".view(-1, 384)" in reasons["second"]
+    assert "test_proven.py, line" in reasons["second"]
+
+
+class Several(nn.Module):
+    """Several inputs, several outputs by name, and a weight that no layer holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(3, 8, 1)
+        self.two = nn.Conv2d(3, 8, 1)
+        self.both = nn.Conv2d(16, 6, 1)
+        self.kernel = nn.Parameter(torch.randn(5, 6, 1, 1))
+        self.heads = nn.ModuleList([nn.Linear(5, 4), nn.Linear(5, 2)])
+
+    def forward(self, first, second):
+        x = self.both(torch.cat([self.one(first), self.two(second)], 1)).relu()
+        x = nn.functional.conv2d(x, self.kernel).mean((2, 3))
+        return {"classes": self.heads[0](x), "more": [self.heads[1](x)]}
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_several_inputs_and_outputs_and_a_weight_of_the_networks_own(images, by_name):
+    torch.manual_seed(0)
+    inputs = {"first": images, "second": images.flip(0)} if by_name else (images, images.flip(0))
+    groups, reasons = reasons_of(Several(), inputs)
+    assert groups == {"one", "two"}
+    assert set(reasons) == {"both", "heads.0", "heads.1", "kernel"}
+
+
+def test_nothing_is_changed(residual, images):
+    before = copy.deepcopy(residual.state_dict())
+    probe = Probe(residual, images, 0)
+    assert probe.objection({"inner": {"out": (0, 1)}, "outer": {"in": (0, 1)}}) == ""
+    assert probe.objection({"inner": {"out": (0, 1)}, "outer": {"in": (0, 2)}})
+    assert probe.objection_in_training({"inner": {"out": (0, 1)}, "outer": {"in": (0, 1)}}) == ""
+    assert probe.objection({"inner": {"out": (0, 1)}, "outer": {"in": (0, 1)}}) == ""
+    for key, value in residual.state_dict().items():
+        assert torch.equal(value, before[key])

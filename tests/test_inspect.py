@@ -1,0 +1,192 @@
+"""The offer of a network: each price is compared with a network that really lacks the unit."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import slimnet
+from slimnet import cli
+from slimnet.groups import find_groups, plan_for, slim_copy
+from slimnet.measure import measure_size
+
+ERROR = "slimnet: error: "
+
+
+class Uneven(nn.Module):
+    """One group whose first units carry a 3 x 3 filter more, and the others a 1 x 1 filter."""
+
+    def __init__(self):
+        super().__init__()
+        self.both = nn.Conv2d(3, 8, 1)
+        self.large = nn.Conv2d(3, 2, 3, padding=1)
+        self.small = nn.Conv2d(3, 6, 1)
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x):
+        x = self.both(x) + torch.cat([self.large(x), self.small(x)], 1)
+        return self.head(functional.relu(x)).mean((2, 3))
+
+
+@pytest.fixture
+def uneven():
+    torch.manual_seed(0)
+    return Uneven().eval()
+
+
+@pytest.fixture
+def network_file(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    torch.save(trained[0], "model.pt")
+    torch.save(trained[0].state_dict(), "weights.pt")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["residual", "uneven"])
+def test_a_price_is_the_mean_of_what_networks_without_one_unit_lack(name, request):
+    network = request.getfixturevalue(name)
+    told = slimnet.inspect(network, input_shape=(3, 8, 8), layers="all")
+    example = torch.randn(2, 3, 8, 8)
+    whole = measure_size(network, example)
+    groups, _ = find_groups(network, example, layers="all")
+    assert len(told.groups) == len(groups) > 0
+    for offer, group in zip(told.groups, groups, strict=True):
+        without = [
+            measure_size(slim_copy(network, plan_for([group], [torch.tensor([unit])])), example)
+            for unit in range(group.units)
+        ]
+        assert offer.units == group.units
+        assert offer.layers.keys() == {gate.layer for gate in group.gates}
+        lacking = [whole.parameters - size.parameters for size in without]
+        assert offer.parameters_per_unit == pytest.approx(sum(lacking) / len(lacking))
+        lacking = [whole.macs - size.macs for size in without]
+        assert offer.macs_per_unit == pytest.approx(sum(lacking) / len(lacking))
+
+
+def test_groups_channels_and_frozen_layers(residual):
+    told = slimnet.inspect(residual, input_shape=[3, 8, 8], layers="all")
+    offers = [(offer.layers, offer.channels, offer.units) for offer in told.groups]
+    assert ({"stem": 8, "outer": 8}, 16, 8) in offers
+    assert ({"wide": 12, "depthwise": 12}, 24, 6) in offers  # channel i goes with i + 6
+    assert [(entry.layer, entry.channels) for entry in told.frozen] == [("head", 4)]
+    assert (told.channels, told.prunable_channels) == (68, 64)
+    assert told.prunable_channels_percent == pytest.approx(100 * 64 / 68)
+
+
+def test_the_largest_saving_is_that_of_one_unit_a_group(residual):
+    told = slimnet.inspect(residual, input_shape=(3, 8, 8), layers="all")
+    groups, _ = find_groups(residual, torch.randn(2, 3, 8, 8), layers="all")
+    gone = [torch.arange(1, group.units) for group in groups]
+    smallest = slim_copy(residual, plan_for(groups, gone))
+    assert told.smallest_size == measure_size(smallest, torch.randn(1, 3, 8, 8))
+    for kind in ("parameters", "conv_weights", "macs"):
+        gone = 1 - getattr(told.smallest_size, kind) / getattr(told.size, kind)
+        assert getattr(told, f"removable_{kind}_percent") == pytest.approx(100 * gone)
+
+
+def test_the_largest_saving_leaves_no_layer_without_channels(uneven):
+    told = slimnet.inspect(uneven, input_shape=(3, 8, 8))
+    # both keeps a unit of large's and one of small's; head reads both
+    assert told.smallest_size.parameters == 2 * (3 + 1) + (27 + 1) + (3 + 1) + (2 * 2 + 2)
+
+
+def test_the_network_is_not_changed(residual):
+    residual.train()
+    residual.stem.weight.requires_grad_(False)
+    before = copy.deepcopy(residual.state_dict())
+    slimnet.inspect(residual)
+    assert residual.training
+    assert not residual.stem.weight.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in residual.state_dict().items())
+
+
+def test_nothing_prunable_is_an_offer_of_nothing():
+    told = slimnet.inspect(nn.Linear(3, 2))
+    assert (told.groups, told.input_shape, told.input_shape_guessed) == ((), (3,), True)
+    assert told.smallest_size == told.size
+    assert told.removable_parameters_percent == told.removable_conv_weights_percent == 0
+    assert "output" in told.frozen[0].reason
+
+
+def test_a_network_that_cannot_stand_one_unit_is_refused():
+    class Proud(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 9), nn.Linear(9, 2)
+
+        def forward(self, x):
+            x = self.first(x)
+            if x.shape[1] < 2:
+                raise ValueError("too\nnarrow")
+            return self.last(x)
+
+    with pytest.raises(slimnet.InputError, match=r"one unit left .* \(ValueError: too\)"):
+        slimnet.inspect(Proud())
+
+
+def test_command_prints_tables_and_the_shape(network_file, capsys):
+    assert cli.run(["inspect", "model.pt"]) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    for words in ("group", "frozen layer", "makes the network's output", "conv weights", "÷",
+                  "Input shape: 1,32,32 (guessed"):  # fmt: skip
+        assert words in told.out
+    assert max(map(len, told.out.splitlines())) <= 80
+    assert [path.name for path in network_file.iterdir()] == ["model.pt", "weights.pt"]
+
+
+def test_json_is_one_document_and_nothing_else(network_file, trained, capsys):
+    assert cli.run(["inspect", "model.pt", "--json", "--input-shape", "1,8,8", "--seed", "3"]) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    content = json.loads(told.out)
+    same = slimnet.inspect(trained[0], input_shape=(1, 8, 8))
+    assert content["input_shape"] == [1, 8, 8]
+    assert (content["input_shape_guessed"], content["seed"]) == (False, 3)
+    assert content["groups"][0]["parameters_per_unit"] == same.groups[0].parameters_per_unit
+    assert content["removable_macs_percent"] == same.removable_macs_percent > 0
+    assert content["seconds"] > 0
+    assert content["source"] == "model.pt"
+    assert len(content["source_sha256"]) == 64
+
+
+def test_what_matters_of_slimnet_toml_is_taken(network_file, capsys):
+    (network_file / "net.py").write_text(
+        "from torch import nn\n\ndef build(width):\n    return nn.Sequential(\n"
+        "        nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),\n"
+        "        nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),\n"
+        "        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 4))\n"
+    )
+    (network_file / "slimnet.toml").write_text(
+        "model = 'weights.pt'\narch = 'net.py:build'\narch_arg = ['width=8']\nmax_drop = 3\n"
+        "data = 'val'\nout = 'there'\nobjective = 'latency'\nstep = 4\n"
+    )
+    assert cli.run(["inspect", "--json"]) == 0
+    assert [group["units"] for group in json.loads(capsys.readouterr().out)["groups"]] == [8, 8]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("", "no model given: slimnet inspect model.pt"),
+        ("absent.pt", "there is no file"),
+        ("weights.pt", "weights without the network"),
+        ("model.pt --input-shape 3,8,x", "whole numbers of 1 or more such as 3,224,224; got '3,8"),
+        ("model.pt --input-shape 3,8,8", "fails on inputs of the shape (2, 3, 8, 8)"),
+        ("model.pt --max-drop 5", "--max-drop"),
+        ("model.pt --layers some --json", "layers is auto or conv or all; got 'some'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words, told, network_file, capsys):
+    assert cli.run(["inspect", *words.split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(ERROR)
+    assert err.count("\n") == 1
+    assert told in err

@@ -127,6 +127,7 @@ def compress(
             prediction=prediction, seconds=clock.seconds,
         )  # fmt: skip
         report.save_report(record, staging / "report.json")
+        report.save_html(record, staging / "report.html")
     return Result(slim, plan, record, folder)
 
 

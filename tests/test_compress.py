@@ -27,7 +27,8 @@ from slimnet.report import summary_lines
 
 DIALS = {"confidence": 0.5, "oracle_k": 3, "step": 4, "latency_samples": 10, "latency_batch": (1,)}
 ARTEFACTS = [
-    "original.onnx", "plan.json", "report.json", "slim.onnx", "slim.pt2", "slim.safetensors",
+    "original.onnx", "plan.json", "report.html", "report.json", "slim.onnx", "slim.pt2",
+    "slim.safetensors",
 ]  # fmt: skip
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -218,7 +219,7 @@ def test_report_tells_the_size_and_hash_of_every_file(live):
         assert float(notes["test_drop_points"]) == pytest.approx(report["test_drop"]["points"])
     plan = json.loads((out / "plan.json").read_text())
     assert plan["plan_sha256"] == report["plan_sha256"]
-    assert {*report["artefacts"]["sha256"], "report.json"} == set(ARTEFACTS)
+    assert {*report["artefacts"]["sha256"], "report.html", "report.json"} == set(ARTEFACTS)
     for name, digest in report["artefacts"]["sha256"].items():
         assert digest == hashlib.sha256((out / name).read_bytes()).hexdigest()
 

@@ -16,6 +16,7 @@ ARTEFACTS = frozenset(
     {
         "original.onnx",
         "plan.json",
+        "report.html",
         "report.json",
         "slim.onnx",
         "slim.pt2",

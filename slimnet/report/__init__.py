@@ -4,6 +4,7 @@ from slimnet.report.build import build_report
 from slimnet.report.clock import Progress, StageClock
 from slimnet.report.command import command_line
 from slimnet.report.environment import environment
+from slimnet.report.html import html_page, save_html
 from slimnet.report.inspection import inspection_json, inspection_parts
 from slimnet.report.json_report import report_as_dict, save_report
 from slimnet.report.prediction import check_prediction
@@ -19,10 +20,12 @@ __all__ = [
     "check_prediction",
     "command_line",
     "environment",
+    "html_page",
     "inspection_json",
     "inspection_parts",
     "report_as_dict",
     "result_table",
+    "save_html",
     "save_report",
     "summary_lines",
 ]

@@ -88,7 +88,7 @@ def _frozen_count(report: Report) -> list[str]:
     if not report.frozen:
         return []
     layers = "1 layer" if len(report.frozen) == 1 else f"{len(report.frozen)} layers"
-    return [f"{layers} could not be touched; report.json says why."]
+    return [f"{layers} could not be touched; report.html says why."]
 
 
 def _budget(report: Report) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.table import Table
+from rich.text import Text
 
 from slimnet.records import Drop, Latency, Report
 from slimnet.report.numbers import change, count, file_size, level, milliseconds, points
@@ -24,11 +25,20 @@ def result_table(report: Report) -> Table:
     table.add_column("what")
     for name in ("original", "slim", "change"):
         table.add_column(name, justify="right")
-    for section in (_accuracy_rows(report), _size_rows(report), _latency_rows(report)):
+    for section in _sections(report):
         for row in section:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         table.add_section()
     return table
+
+
+def result_rows(report: Report) -> list[Row]:
+    """Return what changed: what it is, original, slim, and the change; as text."""
+    return [row for section in _sections(report) for row in section]
+
+
+def _sections(report: Report) -> tuple[list[Row], ...]:
+    return _accuracy_rows(report), _size_rows(report), _latency_rows(report)
 
 
 def _accuracy_rows(report: Report) -> list[Row]:
@@ -39,7 +49,7 @@ def _accuracy_rows(report: Report) -> list[Row]:
 
 
 def _accuracy_row(split: str, drop: Drop) -> Row:
-    bounds = f"\\[{points(drop.upper_points)}, {points(drop.lower_points)}]"
+    bounds = f"[{points(drop.upper_points)}, {points(drop.lower_points)}]"
     return (
         f"{drop.quantity}, {split} split, {drop.images:,} images",
         level(drop.original_percent, drop.quantity),
@@ -78,6 +88,6 @@ def _speed(entry: Latency) -> str:
         return "no measurable difference"
     low, high = f"{entry.speedup_low:.2f}", f"{entry.speedup_high:.2f}"
     if entry.speedup > 1:
-        return f"÷ {entry.speedup:.2f} \\[{low}, {high}]"
+        return f"÷ {entry.speedup:.2f} [{low}, {high}]"
     low, high = f"{1 / entry.speedup_high:.2f}", f"{1 / entry.speedup_low:.2f}"
-    return f"× {1 / entry.speedup:.2f} slower \\[{low}, {high}]"
+    return f"× {1 / entry.speedup:.2f} slower [{low}, {high}]"

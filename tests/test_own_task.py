@@ -234,3 +234,9 @@ def test_mutual_information_needs_classes(own, unet):
     task = slimnet.Task(own.loss, own.score)
     with pytest.raises(slimnet.InputError, match="mutual_information compares"):
         slimnet.compress(unet, own.items(), task=task, metrics=("mutual_information",))
+
+
+def test_the_html_report_speaks_of_the_score(slimmed):
+    page = (slimmed[1] / "report.html").read_text(encoding="utf-8")
+    assert "Score against weights removed" in page
+    assert "ccuracy" not in page

@@ -30,6 +30,11 @@ def level(value: float, quantity: str) -> str:
     return percent(value) if quantity == "accuracy" else f"{value:.2f}"
 
 
+def titled(quantity: str) -> str:
+    """Return what a score is called with a capital, as a sentence begins."""
+    return quantity[:1].upper() + quantity[1:]
+
+
 def points(drop_points: float) -> str:
     """Return a drop in percentage points as the change that it is: a loss has a minus sign."""
     if round(drop_points, 2) == 0:

@@ -132,3 +132,15 @@ def test_fine_tuning_takes_the_tasks_loss(found):
     trajectory, _ = search(model, groups, splits, settings, task=OWN)
     assert trajectory.fine_tunings
     assert all(told.learning_images == 112 for told in trajectory.fine_tunings.values())
+
+
+def test_norm_statistics_of_batches_of_any_form():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3)).eval()
+    batches = [{"x": 5 + 2 * torch.randn(4, 1, 6, 6)} for _ in range(3)]
+    task = Task(lambda network, batch: network(batch["x"]).mean(), lambda *_: 100.0)
+    assert recalibrate_norms(model, batches, task)
+    with torch.no_grad():
+        read = model[0](torch.cat([batch["x"] for batch in batches]))
+    assert torch.allclose(model[1].running_mean, read.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(model[1].running_var, read.var((0, 2, 3)), rtol=1e-4)

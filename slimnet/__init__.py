@@ -12,8 +12,9 @@ from slimnet.export import load_plan
 from slimnet.groups import apply_plan
 from slimnet.inspect import inspect
 from slimnet.measure import Task
-from slimnet.records import Inspection, Result
+from slimnet.records import Inspection, Result, Verification
 from slimnet.settings import Settings
+from slimnet.verify import verify
 
 __all__ = [
     "InputError",
@@ -23,8 +24,10 @@ __all__ = [
     "Settings",
     "SlimnetError",
     "Task",
+    "Verification",
     "apply_plan",
     "compress",
     "inspect",
     "load_plan",
+    "verify",
 ]

@@ -18,11 +18,13 @@ from rich.console import Console
 from slimnet import demo as demonstration
 from slimnet import load, report
 from slimnet.compress import compress as compress_network
-from slimnet.errors import InputError, SlimnetError
+from slimnet.errors import InputError, ProofError, SlimnetError
 from slimnet.inspect import inspect as inspect_network
 from slimnet.settings import Settings
+from slimnet.verify import verify as verify_result
 
 INTERRUPTED = 130
+VERIFY_DIALS = ("arch", "arch_arg", "allow", "trust_pickle", "calibration_data", "preprocess")
 INSPECT_DIALS = ("arch", "arch_arg", "allow", "trust_pickle", "layers", "seed")
 app = typer.Typer(
     add_completion=False,
@@ -163,6 +165,35 @@ def inspect_model(
     console = Console()
     for part in report.inspection_parts(inspection):
         console.print(part)
+
+
+@app.command("verify")
+@partial(_with_settings, names=VERIFY_DIALS)
+def verify_folder(
+    folder: Annotated[str | None, typer.Argument(help="What compress wrote. (default: slim)")],
+    model: Annotated[
+        str | None, typer.Option(help="The original: plan and weights must make the slim one.")
+    ],
+    data: Annotated[
+        str | None, typer.Option(help="The data of the run: the drop is measured again.")
+    ],
+    **dials: Any,
+) -> None:
+    """Check a finished FOLDER again, at another place and time; the exit code is 4 if it fails.
+
+    Nothing in the folder is executed or changed.
+
+    Example: slimnet verify slim --model model.pt --data val/
+    """
+    given = {name: value for name, value in dials.items() if value not in (None, [])}
+    settings = Settings().changed(given)
+    found = verify_result(folder or "slim", model=model, data=data, settings=settings)
+    console = Console()
+    console.print(report.checks_table(found))
+    if not found.holds:
+        failed = ", ".join(check.name for check in found.checks if not check.holds)
+        raise ProofError(f"{found.folder} is not what was measured and proven: {failed}")
+    print(f"{found.folder}: every check holds.")
 
 
 @app.command()

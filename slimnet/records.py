@@ -364,3 +364,25 @@ class Result:
     plan: Plan
     report: Report
     folder: Path | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at again, whether it holds, and what was seen."""
+
+    name: str
+    holds: bool
+    seen: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A finished folder, checked again."""
+
+    folder: str
+    checks: tuple[Check, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every check holds."""
+        return all(check.holds for check in self.checks)

@@ -13,6 +13,10 @@ from slimnet.records import Split, Splits
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--networks", type=int, default=300, help="random networks to judge")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_cache_of_the_users(tmp_path_factory):
     """Measurements are kept in a folder that goes away, here and in commands that tests start."""

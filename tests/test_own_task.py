@@ -187,6 +187,8 @@ def test_several_inputs_and_a_dict_of_outputs(own, tmp_path):
     got = session.run(["out", "aux"], {"image": image.numpy(), "gain": gain.numpy()})
     for name, array in zip(("out", "aux"), got, strict=True):
         assert numpy.abs(array - expected[name].numpy()).max() < 1e-3
+    checked = slimnet.verify(tmp_path / "slim", model=trained(own, own.WithAux)).checks
+    assert [check.name for check in checked if not check.holds] == []
     program = torch.export.load(tmp_path / "slim" / "slim.pt2").module()
     assert torch.allclose(program(image, gain)["aux"], expected["aux"], atol=1e-4)
 
@@ -240,3 +242,9 @@ def test_the_html_report_speaks_of_the_score(slimmed):
     page = (slimmed[1] / "report.html").read_text(encoding="utf-8")
     assert "Score against weights removed" in page
     assert "ccuracy" not in page
+
+
+def test_a_finished_folder_is_verified_but_for_its_score(slimmed, own):
+    assert all(check.holds for check in slimnet.verify(slimmed[1]).checks)
+    with pytest.raises(slimnet.InputError, match="only a drop of accuracy"):
+        slimnet.verify(slimmed[1], data=own.items())

@@ -23,10 +23,12 @@ PUBLIC = [
     "Settings",
     "SlimnetError",
     "Task",
+    "Verification",
     "apply_plan",
     "compress",
     "inspect",
     "load_plan",
+    "verify",
 ]
 FOLDERS = sorted(path.parent.name for path in Path(slimnet.__file__).parent.glob("*/__init__.py"))
 MODULES = sorted(path.stem for path in Path(slimnet.__file__).parent.glob("[!_]*.py"))

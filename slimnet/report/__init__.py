@@ -10,7 +10,7 @@ from slimnet.report.json_report import report_as_dict, save_report
 from slimnet.report.prediction import check_prediction
 from slimnet.report.progress import TerminalProgress
 from slimnet.report.summary import summary_lines
-from slimnet.report.text import result_table
+from slimnet.report.text import checks_table, result_table
 
 __all__ = [
     "Progress",
@@ -18,6 +18,7 @@ __all__ = [
     "TerminalProgress",
     "build_report",
     "check_prediction",
+    "checks_table",
     "command_line",
     "environment",
     "html_page",

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from slimnet.export.partial import partial_file
 from slimnet.records import Report
-from slimnet.report import plots
 from slimnet.report.numbers import count, points, titled
 from slimnet.report.page import PAGE
 from slimnet.report.summary import summary_lines
@@ -47,6 +46,8 @@ def html_page(report: Report) -> str:
 
 def _figures(report: Report) -> list[str]:
     """Return every figure that has something to show, each with its numbers below."""
+    from slimnet.report import plots  # matplotlib takes a second to import: only where it is used
+
     made: list[str] = []
     quantity = titled(report.selection_drop.quantity)
     if report.trajectory.steps:

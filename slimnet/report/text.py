@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from slimnet.records import Drop, Latency, Report
+from slimnet.records import Drop, Latency, Report, Verification
 from slimnet.report.numbers import change, count, file_size, level, milliseconds, points
 
 Row = tuple[str, str, str, str]
@@ -91,3 +91,13 @@ def _speed(entry: Latency) -> str:
         return f"÷ {entry.speedup:.2f} [{low}, {high}]"
     low, high = f"{1 / entry.speedup_high:.2f}", f"{1 / entry.speedup_low:.2f}"
     return f"× {1 / entry.speedup:.2f} slower [{low}, {high}]"
+
+
+def checks_table(verification: Verification) -> Table:
+    """Return every check with what was seen; does not change the verification."""
+    table = Table()
+    for name in ("check", "", "seen"):
+        table.add_column(name, overflow="fold")
+    for check in verification.checks:
+        table.add_row(check.name, "holds" if check.holds else "FAILS", Text(check.seen))
+    return table

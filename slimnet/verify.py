@@ -1,0 +1,221 @@
+"""A finished folder, checked again at another place and time. Nothing in it is executed.
+
+``slim.pt2`` is only hashed: PyTorch would run code that a forged one could hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+import onnx
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from slimnet import export, groups, load, measure
+from slimnet.errors import InputError, ProofError, SlimnetError
+from slimnet.load.importing import first_line
+from slimnet.measure.runtime import open_session, session_options
+from slimnet.records import Check, Drop, Split, Verification
+from slimnet.settings import Settings
+
+BATCHES = (1, 3)
+# what the report may say of the data; dials that name files or code are the user's alone
+DIALS_OF_THE_REPORT = (
+    "max_drop", "confidence", "calibration_images", "size", "mean", "std", "channels", "scale",
+    "batch_size", "seed",
+)  # fmt: skip
+
+
+def verify(
+    folder: str | Path,
+    *,
+    model: str | Path | nn.Module | None = None,
+    data: Any = None,
+    settings: Settings | None = None,
+) -> Verification:
+    """Check what ``compress`` wrote: files, ONNX, plan and, where they are given, model and data.
+
+    The folder is not changed.
+
+    Args:
+        folder: what ``compress`` wrote.
+        model: the original network; the plan must turn it into the slim one.
+        data: the data of the run; the drop on the test images is measured again.
+        settings: how to load model and data, where that names files or code (arch, allow,
+            trust_pickle, preprocess, calibration_data); the rest comes from the report.
+
+    Returns:
+        Every check with its outcome; one that fails does not stop the others.
+
+    Raises:
+        InputError: the folder holds no report that this version can read, or model or data
+            cannot be loaded.
+    """
+    path = Path(folder)
+    told = _read_report(path)
+    settings = (settings or Settings()).changed(_dials(told))
+    checks = [
+        _check("files", lambda: _files(path, told)),
+        _check("original.onnx", lambda: _onnx_file(path / "original.onnx", told)),
+        _check("slim.onnx", lambda: _onnx_file(path / "slim.onnx", told)),
+        _check("plan", lambda: _plan(path, told)),
+    ]
+    if model is not None:
+        loaded = load.load_model(model, settings)
+        checks.append(_check("model", lambda: _same_source(loaded.sha256, told)))
+        checks.append(_check("plan on model", lambda: _replays(path, loaded.model)))
+    if data is not None:
+        _require_accuracy(told)
+        test = load.load_splits(data, settings).test
+        checks.append(_check("drop", lambda: _drop(path, test, settings, told)))
+    return Verification(str(folder), tuple(checks))
+
+
+def _require_accuracy(told: dict[str, Any]) -> None:
+    quantity = told["test_drop"].get("quantity", "accuracy")
+    if quantity != "accuracy":
+        raise InputError(
+            f"only a drop of accuracy can be measured again from ONNX files; this folder's is of a "
+            f"task's own {quantity}: leave the data out, and compute it with slim.onnx yourself"
+        )
+
+
+def _check(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except SlimnetError as error:
+        return Check(name, False, str(error))
+    except Exception as error:  # a damaged file may raise anything in whoever reads it
+        return Check(name, False, first_line(error))
+
+
+def _read_report(folder: Path) -> dict[str, Any]:
+    try:
+        told = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        fits = isinstance(told, dict) and told["schema_version"] == 1
+    except (OSError, ValueError, KeyError, RecursionError) as error:
+        raise InputError(
+            f"a folder that slimnet wrote holds a report.json; that of {folder} cannot be read "
+            f"({first_line(error)})"
+        ) from error
+    if not fits:
+        raise InputError(f"the report of {folder} is not of form 1: use the slimnet that wrote it")
+    return dict(told)
+
+
+def _dials(told: dict[str, Any]) -> dict[str, Any]:
+    given = told.get("settings", {})
+    return {name: given[name] for name in DIALS_OF_THE_REPORT if name in given}
+
+
+def _files(folder: Path, told: dict[str, Any]) -> str:
+    """Check that every file is the one that the report tells of."""
+    digests = told["artefacts"]["sha256"]
+    for name, digest in digests.items():
+        if Path(name).name != name or not (folder / name).is_file():
+            raise ProofError(f"{name} is missing")
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+            raise ProofError(f"{name} is not the file that the report tells of (SHA-256 differs)")
+    return f"{len(digests)} files, each with its SHA-256"
+
+
+def _onnx_file(path: Path, told: dict[str, Any]) -> str:
+    """Check that a file is valid ONNX, of this plan, and runs at several batch sizes."""
+    proto = onnx.load(str(path), load_external_data=False)
+    onnx.checker.check_model(proto, full_check=True)
+    notes = {entry.key: entry.value for entry in proto.metadata_props}
+    if notes.get("plan_sha256") != told["plan_sha256"]:
+        raise ProofError("it carries the hash of another plan")
+    network = _OnnxNetwork(path)
+    for inputs in _noise(proto):
+        outputs = measure.output_tensors(network.run(inputs))
+        if not all(bool(output.isfinite().all()) for output in outputs):
+            raise ProofError(f"its output is not finite at batch {len(inputs[0])}")
+    return f"valid, and runs at batch {' and '.join(map(str, BATCHES))}"
+
+
+def _noise(proto: onnx.ModelProto) -> Iterator[tuple[Tensor, ...]]:
+    """Yield one tensor for each input, whole numbers as zeros, at every batch size."""
+    for images in BATCHES:
+        generator, made = torch.Generator().manual_seed(images), []
+        for value in proto.graph.input:
+            kind = value.type.tensor_type
+            shape = [images, *(dimension.dim_value for dimension in kind.shape.dim[1:])]
+            zeros = torch.from_numpy(
+                numpy.zeros(shape, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+            )
+            floating = zeros.is_floating_point()
+            made.append(zeros.normal_(generator=generator) if floating else zeros)
+        yield tuple(made)
+
+
+def _plan(folder: Path, told: dict[str, Any]) -> str:
+    plan = export.load_plan(folder / "plan.json")
+    if export.plan_sha256(plan) != told["plan_sha256"]:
+        raise ProofError("it is not the plan that the report tells of")
+    gone = sum(len(sides.get("out", ())) for sides in plan.values())
+    return f"{gone:,} channels of {len(plan):,} modules"
+
+
+def _same_source(digest: str | None, told: dict[str, Any]) -> str:
+    if digest != told["source_sha256"]:
+        raise ProofError("it is not the file that was slimmed (SHA-256 differs)")
+    return "the file that was slimmed"
+
+
+def _replays(folder: Path, model: nn.Module) -> str:
+    """Check that plan and weights make the slim ONNX file of the original network."""
+    slim = groups.apply_plan(model, export.load_plan(folder / "plan.json"))
+    weights = safetensors.torch.load_file(folder / "slim.safetensors")
+    slim.load_state_dict(weights, strict=True)
+    proto = onnx.load(str(folder / "slim.onnx"), load_external_data=False)
+    worst = max(
+        export.onnx_parity(slim, folder / "slim.onnx", inputs).relative_error
+        for inputs in _noise(proto)
+    )
+    return f"plan and weights give slim.onnx, to {worst:.1e} of the output's scale"
+
+
+def _drop(folder: Path, test: Split, settings: Settings, told: dict[str, Any]) -> str:
+    """Measure the drop on the test images anew, from the ONNX files."""
+    original, slim = (
+        measure.measure_quality(_OnnxNetwork(folder / name), test)
+        for name in ("original.onnx", "slim.onnx")
+    )
+    found, before = measure.paired_drop(original, slim, settings.confidence), told["test_drop"]
+    text = f"{found.points:.2f} points on {found.images:,} test images"
+    if not _agree(found, before):
+        raise ProofError(f"{text}; the report tells of {before['points']:.2f}")
+    return f"{text}, as in the report"
+
+
+def _agree(found: Drop, before: dict[str, Any]) -> bool:
+    """Tell whether two drops differ by no more than an image that stands on the edge."""
+    one_image = 100 / found.images
+    apart = abs(found.points - float(before["points"]))
+    return bool(found.images == before["images"] and apart <= 1.5 * one_image)
+
+
+class _OnnxNetwork(nn.Module):
+    """An ONNX file as a network that can be called."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._session = open_session(str(path), "onnxruntime-cpu", session_options(1))
+        self._inputs = [value.name for value in self._session.get_inputs()]
+
+    def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Return all outputs for these inputs, (images, ...) each."""
+        arrays = (tensor.numpy() for tensor in inputs)
+        given = self._session.run(None, dict(zip(self._inputs, arrays, strict=True)))
+        return [torch.from_numpy(array) for array in given]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the file's first output for its only input (images, ...)."""
+        return self.run([inputs])[0]

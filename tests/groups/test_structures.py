@@ -1,0 +1,72 @@
+"""Structures that are easy to get wrong: each is right, or refused with the right reason."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from random_removal import (
+    TOLERANCE,
+    compare,
+    learns,
+    random_units,
+    require_intact,
+    require_told,
+)
+from structures import ALL
+
+from slimnet.errors import InputError
+from slimnet.groups import find_groups, plan_for, slim_copy
+
+pytestmark = pytest.mark.timeout(30)
+THIRD = 1 / 3
+
+
+def made(structure):
+    torch.manual_seed(0)
+    model = structure.build().eval()
+    example = structure.example()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    learning = [p.requires_grad for p in model.parameters()]
+    found = find_groups(model, example, layers="all")
+    assert not model.training
+    assert [p.requires_grad for p in model.parameters()] == learning
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), f"finding groups changed {name}"
+    return model, example, *found
+
+
+@pytest.mark.parametrize("structure", ALL, ids=lambda s: s.name)
+def test_verdict(structure):
+    try:
+        model, _, groups, frozen = made(structure)
+    except InputError:
+        if structure.prunable:  # to refuse all of a network is too much where parts of it can go
+            raise
+        return
+    require_told(model, groups, frozen)
+    offered = {gate.layer for group in groups for gate in group.gates}
+    reasons = {entry.layer: entry.reason for entry in frozen}
+    lost = {layer: reasons.get(layer) for layer in structure.prunable if layer not in offered}
+    assert not lost, "layers that can lose units are not offered"
+    assert set(structure.never) <= set(reasons), "layers that cannot lose units are offered"
+    for layer, words in {**structure.never, **structure.words}.items():
+        if layer in reasons:
+            told = reasons[layer].lower()
+            assert any(word in told for word in words), f"{layer}: {reasons[layer]}"
+
+
+@pytest.mark.parametrize("structure", ALL, ids=lambda s: s.name)
+def test_what_is_offered_is_right(structure):
+    try:
+        model, example, groups, _ = made(structure)
+    except InputError:
+        return
+    for together in (groups, *([group] for group in groups)):
+        plan = plan_for(together, random_units(together, THIRD, seed=1))
+        worst, changes_output = compare(model, plan, example)
+        assert worst <= TOLERANCE, [group.name for group in together]
+        assert changes_output or together is not groups or not groups, "the outputs stay the same"
+    plan = plan_for(groups, random_units(groups, THIRD, seed=2))
+    require_intact(model, plan)
+    if not learns(model, example):
+        assert learns(slim_copy(model, plan), example) == ""

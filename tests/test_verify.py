@@ -1,0 +1,108 @@
+"""A finished folder, checked again: all holds, and every kind of tampering is seen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import slimnet
+from slimnet.cli import run
+from slimnet.verify import verify
+
+DIALS = {"confidence": 0.5, "oracle_k": 3, "objective": "params", "latency_samples": 3}
+NAMES = ["files", "original.onnx", "slim.onnx", "plan", "model", "plan on model", "drop"]
+
+
+@pytest.fixture(scope="module")
+def finished(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("verify")
+    torch.save(trained[0], folder / "model.pt")
+    slimnet.compress(
+        folder / "model.pt", trained[1], 20, out=folder / "slim", latency_batch=(1,), **DIALS
+    )
+    return folder
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    shutil.copytree(finished / "slim", tmp_path / "slim")
+    return tmp_path / "slim"
+
+
+def failing(folder, **given):
+    return [check.name for check in verify(folder, **given).checks if not check.holds]
+
+
+def test_a_fresh_result_holds(finished, trained):
+    found = verify(finished / "slim", model=finished / "model.pt", data=trained[1])
+    assert [check.name for check in found.checks] == NAMES
+    assert found.holds, found
+
+
+@pytest.mark.parametrize("name", ["slim.onnx", "plan.json", "slim.safetensors", "slim.pt2"])
+def test_a_changed_or_missing_file_is_seen(copied, name):
+    content = (copied / name).read_bytes()
+    (copied / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert "files" in failing(copied)
+    (copied / name).unlink()
+    assert "files" in failing(copied)
+
+
+def test_other_weights_are_seen_even_where_the_hashes_were_forged(copied, finished):
+    weights = load_file(copied / "slim.safetensors")
+    weights["0.weight"] += 0.5
+    save_file(weights, copied / "slim.safetensors")
+    forge(copied, "slim.safetensors")
+    assert failing(copied) == []
+    assert failing(copied, model=finished / "model.pt") == ["plan on model"]
+
+
+def forge(folder, name):
+    """Make the report tell of the file as it is now."""
+    report = json.loads((folder / "report.json").read_text())
+    report["artefacts"]["sha256"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    (folder / "report.json").write_text(json.dumps(report))
+
+
+def test_another_model_and_another_drop_are_seen(copied, finished, trained, tmp_path):
+    other = torch.load(finished / "model.pt", weights_only=False)
+    with torch.no_grad():
+        other[0].weight += 0.5
+    torch.save(other, tmp_path / "other.pt")
+    assert "model" in failing(copied, model=tmp_path / "other.pt")
+    report = json.loads((copied / "report.json").read_text())
+    report["test_drop"]["points"] -= 10
+    (copied / "report.json").write_text(json.dumps(report))
+    assert failing(copied, data=trained[1]) == ["drop"]
+
+
+def test_a_report_may_not_name_code_to_run_or_files_elsewhere(copied, tmp_path):
+    report = json.loads((copied / "report.json").read_text())
+    report["settings"] |= {"preprocess": "evil.py:f", "trust_pickle": True, "arch": "evil.py:f"}
+    report["artefacts"]["sha256"]["../elsewhere"] = "0"
+    (copied / "report.json").write_text(json.dumps(report))
+    (tmp_path / "elsewhere").write_text("")
+    assert failing(copied) == ["files"]
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"schema_version": 99}', "{"])
+def test_a_folder_without_a_readable_report_is_refused_in_one_line(tmp_path, content, capsys):
+    if content is not None:
+        (tmp_path / "report.json").write_text(content)
+    assert run(["verify", str(tmp_path)]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_the_command_says_what_holds_and_ends_with_4_where_not(copied, capsys):
+    assert run(["verify", str(copied)]) == 0
+    assert "every check holds" in capsys.readouterr().out
+    (copied / "slim.onnx").write_bytes(b"")
+    assert run(["verify", str(copied)]) == 4
+    told = capsys.readouterr()
+    assert "FAILS" in told.out
+    assert "files, slim.onnx" in told.err

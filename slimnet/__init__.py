@@ -11,6 +11,7 @@ from slimnet.errors import InputError, ProofError, SlimnetError
 from slimnet.export import load_plan
 from slimnet.groups import apply_plan
 from slimnet.inspect import inspect
+from slimnet.measure import Task
 from slimnet.records import Inspection, Result, Verification
 from slimnet.settings import Settings
 from slimnet.verify import verify
@@ -22,6 +23,7 @@ __all__ = [
     "Result",
     "Settings",
     "SlimnetError",
+    "Task",
     "Verification",
     "apply_plan",
     "compress",

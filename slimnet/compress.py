@@ -25,6 +25,7 @@ def compress(
     max_drop: float = Settings.max_drop,
     *,
     out: str | Path | None = None,
+    task: measure.Task | str | Path | None = None,
     settings: Settings | None = None,
     progress: report.Progress | None = None,
     **dials: Any,
@@ -36,10 +37,13 @@ def compress(
     Args:
         model: a module, or the path of a model file (see README, "Formats in and out").
         data: a path, a Dataset of (input, label), three Datasets (calibration, selection, test),
-            or Splits; with ``labels="none"`` the same without labels.
+            or Splits; with ``labels="none"`` the same without labels; for a task of your own,
+            Datasets of what its functions take.
         max_drop: accuracy that may be lost, in percentage points, 0 to 100.
         out: folder for the artefacts; None writes nothing. Where a run into it was killed, the same
             call goes on from its last step, and ends with the same result.
+        task: what the network is for, if not one-label classification: a Task, or a Python file
+            that defines ``loss`` and ``score``.
         settings: all dials at once; ``max_drop`` and ``dials`` go on top.
         progress: called with the name of each stage and with every Step of the search.
         **dials: any field of Settings, by name.
@@ -48,9 +52,11 @@ def compress(
         InputError: the model, the data or a dial cannot be used; nothing is written.
         ProofError: what would be written is not what was measured; nothing is written.
     """
-    dials["max_drop"] = max_drop
+    dials |= {"max_drop": max_drop, **({"task": task} if isinstance(task, (str, Path)) else {})}
     settings = (settings or Settings()).changed(dials)
+    purpose = measure.choose_task(task, settings)
     saliency.require_metrics(settings.metrics or ())
+    measure.require_classes(purpose, settings.metrics or ())
     measure.require_runtime(RUNTIMES[settings.runtime])
     if data is None:
         raise InputError(
@@ -61,12 +67,13 @@ def compress(
     if folder is not None:
         export.check_output_folder(folder)
     with export.WorkFolder(folder) as work:
-        return _compress(model, data, settings, folder, work, report.StageClock(progress))
+        return _compress(model, data, purpose, settings, folder, work, report.StageClock(progress))
 
 
 def _compress(
     model: str | Path | nn.Module,
     data: Any,
+    purpose: measure.Task,
     settings: Settings,
     folder: Path | None,
     work: export.WorkFolder,
@@ -75,13 +82,12 @@ def _compress(
     """Tell the story, which needs nothing more from the caller; see ``compress``."""
     with clock("loading"):
         loaded = load.load_model(model, settings)
-        splits = load.load_splits(data, settings, loaded.model)
-        example = load.check_pair(loaded.model, splits)
+        splits = load.load_splits(data, settings, loaded.model, by_image=purpose.by_image)
+        example = purpose.check(loaded.model, splits)
     with clock("measuring the original"):
-        before = {s.name: measure.measure_quality(loaded.model, s)
+        before = {s.name: purpose.measure(loaded.model, s, settings.confidence)
                   for s in (splits.selection, splits.test)}  # fmt: skip
-        if settings.labels == "given":
-            measure.require_better_than_chance(before[splits.selection.name], splits.selection)
+        purpose.require_worth(before[splits.selection.name], splits.selection)
     with clock("finding groups"):
         found, frozen = groups.find_groups(
             loaded.model, example, layers=settings.layers, seed=settings.seed
@@ -96,13 +102,14 @@ def _compress(
             clock.progress,
             export.layer_timer(example, settings),
             work.claim(),
+            purpose,
         )
     with clock("slimming and proving"):
         plan = trajectory.plan
         masked_slim = groups.prove_slim(loaded.model, slim, plan, example)
         selection_drop, test_drop = (
-            measure.paired_drop(before[s.name], measure.measure_quality(slim, s),
-                                settings.confidence)
+            purpose.drop(before[s.name], purpose.measure(slim, s, settings.confidence),
+                         settings.confidence)
             for s in (splits.selection, splits.test)
         )  # fmt: skip
     with work.staging() as staging:
@@ -113,9 +120,9 @@ def _compress(
                 "plan_sha256": export.plan_sha256(plan),
                 "test_drop_points": f"{test_drop.points:.4f}",
             }
-            images = next(iter(splits.calibration.batches))[0][:8]
+            inputs = purpose.inputs(loaded.model, next(iter(splits.calibration.batches)), 8)
             artefacts = export.write_artefacts(
-                staging, loaded.model, slim, plan, images, settings.opset, note
+                staging, loaded.model, slim, plan, inputs, settings.opset, note
             )
         with clock("measuring latency"):
             # what the search predicted is checked at the batch size of its layer times

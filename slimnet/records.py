@@ -13,10 +13,17 @@ Batch = tuple[Tensor, Tensor]
 """Preprocessed inputs (images, ...) and labels (images,) int64."""
 
 
-class Batches(Protocol):
-    """Something that can be iterated over again and again, always giving the same batches."""
+Inputs = Tensor | tuple[Tensor, ...]
+"""What a network reads, (images, ...): one tensor, or several as positional arguments."""
 
-    def __iter__(self) -> Iterator[Batch]: ...
+
+class Batches(Protocol):
+    """Something that can be iterated over again and again, always giving the same batches.
+
+    They are ``Batch`` for classification, and whatever the data give for a task of the user's own.
+    """
+
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -70,9 +77,10 @@ class Size:
 
 @dataclass(frozen=True)
 class Drop:
-    """A paired drop of accuracy, original minus slim, in percentage points, on ``images`` images.
+    """A paired drop of ``quantity``, original minus slim, in points, on ``images`` images.
 
-    ``lower_points`` and ``upper_points`` are one-sided bounds, each at ``confidence``.
+    ``lower_points`` and ``upper_points`` are one-sided bounds, each at ``confidence``; ``bounds``
+    says how they were made.
     """
 
     original_percent: float
@@ -82,6 +90,8 @@ class Drop:
     upper_points: float
     confidence: float
     images: int
+    quantity: str = "accuracy"
+    bounds: str = "Tango's score limits for paired proportions, image by image"
 
 
 @dataclass(frozen=True)

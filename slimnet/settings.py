@@ -82,6 +82,12 @@ class Settings:
     trust_pickle: bool = _dial(
         False, bool, "Run whatever code the model file holds. Only for files you made yourself."
     )
+    task: str | None = _dial(
+        None, str,
+        "What the network is for, if not classification: a Python file that defines "
+        "loss(model, batch) and score(model, batches), 0 to 100.",
+        optional=True,
+    )  # fmt: skip
     calibration_data: str | None = _dial(
         None, str,
         "Images the network was trained on, for saliency, oracle, repair; forms as for --data.",

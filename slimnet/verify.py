@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy
 import onnx
 import safetensors.torch
 import torch
@@ -70,9 +71,19 @@ def verify(
         checks.append(_check("model", lambda: _same_source(loaded.sha256, told)))
         checks.append(_check("plan on model", lambda: _replays(path, loaded.model)))
     if data is not None:
+        _require_accuracy(told)
         test = load.load_splits(data, settings).test
         checks.append(_check("drop", lambda: _drop(path, test, settings, told)))
     return Verification(str(folder), tuple(checks))
+
+
+def _require_accuracy(told: dict[str, Any]) -> None:
+    quantity = told["test_drop"].get("quantity", "accuracy")
+    if quantity != "accuracy":
+        raise InputError(
+            f"only a drop of accuracy can be measured again from ONNX files; this folder's is of a "
+            f"task's own {quantity}: leave the data out, and compute it with slim.onnx yourself"
+        )
 
 
 def _check(name: str, look: Callable[[], str]) -> Check:
@@ -123,15 +134,25 @@ def _onnx_file(path: Path, told: dict[str, Any]) -> str:
         raise ProofError("it carries the hash of another plan")
     network = _OnnxNetwork(path)
     for inputs in _noise(proto):
-        if not bool(network(inputs).isfinite().all()):
-            raise ProofError(f"its output is not finite at batch {len(inputs)}")
+        outputs = measure.output_tensors(network.run(inputs))
+        if not all(bool(output.isfinite().all()) for output in outputs):
+            raise ProofError(f"its output is not finite at batch {len(inputs[0])}")
     return f"valid, and runs at batch {' and '.join(map(str, BATCHES))}"
 
 
-def _noise(proto: onnx.ModelProto) -> Iterator[Tensor]:
-    shape = [d.dim_value for d in proto.graph.input[0].type.tensor_type.shape.dim][1:]
+def _noise(proto: onnx.ModelProto) -> Iterator[tuple[Tensor, ...]]:
+    """Yield one tensor for each input, whole numbers as zeros, at every batch size."""
     for images in BATCHES:
-        yield torch.randn(images, *shape, generator=torch.Generator().manual_seed(images))
+        generator, made = torch.Generator().manual_seed(images), []
+        for value in proto.graph.input:
+            kind = value.type.tensor_type
+            shape = [images, *(dimension.dim_value for dimension in kind.shape.dim[1:])]
+            zeros = torch.from_numpy(
+                numpy.zeros(shape, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+            )
+            floating = zeros.is_floating_point()
+            made.append(zeros.normal_(generator=generator) if floating else zeros)
+        yield tuple(made)
 
 
 def _plan(folder: Path, told: dict[str, Any]) -> str:
@@ -187,8 +208,14 @@ class _OnnxNetwork(nn.Module):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._session = open_session(str(path), "onnxruntime-cpu", session_options(1))
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = [value.name for value in self._session.get_inputs()]
+
+    def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Return all outputs for these inputs, (images, ...) each."""
+        arrays = (tensor.numpy() for tensor in inputs)
+        given = self._session.run(None, dict(zip(self._inputs, arrays, strict=True)))
+        return [torch.from_numpy(array) for array in given]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the file's first output for these inputs (images, ...)."""
-        return torch.from_numpy(self._session.run(None, {self._input: inputs.numpy()})[0])
+        """Return the file's first output for its only input (images, ...)."""
+        return self.run([inputs])[0]

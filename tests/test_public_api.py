@@ -22,6 +22,7 @@ PUBLIC = [
     "Result",
     "Settings",
     "SlimnetError",
+    "Task",
     "Verification",
     "apply_plan",
     "compress",

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from slimnet.export.onnx_file import export_onnx
 from slimnet.export.plan_file import save_plan, save_weights
 from slimnet.export.program import save_program
-from slimnet.records import Artefacts, Plan
+from slimnet.measure import fill_batch
+from slimnet.records import Artefacts, Inputs, Plan
 
 
 def write_artefacts(
@@ -19,7 +20,7 @@ def write_artefacts(
     original: nn.Module,
     slim: nn.Module,
     plan: Plan,
-    images: Tensor,
+    inputs: Inputs,
     opset: int,
     note: Mapping[str, str],
 ) -> Artefacts:
@@ -30,7 +31,7 @@ def write_artefacts(
         original: the network before anything was removed.
         slim: what is left of it.
         plan: what was removed, in the original numbering.
-        images: real inputs (images, ...), for the parity with ONNX Runtime.
+        inputs: real ones (images, ...), for the parity with ONNX Runtime.
         opset: ONNX operator-set version.
         note: goes into the ONNX files as slimnet's own metadata.
 
@@ -38,11 +39,11 @@ def write_artefacts(
         InputError: a network cannot be written in one of the forms.
         ProofError: a file is not the network.
     """
-    example = images[:2]
+    example = fill_batch(inputs, 2)
     original_onnx = export_onnx(
-        original, example, folder / "original.onnx", opset, note, inputs=images
+        original, example, folder / "original.onnx", opset, note, inputs=inputs
     )
-    slim_onnx = export_onnx(slim, example, folder / "slim.onnx", opset, note, inputs=images)
+    slim_onnx = export_onnx(slim, example, folder / "slim.onnx", opset, note, inputs=inputs)
     slim_program = save_program(slim, example, folder / "slim.pt2")
     save_weights(slim, folder / "slim.safetensors")
     save_plan(plan, folder / "plan.json", note.get("source_sha256"))

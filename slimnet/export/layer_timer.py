@@ -6,17 +6,18 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from slimnet.export.onnx_file import export_onnx
-from slimnet.measure import fill_batch, profile_layers, profile_torch_layers
+from slimnet.measure import fill_batch, input_tensors, profile_layers, profile_torch_layers
+from slimnet.records import Inputs
 from slimnet.search import LayerTimer
 from slimnet.settings import RUNTIMES, Settings
 
 PROFILE_IMAGES = 8
 
 
-def layer_timer(example: Tensor, settings: Settings) -> LayerTimer:
+def layer_timer(example: Inputs, settings: Settings) -> LayerTimer:
     """Return a function from a network, which it does not change, to milliseconds by layer name.
 
     ``example`` is inputs (images, ...), its rows repeated to a batch of 8; the settings say which
@@ -31,6 +32,7 @@ def layer_timer(example: Tensor, settings: Settings) -> LayerTimer:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "profiled.onnx"
             export_onnx(network, example, file, settings.opset, {}, check_batches=())
-            return profile_layers(file, batch.numpy(), settings.threads, runtime)
+            arrays = [tensor.numpy() for tensor in input_tensors(batch)]
+            return profile_layers(file, arrays, settings.threads, runtime)
 
     return time_layers

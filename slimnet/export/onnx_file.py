@@ -9,62 +9,72 @@ from typing import Any
 
 import onnx
 import torch
-from torch import Tensor, nn
-from torch.export import Dim
+from torch import nn
 
 from slimnet.errors import InputError, ProofError
+from slimnet.export.names import input_names, output_names
 from slimnet.export.parity import onnx_parity
 from slimnet.export.partial import partial_file
-from slimnet.export.tracing import evaluation_copy, first_line, neutral_input, quiet
-from slimnet.records import OnnxFile
+from slimnet.export.tracing import (
+    BATCH,
+    batch_shapes,
+    evaluation_copy,
+    first_line,
+    neutral_inputs,
+    quiet,
+)
+from slimnet.measure import fill_batch
+from slimnet.records import Inputs, OnnxFile
 
-BATCH = "batch"
+Names = tuple[list[str], list[str]]
 NOTES = ("doc_string", "metadata_props")
 
 
 def export_onnx(
     model: nn.Module,
-    example: Tensor,
+    example: Inputs,
     path: Path,
     opset: int,
     metadata: Mapping[str, str],
     check_batches: Iterable[int] = (1, 3),
-    inputs: Tensor | None = None,
+    inputs: Inputs | None = None,
     tolerance: float = 1e-4,
 ) -> OnnxFile:
     """Write a copy of the model as one ONNX file and prove it; does not change the model.
 
     The same model and metadata give the same bytes. On failure no file is left behind.
 
-    ``model`` goes from one tensor to one tensor; of ``example`` (images, ...) only shape and type
-    are traced. ``metadata`` is added to the file: put no local path in. ONNX Runtime is compared
-    with PyTorch at each of ``check_batches`` on real preprocessed ``inputs`` (images, ...; default
-    the example), to ``tolerance`` as a share of the largest output.
+    Of ``example`` (images, ...) only shapes and types are traced. One input is called "input" and
+    one output "output"; several are called as in the network's forward and in its output.
+    ``metadata`` is added to the file: put no local path in. ONNX Runtime is compared with PyTorch
+    at each of ``check_batches`` on real preprocessed ``inputs`` (images, ...; default the
+    example), to ``tolerance`` as a share of the largest value of each output.
 
     Raises:
         InputError: the network or opset cannot be written as ONNX, or the file not at all.
         ProofError: the file is not valid, not self-contained, or not the network.
     """
-    proto = _translate(model, example, opset)
+    names = input_names(model, example), output_names(model, example)
+    proto = _translate(model, example, names, opset)
     _clear_notes(proto)
     onnx.helper.set_model_props(proto, dict(sorted(metadata.items())))
-    _require_sound(proto)
+    _require_sound(proto, names)
     content = proto.SerializeToString(deterministic=True)
     images = example if inputs is None else inputs
     with partial_file(path) as temporary:
         temporary.write_bytes(content)
         parity = {
-            size: onnx_parity(model, temporary, _rows(images, size), tolerance)
+            size: onnx_parity(model, temporary, fill_batch(images, size), tolerance)
             for size in check_batches
         }
     digest = hashlib.sha256(content).hexdigest()
     return OnnxFile(path=path, bytes=len(content), sha256=digest, opset=opset, parity=parity)
 
 
-def _translate(model: nn.Module, example: Tensor, opset: int) -> onnx.ModelProto:
+def _translate(model: nn.Module, example: Inputs, names: Names, opset: int) -> onnx.ModelProto:
     name = type(model).__name__
     try:
-        proto = _trace(evaluation_copy(model), neutral_input(example), opset)
+        proto = _trace(evaluation_copy(model), example, names, opset)
     except Exception as error:  # the exporter raises many unrelated classes
         raise InputError(f"cannot export {name} to ONNX: {first_line(error)}") from error
     written = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
@@ -77,15 +87,15 @@ def _translate(model: nn.Module, example: Tensor, opset: int) -> onnx.ModelProto
     return proto
 
 
-def _trace(subject: nn.Module, images: Tensor, opset: int) -> onnx.ModelProto:
+def _trace(subject: nn.Module, example: Inputs, names: Names, opset: int) -> onnx.ModelProto:
     with quiet():
         program = torch.onnx.export(
             subject,
-            (images,),
+            neutral_inputs(example),
             dynamo=True,
-            dynamic_shapes=({0: Dim(BATCH)},),
-            input_names=["input"],
-            output_names=["output"],
+            dynamic_shapes=batch_shapes(example),
+            input_names=names[0],
+            output_names=names[1],
             opset_version=opset,
             external_data=False,
             verbose=False,
@@ -111,27 +121,27 @@ def _messages(message: Any) -> Iterator[Any]:
                 yield from _messages(child)
 
 
-def _require_sound(proto: onnx.ModelProto) -> None:
+def _require_sound(proto: onnx.ModelProto, names: Names) -> None:
     if any(
         isinstance(message, onnx.TensorProto) and message.data_location == message.EXTERNAL
         for message in _messages(proto)
     ):
         raise ProofError("the ONNX file must hold its weights; some are in another file")
-    for side, values in (("input", proto.graph.input), ("output", proto.graph.output)):
-        if [value.name for value in values] != [side]:
-            names = ", ".join(value.name for value in values)
-            raise InputError(f"a network must have one {side} tensor to be exported; got {names}")
-        first = values[0].type.tensor_type.shape.dim[:1]
-        if not first or first[0].dim_param != BATCH:
+    for expected, values in zip(names, (proto.graph.input, proto.graph.output), strict=True):
+        if [value.name for value in values] != expected:
+            found = ", ".join(value.name for value in values)
             raise InputError(
-                f"a network must take any batch size to be exported; the first dimension of its "
-                f"{side} is fixed"
+                f"the exported network must have {', '.join(expected)}; got {found}: an input "
+                "that is not used, or a value that is no tensor, cannot be exported"
             )
+        for value in values:
+            first = value.type.tensor_type.shape.dim[:1]
+            if not first or first[0].dim_param != BATCH:
+                raise InputError(
+                    f"a network must take any batch size to be exported; the first dimension of "
+                    f"its {value.name} is fixed"
+                )
     try:
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:
         raise ProofError(f"the ONNX file is not valid: {first_line(error)}") from error
-
-
-def _rows(images: Tensor, count: int) -> Tensor:
-    return images.detach().cpu()[torch.arange(count) % len(images)]

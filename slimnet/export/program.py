@@ -6,21 +6,28 @@ import io
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch import nn
+from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from slimnet.errors import InputError, ProofError
 from slimnet.export.parity import compare_outputs
 from slimnet.export.partial import partial_file
-from slimnet.export.tracing import evaluation_copy, first_line, neutral_input, quiet
-from slimnet.records import Parity
+from slimnet.export.tracing import (
+    batch_shapes,
+    evaluation_copy,
+    first_line,
+    neutral_inputs,
+    quiet,
+)
+from slimnet.measure import input_tensors, output_tensors
+from slimnet.records import Inputs, Parity
 
 TOLERANCE = 1e-6
 LOCAL_NOTES = ("stack_trace", "from_node")  # they name source files of this machine
 
 
-def save_program(model: nn.Module, example: Tensor, path: Path) -> Parity:
+def save_program(model: nn.Module, example: Inputs, path: Path) -> Parity:
     """Write a copy of the model as .pt2 for any batch size; does not change the model.
 
     The file is read back and compared on ``example`` (images, ...) before it gets its name.
@@ -31,12 +38,13 @@ def save_program(model: nn.Module, example: Tensor, path: Path) -> Parity:
     """
     subject = evaluation_copy(model)
     content = _serialise(subject, example)
-    images = example.detach().cpu()
+    inputs = input_tensors(example)
     with torch.no_grad():
-        expected = subject(images)
+        expected = output_tensors(subject(*inputs))
         try:
             with quiet():
-                actual = torch.export.load(io.BytesIO(content)).module()(images)
+                program = torch.export.load(io.BytesIO(content)).module()
+                actual = output_tensors(program(*inputs))
         except Exception as error:
             raise ProofError(f"the .pt2 program does not run: {first_line(error)}") from error
     parity = compare_outputs(expected, actual, TOLERANCE, "the .pt2 program")
@@ -45,12 +53,12 @@ def save_program(model: nn.Module, example: Tensor, path: Path) -> Parity:
     return parity
 
 
-def _serialise(subject: nn.Module, example: Tensor) -> bytes:
+def _serialise(subject: nn.Module, example: Inputs) -> bytes:
     buffer = io.BytesIO()
     try:
         with quiet():
             program = torch.export.export(
-                subject, (neutral_input(example),), dynamic_shapes=({0: Dim("batch")},)
+                subject, neutral_inputs(example), dynamic_shapes=batch_shapes(example)
             )
             _clear_local_notes(program)
             torch.export.save(program, buffer)

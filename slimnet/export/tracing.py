@@ -9,10 +9,16 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import Dim
 
+from slimnet.measure import input_tensors
+from slimnet.records import Inputs
+
+BATCH = "batch"
 TRACED_BATCH = 2  # 0 and 1 are special to the tracer: they would be burnt in
 
 
@@ -21,9 +27,18 @@ def evaluation_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).eval().cpu()
 
 
-def neutral_input(example: Tensor) -> Tensor:
+def neutral_inputs(example: Inputs) -> tuple[Tensor, ...]:
     """Return zeros (2, ...) shaped like two images: no user's picture gets into an artefact."""
-    return torch.zeros((TRACED_BATCH, *example.shape[1:]), dtype=example.dtype)
+    return tuple(
+        torch.zeros((TRACED_BATCH, *tensor.shape[1:]), dtype=tensor.dtype)
+        for tensor in input_tensors(example)
+    )
+
+
+def batch_shapes(example: Inputs) -> tuple[dict[int, Any], ...]:
+    """Return what torch.export must know of the inputs' shapes: all have the same batch size."""
+    batch = Dim(BATCH)
+    return tuple({0: batch} for _ in input_tensors(example))
 
 
 @contextmanager

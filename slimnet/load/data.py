@@ -13,6 +13,7 @@ from slimnet.load.arrays import ARRAY_EXTENSIONS, open_arrays
 from slimnet.load.divide import as_given, divide
 from slimnet.load.images import open_folder
 from slimnet.load.importing import first_line, folders_on_path, import_callable
+from slimnet.load.items import is_dataset, item_splits
 from slimnet.load.live_data import open_dataset
 from slimnet.load.source import Parts
 from slimnet.load.torchvision_data import open_torchvision
@@ -27,7 +28,9 @@ FORMS = (
 )
 
 
-def load_splits(data: Data, settings: Settings, network: nn.Module | None = None) -> Splits:
+def load_splits(
+    data: Data, settings: Settings, network: nn.Module | None = None, *, by_image: bool = True
+) -> Splits:
     """Return the calibration, selection and test splits of some data, which is not changed.
 
     ``data`` is an image folder, a .npz, .safetensors or .pt file with ``images`` and ``labels``,
@@ -35,19 +38,22 @@ def load_splits(data: Data, settings: Settings, network: nn.Module | None = None
     (calibration, selection, test), or ready splits. Calibration comes from the training part
     where there is one; selection and test only ever come from images held out of it. Where the
     settings say that there are no labels, the network's own answers stand for them. Where it
-    takes grey images only, colour images become grey.
+    takes grey images only, colour images become grey. Unless the task is one of labelled images
+    (``by_image``), live data sets may have items of any form, collated as torch does it.
 
     Raises:
         InputError: the data cannot be read, are too few for three splits, or the network cannot
             label them.
     """
-    splits = _read_splits(data, settings, network)
+    splits = _read_splits(data, settings, network, by_image)
     if network is not None and settings.labels == "none":
         return with_answers(network, splits)
     return splits
 
 
-def _read_splits(data: Data, settings: Settings, network: nn.Module | None) -> Splits:
+def _read_splits(
+    data: Data, settings: Settings, network: nn.Module | None, by_image: bool
+) -> Splits:
     name = str(data) if isinstance(data, (str, Path)) else type(data).__name__
     given: Any = _called(data)
     if isinstance(given, Splits) or _is_three(given):
@@ -57,14 +63,30 @@ def _read_splits(data: Data, settings: Settings, network: nn.Module | None) -> S
             )
         if isinstance(given, Splits):
             return given
+        if not by_image:
+            return item_splits(given, name, settings)
         names = ("calibration", "selection", "test")
         sources = [
             open_dataset(part, f"{name} ({which})", _labelled(settings))
             for part, which in zip(given, names, strict=True)
         ]
         return as_given(sources, settings, network)
+    if not by_image and is_dataset(given):
+        return item_splits([*_calibration_items(settings), given], name, settings)
     parts = _with_calibration(_open(given, name, settings), name, settings)
     return divide(parts, settings, network)
+
+
+def _calibration_items(settings: Settings) -> list[Any]:
+    spec = settings.calibration_data
+    if spec is None:
+        return []
+    other = _called(spec)
+    if not is_dataset(other):
+        raise InputError(
+            f"calibration_data for a data set is file.py:callable that makes one too; got {spec!r}"
+        )
+    return [other]
 
 
 def _with_calibration(parts: Parts, name: str, settings: Settings) -> Parts:

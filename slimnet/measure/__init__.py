@@ -1,9 +1,17 @@
 """Accuracy and loss, size, and latency."""
 
+from slimnet.measure.classification import CLASSIFICATION, Classification
 from slimnet.measure.drop import judge_drop, paired_drop
-from slimnet.measure.forward import forward, in_float64, output_tensors
-from slimnet.measure.latency import fill_batch, measure_latency
+from slimnet.measure.forward import (
+    fill_batch,
+    forward,
+    in_float64,
+    input_tensors,
+    output_tensors,
+)
+from slimnet.measure.latency import measure_latency
 from slimnet.measure.machine import cpu_model, measured_on
+from slimnet.measure.mean_loss import mean_loss
 from slimnet.measure.paying_widths import (
     measure_paying_widths,
     narrow_widths,
@@ -14,7 +22,6 @@ from slimnet.measure.paying_widths import (
 from slimnet.measure.profile import profile_layers
 from slimnet.measure.quality import (
     Quality,
-    mean_loss,
     measure_quality,
     require_better_than_chance,
     require_finite_loss,
@@ -22,17 +29,24 @@ from slimnet.measure.quality import (
 from slimnet.measure.runtime import require_runtime
 from slimnet.measure.size import count_conv_weights, count_parameters, measure_size
 from slimnet.measure.speed import measure_speed
+from slimnet.measure.task import Task, require_classes
+from slimnet.measure.task_file import choose_task
 from slimnet.measure.torch_latency import measure_torch_latency
 from slimnet.measure.torch_profile import profile_torch_layers
 
 __all__ = [
+    "CLASSIFICATION",
+    "Classification",
     "Quality",
+    "Task",
+    "choose_task",
     "count_conv_weights",
     "count_parameters",
     "cpu_model",
     "fill_batch",
     "forward",
     "in_float64",
+    "input_tensors",
     "judge_drop",
     "mean_loss",
     "measure_latency",
@@ -49,6 +63,7 @@ __all__ = [
     "profile_layers",
     "profile_torch_layers",
     "require_better_than_chance",
+    "require_classes",
     "require_finite_loss",
     "require_runtime",
     "width_in_effect",

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from slimnet.records import Inputs
+
 
 def forward(model: nn.Module, inputs: Any) -> Any:
     """Return the model's output: a tensor is its one input, a tuple or a mapping are several."""
@@ -21,6 +23,20 @@ def output_tensors(output: Any) -> tuple[Tensor, ...]:
     """Return the floating-point tensors in an output, dict, list or tuple, in a fixed order."""
     leaves = _pytree.tree_leaves(output)
     return tuple(x for x in leaves if isinstance(x, Tensor) and x.is_floating_point())
+
+
+def input_tensors(inputs: Inputs) -> tuple[Tensor, ...]:
+    """Return the inputs one by one."""
+    return (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+
+
+def fill_batch(inputs: Any, images: int) -> Any:
+    """Return inputs (images, ...) on the CPU, of the same form: their rows, over and over."""
+
+    def fill(leaf: Tensor) -> Tensor:
+        return leaf.detach().cpu()[torch.arange(images) % len(leaf)].contiguous()
+
+    return _pytree.tree_map(fill, inputs)
 
 
 def in_float64(inputs: Any) -> Any:

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import torch
-from torch import Tensor
 
 from slimnet.errors import ProofError
+from slimnet.measure.forward import fill_batch, input_tensors
 from slimnet.measure.runtime import PROVIDERS, available_runtimes, session_options
-from slimnet.records import Latency
+from slimnet.records import Inputs, Latency
 
 SHORTEST_SAMPLE_MS = 2.0
 FEWEST_SAMPLES = 10
@@ -26,7 +25,7 @@ Run = Callable[[], None]
 def measure_latency(
     original: Path,
     slim: Path,
-    example: Tensor,
+    example: Inputs,
     batch_sizes: Sequence[int],
     threads: int,
     samples: int,
@@ -51,16 +50,12 @@ def measure_latency(
         if any(session.get_providers()[0] != PROVIDERS[runtime] for session in sessions):
             continue
         for batch_size in batch_sizes:
-            batch = fill_batch(example, batch_size).numpy()
+            filled = input_tensors(fill_batch(example, batch_size))
+            batch = [tensor.numpy() for tensor in filled]
             runs = [_bind(session, batch, runtime) for session in sessions]
             timings = time_in_turns(runs[0], runs[1], samples, seconds_per_batch * 1000)
             results.append(summarise(runtime, threads, batch_size, *timings, seed=seed))
     return tuple(results)
-
-
-def fill_batch(example: Tensor, images: int) -> Tensor:
-    """Return inputs (images, ...) on the CPU: the example's rows, over and over."""
-    return example.detach().cpu()[torch.arange(images) % len(example)].contiguous()
 
 
 def summarise(
@@ -103,16 +98,18 @@ def _open_session(path: Path, runtime: str, threads: int) -> Any:
         raise ProofError(f"ONNX Runtime cannot load {path.name}: {error}") from error
 
 
-def _bind(session: Any, batch: Any, runtime: str) -> Run:
+def _bind(session: Any, batch: Sequence[Any], runtime: str) -> Run:
     device = runtime.removeprefix("onnxruntime-")
     binding = session.io_binding()
-    value = onnxruntime.OrtValue.ortvalue_from_numpy(batch, device, 0)
-    binding.bind_ortvalue_input(session.get_inputs()[0].name, value)
-    binding.bind_output(session.get_outputs()[0].name, device)
+    for wanted, array in zip(session.get_inputs(), batch, strict=True):
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(array, device, 0)
+        binding.bind_ortvalue_input(wanted.name, value)
+    for given in session.get_outputs():
+        binding.bind_output(given.name, device)
     try:
         session.run_with_iobinding(binding)
     except Exception as error:
-        raise ProofError(f"ONNX Runtime cannot run a batch of {len(batch)}: {error}") from error
+        raise ProofError(f"ONNX Runtime cannot run a batch of {len(batch[0])}: {error}") from error
     return lambda: session.run_with_iobinding(binding)
 
 

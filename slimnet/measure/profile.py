@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,13 +22,13 @@ FUSED_INTO_PRODUCER = {"Relu", "Clip", "Sigmoid", "HardSigmoid", "Add", "Mul", "
 
 
 def profile_layers(
-    file: Path, example: numpy.ndarray[Any, Any], threads: int, runtime: str
+    file: Path, example: Sequence[numpy.ndarray[Any, Any]], threads: int, runtime: str
 ) -> dict[str, float]:
     """Return the median time of each convolution and linear layer, in milliseconds per run.
 
     Args:
         file: an ONNX file whose weights carry their names in the PyTorch network.
-        example: one batch of inputs, (images, ...).
+        example: one batch for each input of the network, (images, ...).
         threads: of ONNX Runtime.
         runtime: "onnxruntime-cpu" or "onnxruntime-cuda".
 
@@ -46,9 +46,10 @@ def profile_layers(
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = open_session(str(file), runtime, options)
-        name = session.get_inputs()[0].name
+        names = [wanted.name for wanted in session.get_inputs()]
+        feed = dict(zip(names, example, strict=True))
         for _ in range(WARM_UP_RUNS + RUNS):
-            session.run(None, {name: example})
+            session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text())
     durations: dict[str, list[float]] = defaultdict(list)
     for event in events:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from slimnet.errors import InputError
-from slimnet.records import Batches, Split
+from slimnet.records import Split
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,6 @@ class Quality:
     def percent(self) -> float:
         """Top-1 accuracy in percent."""
         return 100 * float(self.correct.double().mean())
-
-
-def mean_loss(model: nn.Module, batches: Batches) -> float:
-    """Return the mean cross-entropy over all images, in nats; the model is not changed."""
-    total, images = 0.0, 0
-    with torch.inference_mode():
-        for inputs, labels in batches:
-            total += float(functional.cross_entropy(model(inputs), labels, reduction="sum"))
-            images += len(labels)
-    return total / images
 
 
 def measure_quality(model: nn.Module, split: Split) -> Quality:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
-from slimnet.records import Size
+from slimnet.measure.forward import fill_batch, forward
+from slimnet.records import Inputs, Size
 
 
-def measure_size(model: nn.Module, example: Tensor) -> Size:
+def measure_size(model: nn.Module, example: Inputs) -> Size:
     """Measure a copy of the model; does not change the model.
 
     Args:
@@ -26,7 +27,7 @@ def measure_size(model: nn.Module, example: Tensor) -> Size:
     return Size(
         parameters=count_parameters(model),
         conv_weights=count_conv_weights(model),
-        macs=_count_macs(model, example[:1]),
+        macs=_count_macs(model, fill_batch(example, 1)),
     )
 
 
@@ -45,14 +46,14 @@ def count_conv_weights(model: nn.Module) -> int:
     return sum(weights.values())
 
 
-def _count_macs(model: nn.Module, image: Tensor) -> int:
+def _count_macs(model: nn.Module, image: Inputs) -> int:
     subject = copy.deepcopy(model).eval()
     # The fused attention path is one opaque operation that the counter takes for free.
     was_enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            subject(image)
+            forward(subject, image)
     finally:
         torch.backends.mha.set_fastpath_enabled(was_enabled)
     return int(counter.get_total_flops()) // 2

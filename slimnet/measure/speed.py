@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from slimnet.measure.latency import measure_latency
 from slimnet.measure.torch_latency import measure_torch_latency
-from slimnet.records import Artefacts, Latency
+from slimnet.records import Artefacts, Inputs, Latency
 from slimnet.settings import Settings
 
 
@@ -16,7 +16,7 @@ def measure_speed(
     artefacts: Artefacts,
     original: nn.Module,
     slim: nn.Module,
-    example: Tensor,
+    example: Inputs,
     settings: Settings,
     further_batch_sizes: Sequence[int] = (),
 ) -> tuple[Latency, ...]:

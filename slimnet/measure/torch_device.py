@@ -8,7 +8,9 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from slimnet.records import Inputs
 
 CYCLES_PER_SECOND = 2e9  # of a fast GPU; a slower one is occupied for longer
 
@@ -17,6 +19,13 @@ def copy_to(model: nn.Module, device: str) -> nn.Module:
     """Return a copy in eval mode on the device, in the usual layout; does not change the model."""
     working = copy.deepcopy(model).eval().to(device)
     return working.to(memory_format=torch.contiguous_format)
+
+
+def inputs_on(inputs: Inputs, device: str) -> Inputs:
+    """Return copies of a network's inputs on the device; on the CPU they are the same ones."""
+    if isinstance(inputs, Tensor):
+        return inputs.to(device)
+    return tuple(tensor.to(device) for tensor in inputs)
 
 
 def wait(device: str) -> None:

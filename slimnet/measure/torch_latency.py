@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from slimnet.errors import ProofError
 from slimnet.load.importing import first_line
-from slimnet.measure.latency import Run, fill_batch, summarise, time_in_turns
-from slimnet.measure.torch_device import copy_to, wait
-from slimnet.records import Latency
+from slimnet.measure.forward import fill_batch, forward
+from slimnet.measure.latency import Run, summarise, time_in_turns
+from slimnet.measure.torch_device import copy_to, inputs_on, wait
+from slimnet.records import Inputs, Latency
 
 LAUNCHING_THREADS = 1
 WARM_UP_RUNS = 3
@@ -20,7 +21,7 @@ WARM_UP_RUNS = 3
 def measure_torch_latency(
     original: nn.Module,
     slim: nn.Module,
-    example: Tensor,
+    example: Inputs,
     batch_sizes: Sequence[int],
     samples: int,
     *,
@@ -44,7 +45,7 @@ def measure_torch_latency(
         for runtime, prepare in ((f"torch-{device}", _eager), (f"torch-{device}-graph", _captured)):
             for batch_size in batch_sizes:
                 # a graph reads the batch where it lies, so it has to stay while it is timed
-                batch = fill_batch(example, batch_size).to(device)
+                batch = inputs_on(fill_batch(example, batch_size), device)
                 first, second = (prepare(network, batch, device) for network in networks)
                 if first is None or second is None:
                     continue
@@ -57,16 +58,16 @@ def measure_torch_latency(
     return tuple(results)
 
 
-def _eager(network: nn.Module, batch: Tensor, device: str) -> Run:
+def _eager(network: nn.Module, batch: Inputs, device: str) -> Run:
     def run() -> None:
         with torch.inference_mode():
-            network(batch)
+            forward(network, batch)
         wait(device)
 
     return run
 
 
-def _captured(network: nn.Module, batch: Tensor, device: str) -> Run | None:
+def _captured(network: nn.Module, batch: Inputs, device: str) -> Run | None:
     """Return what replays the network as one graph, or None where it cannot be captured."""
     if device == "cpu":
         return None
@@ -83,7 +84,7 @@ def _captured(network: nn.Module, batch: Tensor, device: str) -> Run | None:
     return run
 
 
-def _capture(network: nn.Module, batch: Tensor) -> torch.cuda.CUDAGraph:
+def _capture(network: nn.Module, batch: Inputs) -> torch.cuda.CUDAGraph:
     graph = torch.cuda.CUDAGraph()
     # libraries choose their algorithms and memory on the first runs, which a graph must not hold
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -91,8 +92,8 @@ def _capture(network: nn.Module, batch: Tensor) -> torch.cuda.CUDAGraph:
     with torch.inference_mode():
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP_RUNS):
-                network(batch)
+                forward(network, batch)
         torch.cuda.current_stream().wait_stream(stream)
         with torch.cuda.graph(graph):
-            network(batch)
+            forward(network, batch)
     return graph

@@ -6,12 +6,14 @@ from statistics import median
 from time import perf_counter
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from slimnet.errors import InputError
 from slimnet.load.importing import first_line
-from slimnet.measure.torch_device import Stopwatch, copy_to, occupy
+from slimnet.measure.forward import forward
+from slimnet.measure.torch_device import Stopwatch, copy_to, inputs_on, occupy
+from slimnet.records import Inputs
 
 RUNS = 12
 WARM_UP_RUNS = 3
@@ -19,7 +21,7 @@ LONGEST_OCCUPIED_SECONDS = 0.1
 
 
 def profile_torch_layers(
-    model: nn.Module, example: Tensor, device: str = "cuda"
+    model: nn.Module, example: Inputs, device: str = "cuda"
 ) -> dict[str, float]:
     """Return the median time of each convolution and linear layer, in milliseconds per run.
 
@@ -29,7 +31,7 @@ def profile_torch_layers(
 
     Args:
         model: the network, which runs eagerly.
-        example: one batch of inputs, (images, ...).
+        example: one batch of inputs, (images, ...) each.
         device: "cuda", or "cpu".
 
     Returns:
@@ -39,7 +41,7 @@ def profile_torch_layers(
         InputError: the network does not run on the device.
     """
     try:
-        runs = _profile(copy_to(model, device), example.to(device), device)
+        runs = _profile(copy_to(model, device), inputs_on(example, device), device)
     except Exception as error:  # a network's own code may raise anything
         raise InputError(
             f"the network does not run in PyTorch on {device}: {first_line(error)}; make what it "
@@ -49,7 +51,7 @@ def profile_torch_layers(
     return {name: median(run.get(name, 0.0) for run in runs) for name in names}
 
 
-def _profile(network: nn.Module, batch: Tensor, device: str) -> list[dict[str, float]]:
+def _profile(network: nn.Module, batch: Inputs, device: str) -> list[dict[str, float]]:
     watch = Stopwatch(device)
     for name, module in network.named_modules():
         if isinstance(module, (_ConvNd, nn.Linear)):
@@ -60,7 +62,7 @@ def _profile(network: nn.Module, batch: Tensor, device: str) -> list[dict[str, f
             occupy(device, seconds)
             started = perf_counter()
             watch.mark("")
-            network(batch)
+            forward(network, batch)
             watch.mark("")
             # long enough for the next run to be launched as a whole before it starts
             seconds = min(LONGEST_OCCUPIED_SECONDS, 2 * (perf_counter() - started))

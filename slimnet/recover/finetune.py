@@ -9,10 +9,9 @@ import math
 
 from torch import nn
 
-from slimnet.measure import mean_loss, require_finite_loss
+from slimnet.measure import CLASSIFICATION, Task, mean_loss, require_finite_loss
 from slimnet.records import Batches, FineTuning
-from slimnet.recover.augmentation import known_changes
-from slimnet.recover.calibration_images import CalibrationImages
+from slimnet.recover.lessons import make_lessons
 from slimnet.recover.recipe import TrainingRecipe
 from slimnet.recover.repair import set_values
 from slimnet.recover.train import train
@@ -28,6 +27,7 @@ def finetune(
     recipe: TrainingRecipe,
     *,
     seed: int,
+    task: Task = CLASSIFICATION,
 ) -> FineTuning:
     """Change ``model`` in place: train it, and keep that if images not trained on get better.
 
@@ -37,10 +37,11 @@ def finetune(
     Args:
         model: the slim network; its parameters and buffers change, or none of them.
         original: the network before anything was removed, which is not changed.
-        batches: calibration images (N, ...) and labels (N,) int64; every eighth image of a class
-            only judges.
+        batches: calibration images; every eighth image of a class only judges, or every eighth
+            batch where the task does not know single images.
         recipe: how to train.
         seed: of the images' order, their augmentation and the network's dropout, 0 to 2⁶⁴ - 1.
+        task: whose loss is learnt and judges.
 
     Returns:
         What was measured, and whether the new weights were kept. They are not where the loss of
@@ -50,18 +51,13 @@ def finetune(
         InputError: the network cannot be trained at all, since its train mode or the backward
             pass fails, or its loss is not finite to begin with. It is as it was.
     """
-    images = CalibrationImages(batches)
-    learning, held_back = images.divided()
-    judging = images.batches(held_back, recipe.batch_images)
     before = copied_state(model)
     with undone_on_failure(model, before, PROBLEM), in_mode(original, training=False):
-        loss = _evaluate(model, judging)
+        lessons = make_lessons(original, batches, recipe, seed, task)
+        loss = _evaluate(model, lessons.judging, task)
         require_finite_loss(loss, "calibration")
-        changes = known_changes(original, judging, seed) if recipe.augment else {}
-        epoch_losses = train(
-            model, original, images, learning, recipe, tuple(changes.values()), seed
-        )
-        after = _evaluate(model, judging)
+        epoch_losses = train(model, original, lessons, recipe, seed, task)
+        after = _evaluate(model, lessons.judging, task)
         undone_because = _why_undone(epoch_losses, loss, after)
         if undone_because:
             set_values(model, before)
@@ -69,16 +65,16 @@ def finetune(
         epoch_losses_nats=epoch_losses,
         loss_before_nats=loss,
         loss_after_nats=after,
-        learning_images=len(learning),
-        judging_images=len(held_back),
-        augmentations=tuple(changes),
+        learning_images=lessons.learning_images,
+        judging_images=lessons.judging_images,
+        augmentations=tuple(lessons.changes),
         undone_because=undone_because,
     )
 
 
-def _evaluate(model: nn.Module, batches: Batches) -> float:
+def _evaluate(model: nn.Module, batches: Batches, task: Task) -> float:
     with in_mode(model, training=False):
-        return mean_loss(model, batches)
+        return mean_loss(model, batches, task)
 
 
 def _why_undone(epoch_losses: tuple[float, ...], before: float, after: float) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.groups import Group, Member, first_argument
+from slimnet.measure import CLASSIFICATION, Task
 from slimnet.records import Batches
 from slimnet.recover.columns import (
     Positions,
@@ -47,7 +48,11 @@ class Moments:
 
 
 def gather_moments(
-    model: nn.Module, groups: Iterable[Group], batches: Batches, images: int | None = None
+    model: nn.Module,
+    groups: Iterable[Group],
+    batches: Batches,
+    images: int | None = None,
+    task: Task = CLASSIFICATION,
 ) -> dict[str, Moments]:
     """Run the model over the batches and return the moments of every consumer by module name.
 
@@ -83,8 +88,8 @@ def gather_moments(
     ]
     try:
         with torch.no_grad():
-            for inputs, _ in batches:
-                model(inputs)
+            for batch in batches:
+                task.outputs(model, batch)
     finally:
         for handle in handles:
             handle.remove()

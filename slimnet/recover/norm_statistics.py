@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from slimnet.errors import InputError
 from slimnet.groups import first_argument
 from slimnet.groups.sides import BATCH_NORMS
+from slimnet.measure import CLASSIFICATION, Task
 from slimnet.records import Batches
 from slimnet.recover.calibration_images import CalibrationImages
 from slimnet.recover.undo import copied_state, in_mode, undone_on_failure
@@ -38,18 +39,20 @@ class _Pooled:
         self.values, self.calls = total, self.calls + 1
 
 
-def recalibrate_norms(model: nn.Module, batches: Batches) -> bool:
+def recalibrate_norms(model: nn.Module, batches: Batches, task: Task = CLASSIFICATION) -> bool:
     """Change the model in place: estimate all BatchNorm running means and variances anew.
 
     They become the mean and the unbiased variance of what each norm gets over all images, not a
     mean of the batches' variances. In that pass each norm works with its own batch's statistics,
     as in training (so deeper norms see what the new statistics will give them), in batches of up
-    to 256 images in which the classes are mixed; dropout stays off. Nothing else changes, but
+    to 256 images in which the classes are mixed, or in those given where the task does not know
+    single images; dropout stays off. Nothing else changes, but
     that ``num_batches_tracked`` counts the batches of this pass.
 
     Args:
         model: a network with or without BatchNorms; norms that do not run keep what they have.
-        batches: calibration images (N, ...) and their labels (N,) int64.
+        batches: calibration images.
+        task: what the network is for.
 
     Returns:
         Whether any statistics were estimated; False where no BatchNorm with them has run.
@@ -61,12 +64,14 @@ def recalibrate_norms(model: nn.Module, batches: Batches) -> bool:
     norms = {name: m for name, m in model.named_modules() if _has_statistics(m)}
     if not norms:
         return False
-    images = CalibrationImages(batches)
     pooled: dict[str, _Pooled] = defaultdict(_Pooled)
     before = {name: state for name, state in copied_state(model).items()
               if name.rpartition(".")[0] in norms}  # fmt: skip
     with undone_on_failure(model, before, PROBLEM), in_mode(model, training=False):
-        _gather(model, norms, images.batches(images.mixed(BATCH_IMAGES), BATCH_IMAGES), pooled)
+        if task.by_image:
+            images = CalibrationImages(batches)
+            batches = images.batches(images.mixed(BATCH_IMAGES), BATCH_IMAGES)
+        _gather(model, norms, batches, pooled, task)
         for name, found in pooled.items():
             _set_statistics(name, norms[name], found)
     return bool(pooled)
@@ -78,7 +83,11 @@ def _has_statistics(module: nn.Module) -> bool:
 
 @torch.no_grad()
 def _gather(
-    model: nn.Module, norms: dict[str, Any], batches: Batches, pooled: dict[str, _Pooled]
+    model: nn.Module,
+    norms: dict[str, Any],
+    batches: Batches,
+    pooled: dict[str, _Pooled],
+    task: Task,
 ) -> None:
     """Change the norms: run the batches, each norm with the statistics of its own input."""
 
@@ -99,8 +108,8 @@ def _gather(
                 with_kwargs=True,
             )
             hooks.callback(handle.remove)
-        for inputs, _ in batches:
-            model(inputs)
+        for batch in batches:
+            task.outputs(model, batch)
 
 
 @torch.no_grad()

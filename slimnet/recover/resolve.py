@@ -8,16 +8,17 @@ where they are. New weights stay only if the loss falls on images that they were
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from slimnet.groups import first_argument
-from slimnet.measure import mean_loss
-from slimnet.records import Batch, Batches, Plan
+from slimnet.measure import CLASSIFICATION, Task, mean_loss
+from slimnet.records import Batches, Plan
 from slimnet.recover.columns import Positions, add_constant, image_slices, output_rows, unfold
 from slimnet.recover.moments import Moments, ridge_for
 from slimnet.recover.repair import get_state, replaced, set_values
@@ -31,6 +32,7 @@ def resolve(
     plan: Plan,
     moments: Mapping[str, Moments],
     batches: Batches,
+    task: Task = CLASSIFICATION,
 ) -> int:
     """Change ``slim`` in place: fit its consumers to the original's outputs, where that helps.
 
@@ -40,27 +42,36 @@ def resolve(
         plan: what was removed, in the original numbering.
         moments: of the consumers that can be repaired.
         batches: calibration images; a quarter of them judges, the rest solves.
+        task: what the network is for.
 
     Returns:
         How many layers got new weights.
     """
-    solving, judging = divide(batches)
-    loss, changed = mean_loss(slim, judging), 0
-    for name in _in_order(slim, moments, solving[0]):
+    solving, judging = divide(batches, task)
+    loss, changed = mean_loss(slim, judging, task), 0
+    for name in _in_order(slim, moments, partial(task.outputs, slim, task.few(solving))):
         gone = plan.get(name, {}).get("out", ())
-        values = _solve(original, slim, name, gone, moments[name].bias, solving)
+        values = _solve(original, slim, name, gone, moments[name].bias, solving, task)
         with replaced(slim, values):
-            after = mean_loss(slim, judging)
+            after = mean_loss(slim, judging, task)
         if after < loss:
             set_values(slim, values)
             loss, changed = after, changed + 1
     return changed
 
 
-def divide(batches: Batches) -> tuple[list[Batch], list[Batch]]:
-    """Put every fourth image aside for judging, so that both parts hold the same classes."""
-    solving: list[Batch] = []
-    judging: list[Batch] = []
+def divide(batches: Batches, task: Task = CLASSIFICATION) -> tuple[list[Any], list[Any]]:
+    """Put every fourth image aside for judging, so that both parts hold the same classes.
+
+    For a task that does not know single images it is every fourth batch.
+    """
+    solving: list[Any] = []
+    judging: list[Any] = []
+    if not task.by_image:
+        for number, batch in enumerate(batches):
+            part = judging if number % JUDGING_EVERY == JUDGING_EVERY - 1 else solving
+            part.append(batch)
+        return solving, judging or solving
     for inputs, labels in batches:
         judges = torch.arange(len(labels)) % JUDGING_EVERY == JUDGING_EVERY - 1
         for part, chosen in ((solving, ~judges), (judging, judges)):
@@ -69,7 +80,7 @@ def divide(batches: Batches) -> tuple[list[Batch], list[Batch]]:
     return solving, judging or solving
 
 
-def _in_order(slim: nn.Module, names: Mapping[str, object], batch: Batch) -> list[str]:
+def _in_order(slim: nn.Module, names: Mapping[str, object], run: Callable[[], object]) -> list[str]:
     """Return the layers in the order in which they run; not those that run more than once."""
     order: list[str] = []
     handles = [
@@ -77,7 +88,7 @@ def _in_order(slim: nn.Module, names: Mapping[str, object], batch: Batch) -> lis
         for name in names
     ]
     with torch.no_grad():
-        slim(batch[0][:1])
+        run()
     for handle in handles:
         handle.remove()
     return [name for name in order if order.count(name) == 1]
@@ -89,7 +100,8 @@ def _solve(
     name: str,
     gone: Sequence[int],
     bias: str | None,
-    batches: Sequence[Batch],
+    batches: Sequence[Any],
+    task: Task,
 ) -> dict[str, Tensor]:
     """Return the new weight and bias (or running mean) of one consumer, by name."""
     weight = slim.get_parameter(f"{name}.weight").detach()
@@ -104,10 +116,10 @@ def _solve(
     layer = slim.get_submodule(name)
     kept = torch.ones(matrix.shape[0] * matrix.shape[1] + len(gone), dtype=torch.bool)
     kept[list(gone)] = False
-    positions = Positions(sum(len(labels) for _, labels in batches))
-    for inputs, _ in batches:
-        read = _run(slim, name, inputs)[0]
-        written = _run(original, name, inputs)[1]
+    positions = Positions(sum(task.images(batch) for batch in batches))
+    for batch in batches:
+        read = _run(slim, name, partial(task.outputs, slim, batch))[0]
+        written = _run(original, name, partial(task.outputs, original, batch))[1]
         for part in image_slices(layer, read):
             chosen = positions.choose(layer, written)
             columns = unfold(layer, read[part], chosen)
@@ -127,12 +139,15 @@ def _solve(
     return {key: value.to(weight.dtype) for key, value in values.items()}
 
 
-class _ReachedError(Exception):
-    """The layer that was asked for has run; nothing behind it is needed."""
+class _ReachedError(BaseException):
+    """The layer that was asked for has run; nothing behind it is needed.
+
+    Not an Exception, which the network's or the task's own code might catch.
+    """
 
 
-def _run(model: nn.Module, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what the named layer reads and what it puts out on these inputs."""
+def _run(model: nn.Module, name: str, run: Callable[[], object]) -> tuple[Tensor, Tensor]:
+    """Return what the named layer reads and what it puts out while ``run`` runs the model."""
     seen: list[tuple[Tensor, Tensor]] = []
 
     def stop(_: nn.Module, args: Any, kwargs: Any, written: Tensor) -> None:
@@ -142,7 +157,7 @@ def _run(model: nn.Module, name: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
     handle = model.get_submodule(name).register_forward_hook(stop, with_kwargs=True)
     try:
         with torch.no_grad(), suppress(_ReachedError):
-            model(inputs)
+            run()
     finally:
         handle.remove()
     return seen[0]

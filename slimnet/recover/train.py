@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from slimnet.groups.sides import BATCH_NORMS, INSTANCE_NORMS
-from slimnet.recover.augmentation import Change
-from slimnet.recover.calibration_images import CalibrationImages, count_batches
-from slimnet.recover.distillation import recovery_loss
+from slimnet.measure import Task
+from slimnet.recover.distillation import own_recovery_loss, recovery_loss
+from slimnet.recover.lessons import Lessons
 from slimnet.recover.recipe import TrainingRecipe
 from slimnet.recover.undo import gradients_on, in_mode
 
@@ -23,64 +24,63 @@ MOMENTUM = 0.9
 def train(
     model: nn.Module,
     original: nn.Module,
-    images: CalibrationImages,
-    learning: Tensor,
+    lessons: Lessons,
     recipe: TrainingRecipe,
-    changes: Sequence[Change],
     seed: int,
+    task: Task,
 ) -> tuple[float, ...]:
     """Change ``model`` in place: train its parameters and norm statistics.
 
     Args:
         model: the network that learns; its modes and gradient flags come back.
         original: the network it learns from, in eval mode, which is not changed.
-        images: all calibration images.
-        learning: the indices (entries,) int64 of those to train on.
+        lessons: the images to train on.
         recipe: how to train.
-        changes: what is done to the images of each step, at random.
-        seed: of the order, the changes and the network's dropout, 0 to 2⁶⁴ - 1.
+        seed: of the order, the images' changes and the network's dropout, 0 to 2⁶⁴ - 1.
+        task: whose loss is learnt.
 
     Returns:
         The mean loss of each epoch in nats, without the penalties. Training ends with the first
         one that is not finite.
     """
     generator = torch.Generator().manual_seed(seed)
-    steps = recipe.epochs * count_batches(len(learning), recipe.batch_images)
+    steps = recipe.epochs * lessons.steps
     losses: list[float] = []
     step = 0
     with in_mode(model, training=True), gradients_on(model), _own_random_state(seed):
         optimizer = make_optimizer(model, recipe)
         while len(losses) < recipe.epochs and (not losses or math.isfinite(losses[-1])):
-            order = learning[torch.randperm(len(learning), generator=generator)]
             total = 0.0
-            for inputs, labels in images.batches(order, recipe.batch_images):
-                for change in changes:
-                    inputs = change(inputs, generator)
+            for batch in lessons.epoch(generator):
                 rate = recipe.rate_at(step, steps)
-                loss = _take_step(model, original, inputs, labels, recipe, optimizer, rate)
-                total += len(labels) * loss
+                loss = _take_step(model, original, batch, recipe, optimizer, rate, task)
+                total += task.images(batch) * loss
                 step += 1
                 if not math.isfinite(loss):
                     break
-            losses.append(total / len(learning))
+            losses.append(total / lessons.learning_images)
     return tuple(losses)
 
 
 def _take_step(
     model: nn.Module,
     original: nn.Module,
-    inputs: Tensor,
-    labels: Tensor,
+    batch: Any,
     recipe: TrainingRecipe,
     optimizer: torch.optim.Optimizer,
     rate: float,
+    task: Task,
 ) -> float:
     """Change the weights by one step and return the loss before it."""
     for part in optimizer.param_groups:
         part["lr"] = rate
     optimizer.zero_grad()
     share, temperature = recipe.distill_share, recipe.temperature
-    loss = recovery_loss(model, original, inputs, labels, share=share, temperature=temperature)
+    if task.by_image:
+        inputs, labels = batch
+        loss = recovery_loss(model, original, inputs, labels, share=share, temperature=temperature)
+    else:
+        loss = own_recovery_loss(model, original, batch, task, share=share)
     penalised = loss
     if recipe.norm_scale_l1:
         penalised = loss + recipe.norm_scale_l1 * sum(g.abs().sum() for g in norm_scales(model))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from torch import Tensor, nn
+from torch import nn
 
 from slimnet.export import plan_sha256
 from slimnet.groups import output_channels
@@ -14,6 +14,7 @@ from slimnet.records import (
     Artefacts,
     Drop,
     Frozen,
+    Inputs,
     Latency,
     LoadedModel,
     Parity,
@@ -36,7 +37,7 @@ def build_report(
     splits: Splits,
     loaded: LoadedModel,
     slim: nn.Module,
-    example: Tensor,
+    example: Inputs,
     frozen: Sequence[Frozen],
     trajectory: Trajectory,
     selection_drop: Drop,

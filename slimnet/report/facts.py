@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slimnet.records import Drop, PredictionCheck, Report, Splits, Trajectory
+from slimnet.records import Drop, PredictionCheck, Splits, Trajectory
 from slimnet.report.prediction import prediction_notes
 from slimnet.settings import Settings
 
@@ -24,11 +24,6 @@ def data_summary(splits: Splits) -> dict[str, Any]:
     }
 
 
-def accuracy_word(report: Report) -> str:
-    """Return what the accuracies of a report are: without labels, agreement with the original."""
-    return "agreement" if report.settings.get("labels") == "none" else "accuracy"
-
-
 def warnings_for(
     selection: Drop, test: Drop, settings: Settings, prediction: PredictionCheck | None = None
 ) -> tuple[str, ...]:
@@ -45,6 +40,11 @@ def warnings_for(
         notes.append(
             "the budget was judged by the plain estimate (confidence 0.5): chance alone can put "
             f"the true drop well beside the {selection.points:.2f} points measured"
+        )
+    elif "Student" in selection.bounds:
+        notes.append(
+            f"the bounds of the {selection.quantity} are {selection.bounds}: they take the "
+            "batches' drops to be about normal, and few batches make them wide"
         )
     return (*notes, *prediction_notes(prediction))
 

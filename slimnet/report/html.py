@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slimnet.export.partial import partial_file
 from slimnet.records import Report
-from slimnet.report.numbers import count, points
+from slimnet.report.numbers import count, points, titled
 from slimnet.report.page import PAGE
 from slimnet.report.summary import summary_lines
 from slimnet.report.text import result_rows
@@ -49,11 +49,12 @@ def _figures(report: Report) -> list[str]:
     from slimnet.report import plots  # matplotlib takes a second to import: only where it is used
 
     made: list[str] = []
+    quantity = titled(report.selection_drop.quantity)
     if report.trajectory.steps:
         made += [
             _figure(
-                "Accuracy against weights removed", plots.trajectory_plot, report,
-                "Accuracy on the selection images after each step, its bounds, the budget as a "
+                f"{quantity} against weights removed", plots.trajectory_plot, report,
+                f"{quantity} on the selection images after each step, its bounds, the budget as a "
                 "dashed line, and the step that was chosen as a diamond.",
             ),
             _figure(
@@ -113,7 +114,8 @@ def _steps(report: Report) -> str:
              ", ".join(step.recovered_by))
         )  # fmt: skip
     heads = ("step", "proposed by", "units of each group", "change of loss (nats)",
-             "parameters removed", "accuracy (points)", "", "recovered by")  # fmt: skip
+             "parameters removed", f"{report.selection_drop.quantity} (points)", "",
+             "recovered by")  # fmt: skip
     return _details("Every step", heads, rows)
 
 

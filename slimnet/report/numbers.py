@@ -25,6 +25,21 @@ def percent(value_percent: float) -> str:
     return f"{value_percent:.2f} %"
 
 
+def is_share(quantity: str) -> bool:
+    """Tell whether a score is a share of the images, in percent, or in points of its own."""
+    return quantity in ("accuracy", "agreement")
+
+
+def level(value: float, quantity: str) -> str:
+    """Return an accuracy in percent, or a score of another kind in points, with two decimals."""
+    return percent(value) if is_share(quantity) else f"{value:.2f}"
+
+
+def titled(quantity: str) -> str:
+    """Return what a score is called with a capital, as a sentence begins."""
+    return quantity[:1].upper() + quantity[1:]
+
+
 def points(drop_points: float) -> str:
     """Return a drop in percentage points as the change that it is: a loss has a minus sign."""
     if round(drop_points, 2) == 0:

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from slimnet.records import Report, Step
+from slimnet.report.numbers import is_share
 
 matplotlib.use("Agg")
 
@@ -43,7 +44,7 @@ def trajectory_plot(report: Report) -> str:
     """Draw accuracy against parameters removed, step by step, with its bounds and the budget."""
     steps = [step for step in report.trajectory.steps if not step.taken_back]
     back = [step for step in report.trajectory.steps if step.taken_back]
-    kept = report.trajectory.kept_steps
+    kept, quantity = report.trajectory.kept_steps, report.selection_drop.quantity
     with _figure(3.6) as (figure, axes, svg):
         x = [step.parameters_removed_percent for step in steps]
         original = report.selection_drop.original_percent
@@ -71,7 +72,8 @@ def trajectory_plot(report: Report) -> str:
             "D", color=ORANGE, markersize=9, markerfacecolor="none", label="chosen",
         )  # fmt: skip
         axes.set_xlabel("parameters removed (%)")
-        axes.set_ylabel("accuracy, selection split (%)")
+        unit = "%" if is_share(quantity) else "points"
+        axes.set_ylabel(f"{quantity}, selection split ({unit})")
         axes.legend(loc="lower left", ncols=2)
         figure.tight_layout()
     return svg()

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from slimnet.records import Step
+from slimnet.report.numbers import is_share
 
 
 class TerminalProgress:
@@ -73,8 +74,9 @@ class TerminalProgress:
 
 def _numbers(step: Step, budget: float) -> str:
     left = budget - step.drop.upper_points
+    unit = " %" if is_share(step.drop.quantity) else ""
     return (
         f"step {step.number} · {step.conv_weights_removed_percent:.1f} % conv weights gone · "
-        f"accuracy {step.drop.slim_percent:.1f} % · {left:.1f} points left"
+        f"{step.drop.quantity} {step.drop.slim_percent:.1f}{unit} · {left:.1f} points left"
         + (" · taken back" if step.taken_back else "")
     )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from slimnet.records import Latency, Report
-from slimnet.report.facts import accuracy_word
-from slimnet.report.numbers import percent, points, share
+from slimnet.report.numbers import level, points, share, titled
 from slimnet.report.prediction import prediction_line
 
 
@@ -27,6 +26,7 @@ def _images(report: Report) -> list[str]:
 def _removed_lines(report: Report) -> list[str]:
     before, after = report.original_size, report.slim_size
     drop = report.test_drop
+    before_after = [level(x, drop.quantity) for x in (drop.original_percent, drop.slim_percent)]
     shares = [f"{_share(before.parameters, after.parameters)} of the parameters"]
     if before.conv_weights:
         shares.append(f"{_share(before.conv_weights, after.conv_weights)} of the conv weights")
@@ -36,9 +36,9 @@ def _removed_lines(report: Report) -> list[str]:
         f"Removed {', '.join(shares[:-1])} and {shares[-1]}."
         if len(shares) > 1
         else f"Removed {shares[0]}.",
-        f"{accuracy_word(report).capitalize()} went from {percent(drop.original_percent)} to "
-        f"{percent(drop.slim_percent)} on {drop.images:,} test images "
-        f"({points(drop.points)} points){_budget(report)}.",
+        f"{titled(drop.quantity)} went from {before_after[0]} to "
+        f"{before_after[1]} on "
+        f"{drop.images:,} test images ({points(drop.points)} points){_budget(report)}.",
         *_ended("The search ended because ", report),
         *_fine_tunings(report),
         *_frozen_count(report),

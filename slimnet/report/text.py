@@ -6,8 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slimnet.records import Drop, Latency, Report, Verification
-from slimnet.report.facts import accuracy_word
-from slimnet.report.numbers import change, count, file_size, milliseconds, percent, points
+from slimnet.report.numbers import change, count, file_size, level, milliseconds, points
 
 Row = tuple[str, str, str, str]
 
@@ -15,9 +14,11 @@ Row = tuple[str, str, str, str]
 def result_table(report: Report) -> Table:
     """Return what changed, one row a quantity; does not change the report."""
     confidences = {report.selection_drop.confidence, report.test_drop.confidence}
+    own = report.test_drop.quantity
+    quantity = "an accuracy" if own == "accuracy" else f"the {own}"
     accuracy = " and ".join(f"{100 * confidence:g} %" for confidence in sorted(confidences))
     table = Table(
-        caption=f"In brackets: bounds of an {accuracy_word(report)}, each at {accuracy}; "
+        caption=f"In brackets: bounds of {quantity}, each at {accuracy}; "
         "the 95 % interval of a speed-up",
         caption_justify="left",
     )
@@ -42,17 +43,17 @@ def _sections(report: Report) -> tuple[list[Row], ...]:
 
 def _accuracy_rows(report: Report) -> list[Row]:
     return [
-        _accuracy_row(accuracy_word(report), "selection", report.selection_drop),
-        _accuracy_row(accuracy_word(report), "test", report.test_drop),
+        _accuracy_row("selection", report.selection_drop),
+        _accuracy_row("test", report.test_drop),
     ]
 
 
-def _accuracy_row(word: str, split: str, drop: Drop) -> Row:
+def _accuracy_row(split: str, drop: Drop) -> Row:
     bounds = f"[{points(drop.upper_points)}, {points(drop.lower_points)}]"
     return (
-        f"{word}, {split} split, {drop.images:,} images",
-        percent(drop.original_percent),
-        percent(drop.slim_percent),
+        f"{drop.quantity}, {split} split, {drop.images:,} images",
+        level(drop.original_percent, drop.quantity),
+        level(drop.slim_percent, drop.quantity),
         f"{points(drop.points)} points {bounds}",
     )
 

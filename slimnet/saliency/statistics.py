@@ -9,11 +9,13 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from slimnet.groups import Gate, channel_weights
+from slimnet.measure import CLASSIFICATION, Task
 from slimnet.records import Batches
+
+Losses = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,9 @@ class LayerStatistics:
     """What is known of the channels of one layer, where its gates see them.
 
     ``weight`` is (channels, weights per channel); ``prediction`` (images,) int64 is the class that
-    the network gives. The others are (images, channels), float64 sums over the positions of one
-    image's feature map A_c, with the gradient of that image's loss: ``elements`` of the map,
+    the network gives, empty where the task has none. The others are (images, channels), float64
+    sums over the positions of one image's feature map A_c, with the gradient of that image's loss:
+    ``elements`` of the map,
     ``count`` of those that are not zero (‖A_c‖₀), ``positive`` of those above zero,
     ``activation`` Σ a, ``absolute`` Σ|a|, ``square`` Σ a², ``gradient`` Σ dL/da, ``product``
     Σ a·dL/da.
@@ -53,35 +56,39 @@ EVERY_SUM = (
 
 
 def gather_statistics(
-    model: nn.Module, gates: Iterable[Gate], batches: Batches, sums: Collection[str] = EVERY_SUM
+    model: nn.Module,
+    gates: Iterable[Gate],
+    batches: Batches,
+    sums: Collection[str] = EVERY_SUM,
+    task: Task = CLASSIFICATION,
 ) -> tuple[dict[str, LayerStatistics], Tensor]:
     """Run the model forward and backward once over the batches; it is not changed.
 
     With ``sums`` only these fields of the statistics are gathered; the others are empty.
 
     Returns:
-        Statistics by layer name, and each image's cross-entropy in nats, (images,) float64.
+        Statistics by layer name, and each image's loss, (images,) float64, in nats.
     """
     gates = list(gates)
     rows: dict[str, dict[str, list[Tensor]]] = {g.layer: defaultdict(list) for g in gates}
     predictions: list[Tensor] = []
     losses: list[Tensor] = []
     overwritten = False
-    for inputs, labels in batches:
+    for batch in batches:
+        run = partial(task.evaluate, model, batch)
         with torch.enable_grad():
-            output, calls = _forward(model, gates, inputs, copies=overwritten)
+            (loss, classes), calls = _forward(model, gates, run, copies=overwritten)
             if any(call.output._version != call.version for call in calls):
                 # an in-place ReLU, say, took what was seen: from now on it gets a copy
                 overwritten = True
-                output, calls = _forward(model, gates, inputs, copies=True)
+                (loss, classes), calls = _forward(model, gates, run, copies=True)
             # every image's own loss: the sum, so that no gradient is divided by the batch size
-            loss = functional.cross_entropy(output, labels, reduction="none")
             gradients = torch.autograd.grad(
                 loss.sum(), [call.output for call in calls], allow_unused=True
             )
         _add_batch(rows, calls, gradients, sums)
         losses.append(loss.detach().double())
-        predictions.append(output.detach().argmax(1))
+        predictions.append(classes)
     nothing = torch.empty(0)
     return {
         gate.layer: LayerStatistics(
@@ -107,9 +114,9 @@ class _Call:
 
 
 def _forward(
-    model: nn.Module, gates: Iterable[Gate], inputs: Tensor, *, copies: bool
-) -> tuple[Tensor, list[_Call]]:
-    """Return the model's output and every call of a gate's module, whose outputs need gradients.
+    model: nn.Module, gates: Iterable[Gate], run: Callable[[], Losses], *, copies: bool
+) -> tuple[Losses, list[_Call]]:
+    """Return what ``run`` gives and every call of a gate's module, whose outputs need gradients.
 
     With ``copies`` the network goes on with copies of them, so that nothing can overwrite them.
     """
@@ -129,7 +136,7 @@ def _forward(
         for gate in gates:
             module = model.get_submodule(gate.module)
             handles.append(module.register_forward_hook(partial(watch, gate.layer)))
-        return model(inputs), calls
+        return run(), calls
     finally:
         for handle in handles:
             handle.remove()

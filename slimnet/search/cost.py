@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.groups import first_argument, is_depthwise, output_channels
-from slimnet.records import Plan
+from slimnet.measure import fill_batch, forward
+from slimnet.records import Inputs, Plan
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,14 @@ def weights_cost(model: nn.Module) -> Cost:
     return cost
 
 
-def macs_cost(model: nn.Module, example: Tensor) -> Cost:
+def macs_cost(model: nn.Module, example: Inputs) -> Cost:
     """Cost in multiply-accumulates for one image; the model is run once and not changed."""
     positions = count_positions(model, example)
     weights = weights_cost(model)
     return lambda name, width: weights(name, width) * positions.get(name, 0)
 
 
-def count_positions(model: nn.Module, example: Tensor) -> dict[str, int]:
+def count_positions(model: nn.Module, example: Inputs) -> dict[str, int]:
     """Return at how many positions of one image each layer applies its weights."""
     positions: dict[str, int] = {}
 
@@ -103,7 +104,7 @@ def count_positions(model: nn.Module, example: Tensor) -> dict[str, int]:
     ]
     try:
         with torch.no_grad():
-            model(example[:1])
+            forward(model, fill_batch(example, 1))
     finally:
         for handle in handles:
             handle.remove()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from importlib.metadata import version
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from slimnet.groups import Group
-from slimnet.measure import Quality, measured_on
+from slimnet.measure import Task, measured_on
 from slimnet.records import Split
 from slimnet.settings import RUNTIMES, Settings
 
@@ -20,8 +24,9 @@ def fingerprint(
     model: nn.Module,
     groups: Sequence[Group],
     calibration: Sequence[Split],
-    selection: Quality,
+    selection: Any,
     settings: Settings,
+    task: Task,
 ) -> str:
     """Return the hash of weights, groups, images, dials, versions, threads and processor.
 
@@ -35,16 +40,33 @@ def fingerprint(
         "torch": torch.__version__,
         "machine": measured_on(RUNTIMES[settings.runtime], settings.threads),
         "threads": torch.get_num_threads(),
-        "loss": selection.loss,
+        "task": _told(task),
     }
     found = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
-    for tensor in (*_values(model), selection.predictions, selection.correct):
-        found.update(_bytes(tensor))
     for split in calibration:
-        for inputs, labels in split.batches:
-            found.update(_bytes(inputs))
-            found.update(_bytes(labels))
+        for batch in split.batches:
+            _update(found, batch)
+    for tensor in _values(model):
+        _update(found, tensor)
+    _update(found, [getattr(selection, field.name) for field in fields(selection)])
     return found.hexdigest()
+
+
+def _update(found: Any, value: Any) -> None:
+    """Let a tensor, or whatever holds some, count bit by bit."""
+    for leaf in tree_leaves(value):
+        found.update(_bytes(leaf) if isinstance(leaf, Tensor) else repr(leaf).encode())
+
+
+def _told(task: Task) -> list[str]:
+    """Return the code of a task's functions, as far as it can be read."""
+    told = []
+    for function in (task.loss, task.score):
+        try:
+            told.append(inspect.getsource(function))
+        except (OSError, TypeError):
+            told.append(getattr(function, "__qualname__", type(function).__name__))
+    return told
 
 
 def _values(model: nn.Module) -> Iterator[Tensor]:

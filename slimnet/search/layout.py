@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from slimnet.records import Batch, Split
+from slimnet.measure import CLASSIFICATION, Task
+from slimnet.records import Batch, Batches, Split
 
 # the largest feature map of a batch then stays near the size of a processor's caches
 LARGEST_MAP_ELEMENTS = 2**19
@@ -70,12 +73,46 @@ def best_layout(model: nn.Module, inputs: Tensor) -> Layout:
     return Layout(last if same else usual, images)
 
 
-def lay_out(split: Split, images: int | None = None, layout: Layout | None = None) -> Split:
+def choose_layout(model: nn.Module, split: Split, task: Task) -> Layout | None:
+    """Return the best layout, None for batches that cannot be taken apart; the model stays."""
+    return best_layout(model, next(iter(split.batches))[0]) if task.by_image else None
+
+
+@dataclass(frozen=True)
+class EveryNth:
+    """Every n-th of some batches, the first one included; implements ``records.Batches``."""
+
+    batches: Batches
+    stride: int
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the batches."""
+        return islice(self.batches, 0, None, self.stride)
+
+
+def some_batches(split: Split, images: int, task: Task) -> Split:
+    """Return every n-th batch of the split, so that they hold about so many images at most."""
+    stride = max(1, -(-split.images // images))
+    if stride == 1:
+        return split
+    batches = EveryNth(split.batches, stride)
+    return replace(split, images=sum(task.images(batch) for batch in batches), batches=batches)
+
+
+def lay_out(
+    split: Split,
+    images: int | None = None,
+    layout: Layout | None = None,
+    task: Task = CLASSIFICATION,
+) -> Split:
     """Return the split with its images in memory, in batches and a format that the network likes.
 
     With ``images`` only every n-th image is taken, so that at most that many are left. A split
-    that would not fit in memory comes back as it is.
+    that would not fit in memory comes back as it is, and so do, but for their number, batches
+    that the task cannot take apart.
     """
+    if not task.by_image:
+        return split if images is None else some_batches(split, images, task)
     layout = layout or Layout()
     stride = 1 if images is None else max(1, -(-split.images // images))
     first, _ = next(iter(split.batches))
@@ -93,10 +130,13 @@ def lay_out(split: Split, images: int | None = None, layout: Layout | None = Non
     return replace(split, images=len(labels), batches=Images(inputs, labels, layout.images))
 
 
-def images_that_fit(split: Split) -> int:
+def images_that_fit(split: Split, task: Task = CLASSIFICATION) -> int:
     """Return how many images of a split fit in memory, by what ``lay_out`` allows itself."""
+    if not task.by_image:
+        return split.images
     first, _ = next(iter(split.batches))
-    return min(split.images, max(1, MOST_ELEMENTS // first[0].numel()))
+    fitting: int = MOST_ELEMENTS // first[0].numel()
+    return min(split.images, max(1, fitting))
 
 
 def _run(model: nn.Module, inputs: Tensor) -> tuple[Tensor, int]:

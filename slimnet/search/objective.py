@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from slimnet.groups import Group, plan_for
-from slimnet.measure import measure_paying_widths, narrow_widths, widths_in_words
+from slimnet.measure import (
+    CLASSIFICATION,
+    Task,
+    measure_paying_widths,
+    narrow_widths,
+    widths_in_words,
+)
 from slimnet.records import Batches, PredictedLatency
 from slimnet.search.allowed import allow_widths
 from slimnet.search.cost import (
@@ -85,6 +91,7 @@ def choose_objective(
     settings: Settings,
     time_layers: LayerTimer | None,
     journal: Journal,
+    task: Task = CLASSIFICATION,
 ) -> Objective:
     """Return the objective that the settings name; the model is not changed.
 
@@ -112,8 +119,7 @@ def choose_objective(
     if named == "params":
         cost = weights_cost(model)
     elif named == "macs":
-        inputs, _ = next(iter(batches))
-        cost = macs_cost(model, inputs)
+        cost = macs_cost(model, task.inputs(model, next(iter(batches)), 1))
     return Objective(proposer, cost, notes=notes)
 
 

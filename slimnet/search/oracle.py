@@ -8,14 +8,16 @@ change of the loss happens on those, and a candidate that cannot win any more is
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from slimnet.groups import Group, plan_for
-from slimnet.records import Batch, Batches, Sensitivity, Split
+from slimnet.measure import CLASSIFICATION, Task
+from slimnet.records import Batches, Sensitivity, Split
 from slimnet.recover import replaced
 from slimnet.search.cost import price_factor
 from slimnet.search.layout import Images
@@ -30,11 +32,18 @@ MOST_ELEMENTS = 2**26
 class Oracle:
     """Measures the proposals of one search, always on the same calibration images."""
 
-    def __init__(self, model: nn.Module, groups: Sequence[Group], calibration: Split) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Sequence[Group],
+        calibration: Split,
+        task: Task = CLASSIFICATION,
+    ) -> None:
+        self._task = task
         self._batches, self._images = calibration.batches, calibration.images
-        example = next(iter(calibration.batches))[0][:2]
-        self._calls = trace_calls(model, example)
-        self._replayed = can_replay(model, groups, self._calls, example)
+        run = partial(task.outputs, model, task.few(calibration.batches))
+        self._calls = trace_calls(model, run)
+        self._replayed = can_replay(model, groups, self._calls, run)
         self._seen: dict[Hashable, list[Tensor]] = {}
         self._known: dict[Hashable, Sensitivity] = {}
 
@@ -73,10 +82,11 @@ class Oracle:
         with torch.inference_mode(), Replay(state.model, self._calls) as replay:
             for number, batch in enumerate(batches):
                 missing = [i for i in live if len(seen[i]) <= number]
-                changes = _changes(state.model, replay, [trials[i] for i in missing], batch)
+                run = partial(self._losses, state.model, batch)
+                changes = _changes(state.model, replay, [trials[i] for i in missing], run)
                 for i, change in zip(missing, changes, strict=True):
                     seen[i].append(change)
-                passed += len(batch[1])
+                passed += self._task.images(batch)
                 rest = self._images - passed
                 if sorted_by_loss or rest == 0:
                     live = _still_open(live, [s[: number + 1] for s in seen], savings, rest)
@@ -84,6 +94,10 @@ class Oracle:
                     break
         measured = [self._sensitivity(p, s) for p, s in zip(proposals, seen, strict=True)]
         return measured, next(iter(live), None)
+
+    def _losses(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the loss of each image, (images,) float64, in nats."""
+        return self._task.losses(model, batch).double()
 
     def _hardest_first(self, losses: Tensor) -> tuple[Batches, bool]:
         """Return the images by falling loss, where they are all in memory, and whether they are."""
@@ -126,23 +140,17 @@ def _still_open(
 
 
 def _changes(
-    model: nn.Module, replay: Replay, trials: Sequence[Trial], batch: Batch
+    model: nn.Module, replay: Replay, trials: Sequence[Trial], run: Callable[[], Tensor]
 ) -> list[Tensor]:
-    """Return by how much each trial changes the loss of each image, (images,) each, in nats."""
+    """Return by how much each trial changes the losses that ``run`` gives, (images,) each."""
     if not trials:
         return []
-    inputs, labels = batch
-    before = _losses(replay.record(inputs, {trial.start for trial in trials}), labels)
+    before = replay.record(run, {trial.start for trial in trials})
     changes = []
     for trial in trials:
         with replaced(model, trial.values):
-            changes.append(_losses(replay.run(inputs, trial.start), labels) - before)
+            changes.append(replay.run(run, trial.start) - before)
     return changes
-
-
-def _losses(output: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of each image, (images,) float64, in nats."""
-    return functional.cross_entropy(output, labels, reduction="none").double()
 
 
 class _Trials:

@@ -58,22 +58,22 @@ class Replay:
         self._wrapping.__exit__(kind, error, traceback)
         self._recorded.clear()
 
-    def record(self, inputs: Tensor, starts: Collection[int]) -> Any:
-        """Run the model; keep what replays from these call numbers need. Returns its output."""
+    def record(self, run: Callable[[], Any], starts: Collection[int]) -> Any:
+        """Return what ``run`` gives, which runs the model; keep what these replays need of it."""
         self._recorded.clear()
         self._wanted = {number for start in starts for number in _before(self._calls, start)}
         try:
-            return self._run(inputs, first_changed=0)
+            return self._run(run, first_changed=0)
         finally:
             self._wanted = ()
 
-    def run(self, inputs: Tensor, start: int) -> Any:
-        """Return the output for the inputs last recorded, running what call ``start`` changes."""
-        return self._run(inputs, first_changed=start)
+    def run(self, run: Callable[[], Any], start: int) -> Any:
+        """Return what the ``run`` last recorded gives, running what call ``start`` changes."""
+        return self._run(run, first_changed=start)
 
-    def _run(self, inputs: Tensor, first_changed: int) -> Any:
+    def _run(self, run: Callable[[], Any], first_changed: int) -> Any:
         self._next, self._first_changed = 0, first_changed
-        return self._model(inputs)
+        return run()
 
     def _call(self, name: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         number = self._next
@@ -94,8 +94,8 @@ class Replay:
 
 
 @torch.no_grad()
-def trace_calls(model: nn.Module, inputs: Tensor) -> tuple[Call, ...]:
-    """Run the model once and return its modules' calls; it is not changed.
+def trace_calls(model: nn.Module, run: Callable[[], object]) -> tuple[Call, ...]:
+    """Return the calls of the model's modules while ``run`` runs it; it is not changed.
 
     Empty where the modules cannot be wrapped (compiled or scripted ones).
     """
@@ -114,7 +114,7 @@ def trace_calls(model: nn.Module, inputs: Tensor) -> tuple[Call, ...]:
     below = {name for name, _ in model.named_modules() if name}
     try:
         with _wrapped(model, below, watch):
-            model(inputs)
+            run()
     except (AttributeError, RuntimeError):
         return ()
     return tuple(

@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from slimnet.groups import Group
-from slimnet.measure import Quality, judge_drop, measure_quality, paired_drop
+from slimnet.measure import CLASSIFICATION, Task
 from slimnet.records import Drop, Splits, Step, Trajectory
 from slimnet.search.fingerprint import fingerprint
 from slimnet.search.journal import Journal
 from slimnet.search.latency import LayerTimer
-from slimnet.search.layout import best_layout, images_that_fit, lay_out
+from slimnet.search.layout import choose_layout, images_that_fit, lay_out
 from slimnet.search.objective import choose_objective
 from slimnet.search.oracle import Oracle
 from slimnet.search.recovery import RESOLVE_POINTS, Recovery
@@ -35,6 +36,7 @@ def search(
     progress: Progress | None = None,
     time_layers: LayerTimer | None = None,
     journal_file: Path | None = None,
+    task: Task = CLASSIFICATION,
 ) -> tuple[Trajectory, nn.Module]:
     """Find which channels go within the budget; the model is not changed.
 
@@ -57,6 +59,7 @@ def search(
         time_layers: gives the milliseconds of each layer of a network, for the latency objective.
         journal_file: keeps what was measured. The same search, interrupted at any moment, goes on
             from there, and ends with the same plan and weights.
+        task: what the network is for.
 
     Returns:
         The trajectory, and the slim network with its repaired weights.
@@ -64,29 +67,33 @@ def search(
     Raises:
         InputError: the loss of the network is not a finite number.
     """
-    layout = best_layout(model, next(iter(splits.calibration.batches))[0])
-    selection = lay_out(splits.selection, None, layout)
-    before = measure_quality(model, selection)
-    hopeless = _hopeless(groups, before, settings)
+    layout = choose_layout(model, splits.calibration, task)
+    selection = lay_out(splits.selection, None, layout, task)
+    before = task.measure(model, selection, settings.confidence)
+    unchanged = task.drop(before, before, settings.confidence)
+    hopeless = _hopeless(groups, unchanged, settings)
     if hopeless:
         return Trajectory((), 0, hopeless, {}), copy.deepcopy(model)
-    calibration = lay_out(splits.calibration, settings.oracle_images, layout)
-    many = images_that_fit(splits.calibration)
-    everything = lay_out(splits.calibration, many, layout)
-    solving = lay_out(splits.calibration, RESOLVE_IMAGES, layout)
+    calibration = lay_out(splits.calibration, settings.oracle_images, layout, task)
+    many = images_that_fit(splits.calibration, task)
+    everything = lay_out(splits.calibration, many, layout, task)
+    solving = lay_out(splits.calibration, RESOLVE_IMAGES, layout, task)
     progress, journal = progress or (lambda _: None), Journal()
     if journal_file is not None:
         used = (calibration, everything, solving)
-        journal = Journal(journal_file, fingerprint(model, groups, used, before, settings))
+        journal = Journal(journal_file, fingerprint(model, groups, used, before, settings, task))
     if journal.steps:
         progress(f"resuming after step {journal.steps} of an interrupted run")
-    objective = choose_objective(model, groups, calibration.batches, settings, time_layers, journal)
+    objective = choose_objective(
+        model, groups, calibration.batches, settings, time_layers, journal, task
+    )
     state = first_state(
         model,
         groups,
         everything,
         repair=settings.repair,
-        memory_format=layout.memory_format,
+        memory_format=layout.memory_format if layout else torch.contiguous_format,
+        task=task,
     )
 
     def measure_drop(state: State) -> Drop:
@@ -94,20 +101,20 @@ def search(
         limit = settings.max_drop + RESOLVE_POINTS
         judged = journal.once(
             "drop",
-            lambda: asdict(judge_drop(before, state.model, selection, settings.confidence, limit)),
+            lambda: asdict(task.judge(before, state.model, selection, settings.confidence, limit)),
         )
         return Drop(**judged)
 
     walk = Walk(
         original=model,
         objective=objective,
-        oracle=Oracle(state.model, groups, calibration),
+        oracle=Oracle(state.model, groups, calibration, task),
         recovery=Recovery(model, everything, solving, settings, measure_drop),
         images=calibration.batches,
         settings=settings,
         progress=progress,
         kept=state,
-        kept_drop=paired_drop(before, before, settings.confidence),
+        kept_drop=unchanged,
         journal=journal,
     )
     walk.run()
@@ -130,11 +137,10 @@ def search(
     return trajectory, slim
 
 
-def _hopeless(groups: Sequence[Group], before: Quality, settings: Settings) -> str:
+def _hopeless(groups: Sequence[Group], unchanged: Drop, settings: Settings) -> str:
     """Return why no search is worth while, or an empty string."""
     if not groups:
         return "no layer of this network can be slimmed; each one's reason is in the report"
-    unchanged = paired_drop(before, before, settings.confidence)
     if unchanged.upper_points > settings.max_drop:
         return (
             f"with {unchanged.images} selection images not even an unchanged network can be shown "

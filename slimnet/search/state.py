@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.groups import Group, apply_plan, merge_plans, plan_for, shrink_groups
-from slimnet.measure import mean_loss, require_finite_loss
+from slimnet.measure import CLASSIFICATION, Task, mean_loss, require_finite_loss
 from slimnet.records import Batches, FineTuning, Plan, Split
 from slimnet.recover import (
     Moments,
@@ -41,24 +41,25 @@ class State:
     plan: Plan
     moments: Mapping[str, Moments]
     tuned: bool = False
+    task: Task = CLASSIFICATION
 
     def without(self, units: Sequence[Tensor]) -> State:
         """Return the state after ``units[i]`` of group i are gone; this one is not changed."""
         now = plan_for(self.groups, units)
         model = copy.deepcopy(self.model)
         set_values(model, repaired_weights(model, now, self.moments))
-        return State(
-            apply_plan(model, now),
-            shrink_groups(self.groups, units),
-            merge_plans(self.plan, plan_for(self.groups, units, original=True)),
-            shrink_moments(self.moments, removed_inputs(self.model, now)),
-            self.tuned,
+        return replace(
+            self,
+            model=apply_plan(model, now),
+            groups=shrink_groups(self.groups, units),
+            plan=merge_plans(self.plan, plan_for(self.groups, units, original=True)),
+            moments=shrink_moments(self.moments, removed_inputs(self.model, now)),
         )
 
     def resolved(self, original: nn.Module, batches: Batches) -> State:
         """Return the state with its consumers fitted anew to the original's outputs."""
         model = copy.deepcopy(self.model)
-        resolve(original, model, self.plan, self.moments, batches)
+        resolve(original, model, self.plan, self.moments, batches, self.task)
         return replace(self, model=model)
 
     def with_norms_recalibrated(self, batches: Batches) -> State | None:
@@ -66,11 +67,12 @@ class State:
 
         A quarter of the images judges, by their loss; the statistics are those of the rest.
         """
-        solving, judging = divide(batches)
+        solving, judging = divide(batches, self.task)
         model = copy.deepcopy(self.model)
-        if not recalibrate_norms(model, solving):
+        if not recalibrate_norms(model, solving, self.task):
             return None
-        better = mean_loss(model, judging) < mean_loss(self.model, judging)
+        before, after = (mean_loss(m, judging, self.task) for m in (self.model, model))
+        better = after < before
         return replace(self, model=model) if better else None
 
     def finetuned(
@@ -82,10 +84,12 @@ class State:
         """
         model = copy.deepcopy(self.model)
         batches, images = calibration.batches, calibration.images
-        told = finetune(model, original, batches, recipe, seed=seed)
+        told = finetune(model, original, batches, recipe, seed=seed, task=self.task)
         if not told.kept:
             return None, told
-        moments = gather_moments(model, self.groups, batches, images) if self.moments else {}
+        moments: Mapping[str, Moments] = {}
+        if self.moments:
+            moments = gather_moments(model, self.groups, batches, images, self.task)
         return replace(self, model=model, moments=moments, tuned=True), told
 
 
@@ -109,6 +113,7 @@ def first_state(
     *,
     repair: bool,
     memory_format: torch.memory_format = torch.contiguous_format,
+    task: Task = CLASSIFICATION,
 ) -> State:
     """Return the state before anything is removed: a copy of the model, without gradients."""
     working = copy.deepcopy(model).eval()
@@ -118,8 +123,8 @@ def first_state(
         working = working.to(memory_format=memory_format)
     moments: Mapping[str, Moments] = {}
     if repair:
-        moments = gather_moments(working, groups, calibration.batches, calibration.images)
-    return State(working, groups, {}, moments)
+        moments = gather_moments(working, groups, calibration.batches, calibration.images, task)
+    return State(working, groups, {}, moments, task=task)
 
 
 def rank(state: State, batches: Batches, metrics: Sequence[str]) -> Ranking:
@@ -129,7 +134,9 @@ def rank(state: State, batches: Batches, metrics: Sequence[str]) -> Ranking:
         InputError: the loss is not a finite number.
     """
     gates = [gate for group in state.groups for gate in group.gates]
-    statistics, losses = gather_statistics(state.model, gates, batches, read_by(metrics))
+    statistics, losses = gather_statistics(
+        state.model, gates, batches, read_by(metrics), state.task
+    )
     require_finite_loss(float(losses.mean()), "calibration")
     errors = None
     if needs_removal_errors(metrics):

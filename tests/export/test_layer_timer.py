@@ -35,7 +35,7 @@ def test_onnx_runtime_profiles_the_exported_network(seen):
     assert network is model
     assert example is EXAMPLE
     assert (name, profiled, threads, runtime) == ("profile_layers", file, 3, "onnxruntime-cuda")
-    assert torch.equal(torch.from_numpy(batch), BATCH)
+    assert torch.equal(torch.from_numpy(batch[0]), BATCH)
     assert times == {"": 1.0}
 
 

@@ -35,9 +35,16 @@ class DataDependent(nn.Module):
         return images if images.sum() > 0 else -images
 
 
-class TwoOutputs(nn.Module):
-    def forward(self, images):
-        return images + 1, images - 1
+class Several(nn.Module):
+    """Two inputs, and outputs in a dict: one is called as an input, one is a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 1)
+
+    def forward(self, image, mask):
+        found = self.conv(image) * mask
+        return {"mask": found + mask, "out": found.mean((2, 3)), "both": (found, found.sum(1))}
 
 
 class FixedBatch(nn.Module):
@@ -159,7 +166,6 @@ def test_opset_that_torch_cannot_write_is_refused(net, images, tmp_path):
     ("network", "message"),
     [
         (DataDependent(), "cannot export DataDependent to ONNX: "),
-        (TwoOutputs(), "one output tensor"),
         (FixedBatch(), "its output is fixed"),
     ],
 )
@@ -174,6 +180,25 @@ def test_network_that_cannot_be_exported_is_refused_quietly(
     assert not list(tmp_path.iterdir())
 
 
+def test_several_inputs_and_outputs_have_names_and_are_all_compared(images, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    network, example = Several().eval(), (images, torch.rand(2, 1, 8, 8))
+    file = export_onnx(network, example, tmp_path / "x.onnx", 20, {}, inputs=example)
+    session = onnxruntime.InferenceSession(str(file.path), providers=["CPUExecutionProvider"])
+    assert [value.name for value in session.get_inputs()] == ["image", "mask"]
+    names = ["mask_output", "out", "both_0", "both_1"]
+    assert [value.name for value in session.get_outputs()] == names
+    given = session.run(names, {"image": images.numpy(), "mask": example[1].numpy()})
+    with torch.no_grad():
+        expected = network(*example)
+    flat = [expected["mask"], expected["out"], *expected["both"]]
+    for one, other in zip(flat, given, strict=True):
+        assert torch.allclose(one, torch.from_numpy(other), atol=1e-5)
+    monkeypatch.setattr(network, "forward", lambda *_: {**expected, "both": (flat[2], 2 * flat[3])})
+    with pytest.raises(ProofError, match="apart"):
+        onnx_parity(network, file.path, example)
+
+
 def test_export_is_quiet(net, images, tmp_path, capfd):
     export_onnx(net, images, tmp_path / "x.onnx", 20, {}, check_batches=())
     assert capfd.readouterr() == ("", "")
@@ -182,7 +207,7 @@ def test_export_is_quiet(net, images, tmp_path, capfd):
 def test_folder_that_is_not_there_is_refused(net, images, tmp_path, monkeypatch):
     proto = onnx.ModelProto()
     monkeypatch.setattr("slimnet.export.onnx_file._translate", lambda *_: proto)
-    monkeypatch.setattr("slimnet.export.onnx_file._require_sound", lambda _: None)
+    monkeypatch.setattr("slimnet.export.onnx_file._require_sound", lambda *_: None)
     with pytest.raises(InputError, match=r"cannot write x\.onnx"):
         export_onnx(net, images, tmp_path / "absent" / "x.onnx", 20, {})
 

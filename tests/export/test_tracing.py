@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.export.tracing import evaluation_copy, first_line, neutral_input, quiet
+from slimnet.export.tracing import evaluation_copy, first_line, neutral_inputs, quiet
 
 
 def test_quiet_stops_prints_warnings_and_logs_and_then_lets_them_through(capfd):
@@ -44,7 +44,8 @@ def test_copy_is_in_eval_mode_and_apart():
 
 def test_neutral_input_tells_nothing_of_the_example():
     example = torch.ones(5, 3, 4, 4, dtype=torch.float64)
-    assert torch.equal(neutral_input(example), torch.zeros(2, 3, 4, 4, dtype=torch.float64))
+    (zeros,) = neutral_inputs(example)
+    assert torch.equal(zeros, torch.zeros(2, 3, 4, 4, dtype=torch.float64))
 
 
 def test_first_line_is_that_of_the_deepest_cause():

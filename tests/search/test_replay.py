@@ -51,24 +51,24 @@ def runs(model):
 @torch.no_grad()
 @pytest.mark.parametrize("changed", ["stem", "block.0", "block.2", "shared", "head"])
 def test_a_replay_gives_what_the_changed_network_gives(nested, images, changed):
-    calls = trace_calls(nested, images[:2])
+    calls = trace_calls(nested, lambda: nested(images[:2]))
     start = first_call(calls, {changed})
     with Replay(nested, calls) as replay:
-        replay.record(images, {start})
+        replay.record(lambda: nested(images), {start})
         nested.get_submodule(changed).weight.mul_(-0.5)
-        got = replay.run(images, start)
-        again = replay.run(images, start)
+        got = replay.run(lambda: nested(images), start)
+        again = replay.run(lambda: nested(images), start)
     assert torch.equal(got, nested(images))
     assert torch.equal(again, got)
 
 
 @torch.no_grad()
 def test_nothing_before_the_change_runs(nested, images):
-    calls = trace_calls(nested, images[:2])
+    calls = trace_calls(nested, lambda: nested(images[:2]))
     with Replay(nested, calls) as replay:
-        replay.record(images, {first_call(calls, {"shared"})})
+        replay.record(lambda: nested(images), {first_call(calls, {"shared"})})
         before = runs(nested)
-        replay.run(images, first_call(calls, {"shared"}))
+        replay.run(lambda: nested(images), first_call(calls, {"shared"}))
     stem, first, second, shared = (
         after - count for after, count in zip(runs(nested), before, strict=True)
     )
@@ -78,8 +78,8 @@ def test_nothing_before_the_change_runs(nested, images):
 @torch.no_grad()
 def test_the_model_is_as_before(nested, images):
     expected = nested(images)
-    with Replay(nested, trace_calls(nested, images[:2])) as replay:
-        replay.record(images, {3})
+    with Replay(nested, trace_calls(nested, lambda: nested(images[:2]))) as replay:
+        replay.record(lambda: nested(images), {3})
     assert not any("forward" in vars(module) for module in nested.modules())
     assert torch.equal(nested(images), expected)
 
@@ -98,15 +98,15 @@ class Branching(nn.Module):
 @torch.no_grad()
 def test_a_network_that_goes_another_way_runs_whole():
     model = Branching().eval()
-    calls = trace_calls(model, torch.randn(2, 3))
+    calls = trace_calls(model, lambda: model(torch.randn(2, 3)))
     assert [call.module for call in calls] == ["a", "c"]
     x = torch.randn(4, 3)
     with Replay(model, calls) as replay:
-        assert torch.equal(replay.record(x, {1}), model.c(model.b(x)))
-        assert torch.equal(replay.run(x, 1), model.c(model.b(x)))
+        assert torch.equal(replay.record(lambda: model(x), {1}), model.c(model.b(x)))
+        assert torch.equal(replay.run(lambda: model(x), 1), model.c(model.b(x)))
 
 
 def test_a_module_without_a_call_changes_everything(nested, images):
-    calls = trace_calls(nested, images[:2])
+    calls = trace_calls(nested, lambda: nested(images[:2]))
     assert first_call(calls, {"head", "nowhere"}) == 0
     assert first_call(calls, {"head"}) == len(calls) - 1

@@ -1,0 +1,116 @@
+"""What a user's loss does with a model: which inputs it gives it, and what it gets."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slimnet.errors import InputError, SlimnetError
+from slimnet.load.importing import first_line
+from slimnet.measure.forward import fill_batch, input_tensors, output_tensors
+from slimnet.records import Batches, Inputs
+
+
+def watched(model: nn.Module, run: Callable[[], Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return what ``run`` gives, and all floating-point tensors that the model gives meanwhile."""
+    found: list[Tensor] = []
+    handle = model.register_forward_hook(lambda _, __, output: found.extend(output_tensors(output)))
+    try:
+        result = run()
+    finally:
+        handle.remove()
+    return result, tuple(found)
+
+
+@contextmanager
+def _watched_calls(model: nn.Module) -> Iterator[list[tuple[Any, Any]]]:
+    """Give a list that holds the arguments of every call of the model in the block."""
+    calls: list[tuple[Any, Any]] = []
+    handle = model.register_forward_pre_hook(
+        lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True
+    )
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def first_inputs(model: nn.Module, run: Callable[[], Any], images: int) -> Inputs:
+    """Return what ``run`` first calls the model with, at most so many images; the model stays.
+
+    Raises:
+        InputError: the call cannot be written as one with tensors of equally many images.
+    """
+    with torch.no_grad(), _watched_calls(model) as calls:
+        run()
+    if not calls:
+        raise InputError("the task's loss never calls the model that it is given; call that one")
+    inputs = _positional(model, *calls[0])
+    lengths = {len(tensor) if tensor.ndim else 0 for tensor in input_tensors(inputs)}
+    if len(lengths) != 1 or lengths == {0}:
+        raise InputError(
+            "a network's inputs must have one entry an image along the first dimension; got "
+            + ", ".join(str(tuple(tensor.shape)) for tensor in input_tensors(inputs))
+        )
+    few: Inputs = fill_batch(inputs, min(images, *lengths))
+    return few
+
+
+def _positional(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inputs:
+    """Return a call's arguments in the order of the model's own, as one tensor or several."""
+    bound = inspect.signature(model.forward).bind(*args, **kwargs)
+    if not bound.args or bound.kwargs or not all(isinstance(x, Tensor) for x in bound.args):
+        kinds = [type(value).__name__ for value in (*bound.args, *bound.kwargs.values())]
+        raise InputError(
+            f"a network takes tensors as positional arguments; got {', '.join(kinds) or 'none'}: "
+            "wrap it (networks for detection, which take lists of images and give another number "
+            "of boxes for each, are not supported)"
+        )
+    return bound.args[0] if len(bound.args) == 1 else tuple(bound.args)
+
+
+def check_task(
+    model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batches: Batches
+) -> Inputs:
+    """Return two example inputs, (2, ...) each, as the loss gives them; the model stays.
+
+    Raises:
+        InputError: the loss fails on the first batch, is not one finite number with a gradient,
+            or calls the model in a way that cannot be exported.
+    """
+    batch = next(iter(batches), None)
+    try:
+        with torch.enable_grad(), _watched_calls(model) as calls:
+            value = loss(model, batch)
+    except SlimnetError:
+        raise
+    except Exception as error:  # the user's and the network's own code may raise anything
+        if calls:
+            _positional(model, *calls[0])  # a call that is refused anyway says more
+        raise InputError(
+            f"the task's loss fails on the first batch: {first_line(error)}; it is called with "
+            "model and batch, as the data's items collated"
+        ) from error
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(f"the task's loss is one number, the mean over the batch; got {got}")
+    if not bool(value.isfinite()):
+        raise InputError(
+            f"the task's loss is {value.item()} on the first batch; check data and weights"
+        )
+    if not value.requires_grad:
+        raise InputError(
+            "the task's loss must have a gradient; compute it with torch, without no_grad, "
+            "detach or item"
+        )
+    example = first_inputs(model, lambda: loss(model, batch), 2)
+    if len(input_tensors(example)[0]) < 2:
+        raise InputError(
+            "the first batch must hold 2 images or more; give more data or a larger --batch-size"
+        )
+    return example

@@ -49,7 +49,8 @@ def inspect(
     settings = (settings or Settings()).changed(dials)
     loaded = load.load_model(model, settings)
     example = load.made_up_inputs(loaded.model, input_shape, settings.seed)
-    found, frozen = find_groups(loaded.model, example, layers=settings.layers, seed=settings.seed)
+    probing = load.smaller_inputs(loaded.model, example)
+    found, frozen = find_groups(loaded.model, probing, layers=settings.layers, seed=settings.seed)
     saved = [saved_parameters(group, loaded.model) for group in found]
     cost = macs_cost(loaded.model, example)
     offers = [

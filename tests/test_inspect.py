@@ -13,6 +13,7 @@ from torch.nn import functional
 import slimnet
 from slimnet import cli
 from slimnet.groups import find_groups, plan_for, slim_copy
+from slimnet.load import smaller_inputs
 from slimnet.measure import measure_size
 
 ERROR = "slimnet: error: "
@@ -190,3 +191,12 @@ def test_bad_input_is_one_line_and_exit_code_2(words, told, network_file, capsys
     assert err.startswith(ERROR)
     assert err.count("\n") == 1
     assert told in err
+
+
+def test_the_proof_takes_smaller_images_where_the_network_does():
+    anything = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    large = torch.randn(2, 3, 96, 80)
+    assert smaller_inputs(anything, large).shape == (2, 3, 64, 64)
+    fixed = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 94 * 78, 2)).eval()
+    for network in (fixed, nn.Conv2d(3, 4, 3)):
+        assert smaller_inputs(network, large) is large

@@ -138,7 +138,7 @@ def _not_layers(model: nn.Module) -> Iterator[Frozen]:
         if isinstance(module, SUPPORTED):
             continue
         for leaf, parameter in module.named_parameters(recurse=False):
-            if parameter.ndim > 1:
+            if sum(size > 1 for size in parameter.shape) > 1:
                 kind = type(module).__name__
                 yield Frozen(
                     f"{name}.{leaf}".lstrip("."), len(parameter),

@@ -3,7 +3,7 @@
 from slimnet.load.check import check_pair
 from slimnet.load.configuration import read_configuration
 from slimnet.load.data import load_splits
-from slimnet.load.input_shape import made_up_inputs, parse_shape
+from slimnet.load.input_shape import made_up_inputs, parse_shape, smaller_inputs
 from slimnet.load.model import load_model
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "made_up_inputs",
     "parse_shape",
     "read_configuration",
+    "smaller_inputs",
 ]

@@ -16,6 +16,7 @@ from slimnet.load.importing import first_line
 Shape = tuple[int, ...]
 
 IMAGES = 2
+SMALLER_SIZE = 64
 TORCHVISION_SIZES = (224, 299, 384, 512, 518)
 INCEPTION_SIZES = (299,)
 OTHER_SIZES = (32, 28, 64, 224)
@@ -66,6 +67,23 @@ def made_up_inputs(model: nn.Module, shape: Sequence[int] | None, seed: int = 0)
         f"the input shape of this network cannot be guessed: {told}; give it without the batch "
         "axis, as in --input-shape 3,224,224"
     )
+
+
+def smaller_inputs(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return a corner of images, where that is all that the model needs; else the inputs.
+
+    The model is not changed. What goes with a channel does not depend on the size of an image.
+    """
+    size = SMALLER_SIZE
+    if inputs.ndim != 4 or min(inputs.shape[2:]) <= size:
+        return inputs
+    smaller = inputs[:, :, :size, :size].contiguous()
+    if _failure(model, smaller) is None:
+        with torch.no_grad():
+            whole, part = model(inputs[:1]), model(smaller[:1])
+        if isinstance(whole, Tensor) and whole.shape == part.shape:
+            return smaller
+    return inputs
 
 
 def usual_shapes(model: nn.Module) -> Iterator[Shape]:

@@ -136,7 +136,9 @@ def counted(monkeypatch):
     monkeypatch.setattr(objective, "measure_paying_widths", found["paying widths"])
     monkeypatch.setattr(objective, "narrow_widths", lambda widths: (widths, widths))
     monkeypatch.setattr(Oracle, "measure", lambda *given: found["oracle"](*given))
-    monkeypatch.setattr(import_module("slimnet.measure.classification"), "judge_drop", found["drop"])
+    monkeypatch.setattr(
+        import_module("slimnet.measure.classification"), "judge_drop", found["drop"]
+    )
     return found
 
 

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from random_removal import other_inputs, random_units
 from random_weights import randomise
 from torch import Tensor, nn
 
 from slimnet import export
-from slimnet.groups import Group, apply_plan, plan_for, slim_copy
+from slimnet.groups import Group, plan_for, slim_copy
 from slimnet.records import Plan
 from slimnet.settings import Settings
 
@@ -79,6 +78,5 @@ def require_replay(
     """Check that plan and weights, written and read, make the slim network of a fresh one."""
     export.save_plan(plan, folder / "plan.json", None)
     export.save_weights(slim, folder / "slim.safetensors")
-    replayed = apply_plan(fresh(), export.load_plan(folder / "plan.json"))
-    replayed.load_state_dict(safetensors.torch.load_file(folder / "slim.safetensors"), strict=True)
+    replayed = export.load_slim(folder, fresh())
     assert torch.equal(replayed.eval()(example), slim(example))

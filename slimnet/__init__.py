@@ -8,7 +8,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from slimnet.compress import compress
 from slimnet.errors import InputError, ProofError, SlimnetError
-from slimnet.export import load_plan
+from slimnet.export import load_plan, load_slim
 from slimnet.groups import apply_plan
 from slimnet.inspect import inspect
 from slimnet.measure import Task
@@ -29,5 +29,6 @@ __all__ = [
     "compress",
     "inspect",
     "load_plan",
+    "load_slim",
     "verify",
 ]

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy
 import onnx
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from slimnet import export, groups, load, measure
+from slimnet import export, load, measure
 from slimnet.errors import InputError, ProofError, SlimnetError
 from slimnet.load.importing import first_line
 from slimnet.measure.runtime import open_session, session_options
@@ -171,9 +170,7 @@ def _same_source(digest: str | None, told: dict[str, Any]) -> str:
 
 def _replays(folder: Path, model: nn.Module) -> str:
     """Check that plan and weights make the slim ONNX file of the original network."""
-    slim = groups.apply_plan(model, export.load_plan(folder / "plan.json"))
-    weights = safetensors.torch.load_file(folder / "slim.safetensors")
-    slim.load_state_dict(weights, strict=True)
+    slim = export.load_slim(folder, model)
     proto = onnx.load(str(folder / "slim.onnx"), load_external_data=False)
     worst = max(
         export.onnx_parity(slim, folder / "slim.onnx", inputs).relative_error

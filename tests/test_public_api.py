@@ -28,6 +28,7 @@ PUBLIC = [
     "compress",
     "inspect",
     "load_plan",
+    "load_slim",
     "verify",
 ]
 FOLDERS = sorted(path.parent.name for path in Path(slimnet.__file__).parent.glob("*/__init__.py"))

@@ -106,3 +106,23 @@ def test_the_command_says_what_holds_and_ends_with_4_where_not(copied, capsys):
     told = capsys.readouterr()
     assert "FAILS" in told.out
     assert "files, slim.onnx" in told.err
+
+
+def test_the_slim_network_comes_back_on_a_fresh_one_and_on_no_other(finished, trained):
+    slim = slimnet.load_slim(finished / "slim", fresh())
+    expected = load_file(finished / "slim" / "slim.safetensors")
+    assert all(torch.equal(value, expected[name]) for name, value in slim.state_dict().items())
+    other = torch.nn.Sequential(*fresh()[:8], torch.nn.Linear(32, 5))
+    with pytest.raises(slimnet.InputError, match=r"other shapes|another network"):
+        slimnet.load_slim(finished / "slim", other)
+    with pytest.raises(slimnet.InputError, match="cannot read the weights"):
+        slimnet.load_slim(finished, fresh())
+
+
+def fresh():
+    nn = torch.nn
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 4),
+    ).eval()  # fmt: skip

@@ -7,6 +7,7 @@ from slimnet.export.onnx_file import export_onnx
 from slimnet.export.parity import onnx_parity
 from slimnet.export.plan_file import load_plan, plan_sha256, save_plan, save_weights
 from slimnet.export.program import save_program
+from slimnet.export.slim_folder import load_slim
 from slimnet.export.work_folder import WorkFolder
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "export_onnx",
     "layer_timer",
     "load_plan",
+    "load_slim",
     "onnx_parity",
     "plan_sha256",
     "save_plan",

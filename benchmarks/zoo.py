@@ -107,10 +107,16 @@ def run_apart(name: str, seconds: float) -> dict[str, Any]:
 
 
 def told_frozen(frozen: list[tuple[str, int, str]]) -> str:
-    """Return the reasons that hold back most channels; names of layers are left out of them."""
+    """Return the reasons that hold back most channels, without names of layers and lines of code.
+
+    That the last layer makes the output holds for every network and is not told.
+    """
     layers, channels = Counter[str](), Counter[str]()
     for _, width, reason in frozen:
-        words = [word for word in reason.split() if "." not in word.strip(".,;:()")]
+        if reason == "it makes the network's output":
+            continue
+        short = reason.split(":")[0].split(" (")[0]
+        words = [word for word in short.split() if "." not in word]
         layers[" ".join(words)] += 1
         channels[" ".join(words)] += width
     shown = [f"{layers[reason]} × {reason}" for reason, _ in channels.most_common(REASONS)]

@@ -27,7 +27,7 @@ BATCHES = (1, 3)
 # what the report may say of the data; dials that name files or code are the user's alone
 DIALS_OF_THE_REPORT = (
     "max_drop", "confidence", "calibration_images", "size", "mean", "std", "channels", "scale",
-    "batch_size", "seed",
+    "batch_size", "seed", "labels",
 )  # fmt: skip
 
 
@@ -71,14 +71,16 @@ def verify(
         checks.append(_check("plan on model", lambda: _replays(path, loaded.model)))
     if data is not None:
         _require_accuracy(told)
-        test = load.load_splits(data, settings).test
+        # it says which images the network takes and, without labels, what it answers
+        original = _OnnxNetwork(path / "original.onnx")
+        test = load.load_splits(data, settings, original).test
         checks.append(_check("drop", lambda: _drop(path, test, settings, told)))
     return Verification(str(folder), tuple(checks))
 
 
 def _require_accuracy(told: dict[str, Any]) -> None:
     quantity = told["test_drop"].get("quantity", "accuracy")
-    if quantity != "accuracy":
+    if quantity not in ("accuracy", "agreement"):
         raise InputError(
             f"only a drop of accuracy can be measured again from ONNX files; this folder's is of a "
             f"task's own {quantity}: leave the data out, and compute it with slim.onnx yourself"
@@ -169,14 +171,15 @@ def _same_source(digest: str | None, told: dict[str, Any]) -> str:
 
 
 def _replays(folder: Path, model: nn.Module) -> str:
-    """Check that plan and weights make the slim ONNX file of the original network."""
-    slim = export.load_slim(folder, model)
-    proto = onnx.load(str(folder / "slim.onnx"), load_external_data=False)
-    worst = max(
-        export.onnx_parity(slim, folder / "slim.onnx", inputs).relative_error
-        for inputs in _noise(proto)
-    )
-    return f"plan and weights give slim.onnx, to {worst:.1e} of the output's scale"
+    """Check that original.onnx is the network, and that plan and weights make it slim.onnx."""
+    worst = _furthest(model, folder / "original.onnx")
+    worst = max(worst, _furthest(export.load_slim(folder, model), folder / "slim.onnx"))
+    return f"both ONNX files are what the model and its plan give, to {worst:.1e} of the scale"
+
+
+def _furthest(model: nn.Module, path: Path) -> float:
+    proto = onnx.load(str(path), load_external_data=False)
+    return max(export.onnx_parity(model, path, inputs).relative_error for inputs in _noise(proto))
 
 
 def _drop(folder: Path, test: Split, settings: Settings, told: dict[str, Any]) -> str:
@@ -186,17 +189,27 @@ def _drop(folder: Path, test: Split, settings: Settings, told: dict[str, Any]) -
         for name in ("original.onnx", "slim.onnx")
     )
     found, before = measure.paired_drop(original, slim, settings.confidence), told["test_drop"]
-    text = f"{found.points:.2f} points on {found.images:,} test images"
+    if found.images != before["images"]:
+        raise ProofError(
+            f"these data have {found.images:,} test images, those of the report "
+            f"{before['images']:,}: give the same data, and the same --calibration-data"
+        )
+    text = f"from {found.original_percent:.2f} to {found.slim_percent:.2f} %"
     if not _agree(found, before):
-        raise ProofError(f"{text}; the report tells of {before['points']:.2f}")
-    return f"{text}, as in the report"
+        raise ProofError(
+            f"{text}; the report tells of {before['original_percent']:.2f} to "
+            f"{before['slim_percent']:.2f} %"
+        )
+    return f"{text} on {found.images:,} test images, as in the report"
 
 
 def _agree(found: Drop, before: dict[str, Any]) -> bool:
-    """Tell whether two drops differ by no more than an image that stands on the edge."""
+    """Tell whether both networks differ by no more than an image that stands on the edge."""
     one_image = 100 / found.images
-    apart = abs(found.points - float(before["points"]))
-    return bool(found.images == before["images"] and apart <= 1.5 * one_image)
+    return all(
+        abs(getattr(found, name) - float(before[name])) <= 1.5 * one_image
+        for name in ("original_percent", "slim_percent")
+    )
 
 
 class _OnnxNetwork(nn.Module):

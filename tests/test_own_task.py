@@ -228,7 +228,7 @@ def test_bad_tasks_are_told_in_one_line(own, unet, tmp_path, monkeypatch, capsys
 
 def test_without_a_task_the_same_network_is_refused_as_no_classifier(own, unet):
     images = [(item["image"], 0) for item in own.items()]
-    with pytest.raises(slimnet.InputError, match="only classifiers"):
+    with pytest.raises(slimnet.InputError, match="give --task"):
         slimnet.compress(unet, images, 5)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -76,7 +77,7 @@ def test_another_model_and_another_drop_are_seen(copied, finished, trained, tmp_
     torch.save(other, tmp_path / "other.pt")
     assert "model" in failing(copied, model=tmp_path / "other.pt")
     report = json.loads((copied / "report.json").read_text())
-    report["test_drop"]["points"] -= 10
+    report["test_drop"]["slim_percent"] -= 10
     (copied / "report.json").write_text(json.dumps(report))
     assert failing(copied, data=trained[1]) == ["drop"]
 
@@ -88,6 +89,24 @@ def test_a_report_may_not_name_code_to_run_or_files_elsewhere(copied, tmp_path):
     (copied / "report.json").write_text(json.dumps(report))
     (tmp_path / "elsewhere").write_text("")
     assert failing(copied) == ["files"]
+
+
+def test_other_images_and_another_original_are_seen(copied, finished, trained):
+    splits = trained[1]
+    black = [(torch.zeros_like(inputs), labels) for inputs, labels in splits.test.batches]
+    dark = dataclasses.replace(splits, test=dataclasses.replace(splits.test, batches=black))
+    assert failing(copied, data=dark) == ["drop"]
+    # the original of the folder is another network, though plan and weights are right
+    shutil.copy(copied / "slim.onnx", copied / "original.onnx")
+    forge(copied, "original.onnx")
+    assert failing(copied, model=finished / "model.pt") == ["plan on model"]
+
+
+def test_a_folder_made_without_labels_is_measured_again(finished, trained, tmp_path):
+    dials = {**DIALS, "labels": "none", "latency_batch": (1,)}
+    slimnet.compress(finished / "model.pt", trained[1], 20, out=tmp_path / "slim", **dials)
+    found = verify(tmp_path / "slim", model=finished / "model.pt", data=trained[1])
+    assert found.holds, found
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"schema_version": 99}', "{"])

@@ -82,7 +82,7 @@ def _require_scores(output: Any, shape: tuple[int, ...]) -> Tensor:
     if output.ndim != 2 or output.shape[0] != shape[0]:
         raise InputError(
             f"the network must give scores (N, classes); got {tuple(output.shape)} for images of "
-            f"{shape}: only classifiers are supported"
+            f"{shape}: for anything but one-label classification give --task"
         )
     if not bool(output.isfinite().all()):
         raise InputError(

@@ -105,7 +105,7 @@ def _usual_sizes(model: nn.Module) -> Sequence[int]:
 
 
 def _checked(shape: Sequence[int]) -> Shape:
-    numbers = tuple(shape)
+    numbers = tuple(shape) if isinstance(shape, Sequence) else ()
     if not numbers or not all(type(number) is int and number > 0 for number in numbers):
         raise InputError(f"{RULE}; got {shape!r}")
     if math.prod(numbers) > MOST_ELEMENTS:

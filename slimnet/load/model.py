@@ -36,6 +36,11 @@ def load_model(source: str | Path | nn.Module, settings: Settings) -> LoadedMode
     """
     if isinstance(source, nn.Module):
         return _from_live(source, settings)
+    if not isinstance(source, (str, Path)):
+        kind = source.__name__ if isinstance(source, type) else type(source).__name__
+        raise InputError(
+            f"the model is a network (an instance of its class) or the path of a file; got {kind}"
+        )
     path = Path(source).expanduser()
     name = str(path)
     weights = find_weights(read_model_file(path, settings), name)

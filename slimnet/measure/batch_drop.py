@@ -41,10 +41,12 @@ def batch_drop(original: BatchScores, slim: BatchScores, confidence: float) -> D
     """Return the drop of the whole split's score from original to slim, with its bounds.
 
     Each bound is one-sided at ``confidence``: the whole split's drop, plus or minus Student's t
-    times the standard error of the mean of the batches' own drops. It takes the batches to be
-    drawn independently and their drops to be about normal. At 0.5 both are the plain estimate. A
-    slim network's score that is not a number counts as 0; batches on which the original's is none
-    are left out of the bounds.
+    times the standard error of the mean of the batches' own drops. Where the scores are shares of
+    the images, it is never closer than what so many images without a difference leave open, since
+    batches that all agree by chance have no spread. It takes the batches to be drawn independently
+    and their drops to be about normal. At 0.5 both are the plain estimate. A slim network's score
+    that is not a number counts as 0; batches on which the original's is none are left out of the
+    bounds.
 
     Raises:
         InputError: fewer than two batches to find bounds from.
@@ -61,6 +63,8 @@ def batch_drop(original: BatchScores, slim: BatchScores, confidence: float) -> D
             )
         error = stdev(drops) / math.sqrt(len(drops))
         margin = student_quantile(confidence, len(drops) - 1) * error
+        if all(_counts_images(score) for score in (original, slim)):
+            margin = max(margin, 100 * (1 - (1 - confidence) ** (1 / original.images)))
         how = (
             f"Student's t over the drops of {len(drops)} batches (their mean is "
             f"{fmean(drops):.2f} points), centred on the whole split's drop"
@@ -76,6 +80,11 @@ def batch_drop(original: BatchScores, slim: BatchScores, confidence: float) -> D
         quantity=original.quantity,
         bounds=how,
     )
+
+
+def _counts_images(score: BatchScores) -> bool:
+    right = score.percent * score.images / 100
+    return math.isfinite(right) and math.isclose(right, round(right), abs_tol=1e-6)
 
 
 def _or_zero(score: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -114,3 +114,48 @@ def check_task(
             "the first batch must hold 2 images or more; give more data or a larger --batch-size"
         )
     return example
+
+
+def scored(
+    score: Callable[[nn.Module, Iterable[Any]], float], model: nn.Module, batches: Iterable[Any]
+) -> float:
+    """Return the user's score of a model on batches; the model stays.
+
+    Raises:
+        InputError: the function fails, or gives something other than a number.
+    """
+    try:
+        value = score(model, batches)
+    except SlimnetError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        raise InputError(
+            f"the task's score fails: {first_line(error)}; it is called with model and batches, "
+            "which it can iterate over"
+        ) from error
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        raise InputError(
+            f"the task's score is one number, 0 to 100 points; got a {type(value).__name__}"
+        )
+    return float(value)
+
+
+@contextmanager
+def unchanged(model: nn.Module, what: str) -> Iterator[None]:
+    """Refuse a function of the user's that changes the model it is given.
+
+    Raises:
+        InputError: weights, statistics or train mode are not what they were before the block.
+    """
+    modes = [module.training for module in model.modules()]
+    values = {name: value.clone() for name, value in model.state_dict().items()}
+    yield
+    if modes != [module.training for module in model.modules()]:
+        raise InputError(
+            f"the task's {what} must not change the network; it changes train and eval mode: "
+            "take model.train() and model.eval() out of it"
+        )
+    for name, value in model.state_dict().items():
+        same = torch.isclose(value, values[name], rtol=0, atol=0, equal_nan=True)
+        if not bool(same.all()):
+            raise InputError(f"the task's {what} must not change the network; it changes {name}")

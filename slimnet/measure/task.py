@@ -13,7 +13,7 @@ from torch.utils import _pytree
 
 from slimnet.errors import InputError
 from slimnet.measure.batch_drop import BatchScores, batch_drop, require_score
-from slimnet.measure.calls import check_task, first_inputs, watched
+from slimnet.measure.calls import check_task, first_inputs, scored, unchanged, watched
 from slimnet.records import Batches, Drop, Inputs, Split, Splits
 
 
@@ -77,10 +77,14 @@ class Task:
         """Return two example inputs; the model is not changed.
 
         Raises:
-            InputError: the loss fails or is none, or the model is called in a way that cannot be
-                exported.
+            InputError: the loss fails or is none, the model is called in a way that cannot be
+                exported, or one of the functions changes it.
         """
-        return check_task(model, self.loss, splits.calibration.batches)
+        with unchanged(model, "loss"):
+            example = check_task(model, self.loss, splits.calibration.batches)
+        with unchanged(model, "score"), torch.no_grad():
+            scored(self.score, model, [next(iter(splits.calibration.batches))])
+        return example
 
     def measure(self, model: nn.Module, split: Split, confidence: float) -> Any:
         """Return the score on a split and, where there are bounds to find, on each batch.
@@ -88,10 +92,10 @@ class Task:
         The model is not changed.
         """
         with torch.no_grad():
-            whole = float(self.score(model, split.batches))
+            whole = scored(self.score, model, split.batches)
             parts: tuple[float, ...] = ()
             if confidence > 0.5:
-                parts = tuple(float(self.score(model, [batch])) for batch in split.batches)
+                parts = tuple(scored(self.score, model, [batch]) for batch in split.batches)
         return BatchScores(whole, parts, split.images, self.quantity)
 
     def drop(self, original: Any, slim: Any, confidence: float) -> Drop:

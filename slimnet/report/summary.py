@@ -62,7 +62,8 @@ def _nothing_lines(report: Report) -> list[str]:
     channels = {layer.layer: layer.channels for layer in report.frozen}
     for layer, (before, _) in report.channels_per_layer.items():
         channels.setdefault(layer, before)
-        reasons.setdefault(layer, f"no removal of its channels was kept{_budget(report)}")
+        tried = f"no removal of its channels was kept{_budget(report)}"
+        reasons.setdefault(layer, tried if report.trajectory.steps else "nothing of it was tried")
     return [
         *(_ended("Nothing was removed: ", report) or ["Nothing was removed."]),
         *(f"  {layer} ({channels[layer]:,} channels): {why}" for layer, why in reasons.items()),

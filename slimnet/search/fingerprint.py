@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ def fingerprint(
         "torch": torch.__version__,
         "machine": measured_on(RUNTIMES[settings.runtime], settings.threads),
         "threads": torch.get_num_threads(),
-        "task": _told(task),
+        "task": _told(task, settings.task),
     }
     found = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for split in calibration:
@@ -48,6 +49,9 @@ def fingerprint(
             _update(found, batch)
     for tensor in _values(model):
         _update(found, tensor)
+    with torch.no_grad():
+        # what a task's functions call may have changed though they have not
+        _update(found, task.losses(model, next(iter(calibration[0].batches))))
     _update(found, [getattr(selection, field.name) for field in fields(selection)])
     return found.hexdigest()
 
@@ -58,9 +62,9 @@ def _update(found: Any, value: Any) -> None:
         found.update(_bytes(leaf) if isinstance(leaf, Tensor) else repr(leaf).encode())
 
 
-def _told(task: Task) -> list[str]:
-    """Return the code of a task's functions, as far as it can be read."""
-    told = []
+def _told(task: Task, file: str | None) -> list[str]:
+    """Return the code of a task's functions and of the file they are in, as far as it is known."""
+    told = [Path(file).read_text(encoding="utf-8")] if file else []
     for function in (task.loss, task.score):
         try:
             told.append(inspect.getsource(function))

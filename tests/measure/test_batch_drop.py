@@ -17,7 +17,7 @@ from slimnet.records import Split
 
 
 def scores(whole, *parts):
-    return BatchScores(whole, parts, 40, "mean IoU")
+    return BatchScores(whole, parts, 400, "mean IoU")
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,20 @@ def test_bounds_are_centred_on_the_drop_of_the_whole_split():
     margin = 2.3534 * spread / 2
     assert drop.upper_points == pytest.approx(4 + margin, abs=1e-3)
     assert drop.lower_points == pytest.approx(4 - margin, abs=1e-3)
-    assert (drop.quantity, drop.images, drop.slim_percent) == ("mean IoU", 40, 86)
+    assert (drop.quantity, drop.images, drop.slim_percent) == ("mean IoU", 400, 86)
     assert "4 batches" in drop.bounds
+
+
+def test_batches_that_all_agree_leave_open_what_so_many_images_do():
+    drop = batch_drop(scores(90, 90, 90), scores(90, 90, 90), 0.95)
+    # the rule of three: no difference in 400 images means at most about 3 in 400
+    assert drop.upper_points == pytest.approx(100 * 3 / 400, rel=0.01)
+    assert drop.lower_points == -drop.upper_points
+
+
+def test_scores_that_are_no_shares_of_the_images_have_the_spread_of_their_batches():
+    drop = batch_drop(scores(90.123, 90, 90), scores(90.1, 90, 90), 0.95)
+    assert drop.upper_points == pytest.approx(0.023)
 
 
 def test_plain_estimate_needs_no_batches():

@@ -204,3 +204,40 @@ def test_functional_loss_over_shared_batches_keeps_gradients(masked):
     mean_loss(masked, [batch], Task(loss, score))
     value = functional.relu(Task(loss, score).total_loss(masked, batch))
     assert torch.autograd.grad(value, masked.conv.weight)[0].abs().sum() > 0
+
+
+def training(model, batch):
+    model.train()
+    return loss(model, batch)
+
+
+def drifting(model, batch):
+    with torch.no_grad():
+        next(iter(model.parameters())).mul_(0.5)
+    return loss(model, batch)
+
+
+@pytest.mark.parametrize(
+    ("changing", "message"), [(training, "train and eval mode"), (drifting, "it changes")]
+)
+def test_a_task_that_changes_the_network_is_refused(masked, changing, message):
+    splits = splits_of(batch_of(4))
+    masked.eval()
+    with pytest.raises(InputError, match=f"loss must not change the network.*{message}"):
+        Task(changing, score).check(masked, splits)
+    masked.eval()
+    with pytest.raises(InputError, match=f"score must not change the network.*{message}"):
+        Task(loss, lambda model, batches: float(changing(model, batches[0]))).check(masked, splits)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda model, batches: 1 / 0, "score fails: .*division by zero"),
+        (lambda model, batches: None, "one number.*NoneType"),
+        (lambda model, batches: {"iou": 50}, "one number.*dict"),
+    ],
+)
+def test_a_wrong_score_is_told_in_one_line(masked, wrong, message):
+    with pytest.raises(InputError, match=message):
+        Task(loss, wrong).check(masked, splits_of(batch_of(4)))

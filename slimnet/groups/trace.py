@@ -12,12 +12,13 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 
+from slimnet.groups.bounded_walk import EndlessWalkError, bounded_walk
 from slimnet.groups.sides import BATCH_NORMS, PRODUCERS, TWO_SIDES_IN_ONE, is_depthwise
-from slimnet.groups.time_limit import OutOfTimeError, time_limit
 
-TRACE_SECONDS = 60.0
-ROOT_SECONDS = 5.0
-LEAST_ROOT_SECONDS = 0.25
+# of one group: a walk that ends takes a few hundred; a walk of 10,000 takes seconds
+MOST_MODULES = 10_000
+LEAST_MOST_MODULES = 1_000
+CHANNELS_PER_WIDEST = 4  # concatenated, channels can be more than what any layer reads
 OPERATIONS = tuple(
     getattr(torch_pruning.ops, name)
     for name in (
@@ -62,16 +63,14 @@ class Trace:
             parameter.requires_grad_(True)
         self._names = {module: name for name, module in self.model.named_modules()}
         self._graph = torch_pruning.DependencyGraph()
-        self._seconds = ROOT_SECONDS
+        self._most_modules = MOST_MODULES
+        widest = max((max(p.shape, default=1) for p in self.model.parameters()), default=1)
+        self._most_channels = CHANNELS_PER_WIDEST * widest
         try:
-            with torch.enable_grad(), warnings.catch_warnings(), time_limit(TRACE_SECONDS):
+            with torch.enable_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 inputs = (example,) if isinstance(example, Tensor) else example
                 self._graph.build_dependency(self.model, inputs, verbose=False)
-        except OutOfTimeError as error:
-            raise NotFollowedError(
-                f"the dependency graph of this network was not ready after {TRACE_SECONDS:g} s"
-            ) from error
         except Exception as error:
             raise NotFollowedError(
                 f"the dependency graph of this network cannot be built ({error})"
@@ -87,19 +86,18 @@ class Trace:
         """Return everything that goes with the output channels of ``root``.
 
         Raises:
-            NotFollowedError: the walk failed or did not end in time.
+            NotFollowedError: the walk failed, or does not end.
         """
         pruner = self._graph.get_pruner_of_module(root)
+        walk = bounded_walk(self._most_modules, self._most_channels)
         try:
-            with warnings.catch_warnings(), time_limit(self._seconds):
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found = self._graph.get_pruning_group(
-                    root, pruner.prune_out_channels, list(range(channels))
-                )
-        except OutOfTimeError as error:
-            # where one walk never ends, as along the residual stream of a Swin, others will not
-            self._seconds = max(LEAST_ROOT_SECONDS, self._seconds / 2)
-            raise NotFollowedError("following its channels did not end in time") from error
+                found = walk(self._graph, root, pruner.prune_out_channels, list(range(channels)))
+        except EndlessWalkError as error:
+            # where one walk never ends, others will not
+            self._most_modules = max(LEAST_MOST_MODULES, self._most_modules // 2)
+            raise NotFollowedError("following its channels does not end") from error
         except Exception as error:
             raise NotFollowedError(f"its channels cannot be followed ({error})") from error
         return [self._entry(found[i]) for i in range(len(found))]

@@ -33,8 +33,7 @@ def test_nothing_removed_is_told_layer_by_layer(report):
     assert lines == [
         "Nothing was removed: every step is over budget.",
         "  head (10 channels): it is the output layer",
-        "  conv1 (16 channels): no removal of its channels was kept; "
-        "the budget was 5 points on the selection split",
+        "  conv1 (16 channels): nothing of it was tried",
         "Note: [test] images were few.",
     ]
 

@@ -462,7 +462,7 @@ def raising(error):
 )  # fmt: skip
 def test_exit_code_and_line_of_every_failure(error, code, line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "compress_network", raising(error))
+    monkeypatch.setattr("slimnet.cli.compress.compress_network", raising(error))
     assert cli.run(["compress", "model.pt", "--data", "val"]) == code
     assert capsys.readouterr() == ("", line)
     assert list(tmp_path.iterdir()) == []
@@ -471,7 +471,9 @@ def test_exit_code_and_line_of_every_failure(error, code, line, tmp_path, monkey
 @pytest.mark.parametrize("where", [0, 1, 4])
 def test_verbose_shows_the_traceback_and_then_the_line(where, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "compress_network", raising(ZeroDivisionError("by zero")))
+    monkeypatch.setattr(
+        "slimnet.cli.compress.compress_network", raising(ZeroDivisionError("by zero"))
+    )
     words = ["compress", "model.pt", "--data", "val"]
     assert cli.run([*words[:where], "--verbose", *words[where:]]) == 1
     told = capsys.readouterr().err
@@ -488,7 +490,7 @@ def test_the_command_is_one_library_call(tmp_path, monkeypatch):
         raise InputError("enough")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "compress_network", record)
+    monkeypatch.setattr("slimnet.cli.compress.compress_network", record)
     cli.run(["compress", "m.pt", "--data", "val", "--max-drop", "2.5", "--mean", "0.1,0.2",
              "--allow", "a.B", "--allow", "c.D", "--trust-pickle"])  # fmt: skip
     ((arguments, options),) = calls

@@ -145,3 +145,11 @@ def fresh():
         nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
         nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 4),
     ).eval()  # fmt: skip
+
+
+def test_the_command_reads_the_working_folders_configuration(finished, monkeypatch, capsys):
+    monkeypatch.chdir(finished)
+    (finished / "slimnet.toml").write_text('model = "model.pt"\nmax_drop = 20\n')
+    assert run(["verify"]) == 0
+    assert "plan on model" in capsys.readouterr().out
+    (finished / "slimnet.toml").unlink()

@@ -1,0 +1,75 @@
+"""The command: every sub-command, and one line and an exit code for every error."""
+
+from __future__ import annotations
+
+import errno
+import io
+import sys
+import traceback
+
+import typer
+
+from slimnet.cli.compress import compress
+from slimnet.cli.demo import demo
+from slimnet.cli.inspect import inspect
+from slimnet.cli.verify import verify
+from slimnet.errors import SlimnetError
+
+INTERRUPTED = 130
+DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+app = typer.Typer(
+    add_completion=False,
+    help="Make a trained network physically smaller and faster within an accuracy budget, "
+    "and prove it.\n\nExample: slimnet compress model.pt --data val/ --max-drop 5\n\n"
+    "With --verbose an error comes with its traceback.",
+)
+for command in (compress, inspect, verify, demo):
+    app.command()(command)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command with these arguments and return its exit code.
+
+    0 done, 1 internal error, 2 bad input, 4 a proof failed, 130 interrupted.
+    """
+    verbose = "--verbose" in arguments
+    arguments = [argument for argument in arguments if argument != "--verbose"]
+    try:
+        code = app(arguments or ["--help"], standalone_mode=False)
+        if code == INTERRUPTED:  # Typer's answer to a KeyboardInterrupt
+            raise KeyboardInterrupt
+        return code if isinstance(code, int) else 0
+    except SlimnetError as error:
+        return _fail(str(error), error.exit_code, verbose)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; the same command goes on from there", INTERRUPTED, verbose)
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            return _internal(error, verbose)
+        return _fail(f"the disk cannot be written: {error}; nothing was written", 2, verbose)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # Typer's own: a mistyped option or value
+            return _fail(f"{error.format_message()} (see --help)", 2, verbose)
+        return _internal(error, verbose)
+
+
+def _internal(error: Exception, verbose: bool) -> int:
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    return _fail(f"internal error, please report it: {what}", 1, verbose)
+
+
+def _fail(message: str, code: int, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exc()
+    else:
+        message = " ".join(message.split())
+    print(f"slimnet: error: {message}", file=sys.stderr)
+    return code
+
+
+def main() -> None:
+    """Run the command as installed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack the signs of the table
+            stream.reconfigure(errors="replace")
+    sys.exit(run(sys.argv[1:]))

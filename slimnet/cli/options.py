@@ -1,0 +1,95 @@
+"""Options from the dials of Settings: one way for every command."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Container, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from slimnet import load
+from slimnet.errors import InputError
+from slimnet.settings import Settings
+
+ModelArgument = Annotated[str | None, typer.Argument(help="Model file: .pt, .pth or .safetensors.")]
+
+
+def with_settings(
+    function: Callable[..., None], names: Container[str] | None = None
+) -> Callable[..., None]:
+    """Give the function an option for every dial of Settings, or for ``names``, as ``dials``.
+
+    Its own parameters may be left out as well. They have no default of their own, because Python
+    3.10 would wrap their annotations in an Optional that hides what Typer reads.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    own = [
+        p.replace(annotation=hints[p.name], default=None)
+        for p in inspect.signature(function).parameters.values()
+        if p.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    options = [
+        _option(dial.name, dial.default, dial.metadata)
+        for dial in fields(Settings)
+        if names is None or dial.name in names
+    ]
+    function.__signature__ = inspect.Signature(own + options)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in own + options}
+    return function
+
+
+def _option(name: str, default: Any, metadata: Any) -> inspect.Parameter:
+    # a list, or a word instead of a number, is turned into the dial's own form by Settings
+    kind: Any = str if metadata["many"] or metadata["choices"] else metadata["kind"]
+    if metadata["repeat"]:
+        kind = list[str]
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    text = metadata["help"]
+    if shown not in (None, "", False, True):
+        text += f" (default: {shown})"
+    flag = "--" + name.replace("_", "-")
+    if default is True:
+        flag += "/--no-" + name
+    number = {"parser": _NUMBERS[kind], "metavar": f"<{kind.__name__}>"} if kind in _NUMBERS else {}
+    annotation = Annotated[kind | None, typer.Option(flag, help=text, show_default=False, **number)]
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+    )
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"it takes a whole number; got {text!r}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"it takes a number; got {text!r}") from None
+
+
+_NUMBERS: dict[Any, Callable[[str], float]] = {int: _whole_number, float: _number}
+
+
+def chosen_values(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was given, over what the working folder's configuration says."""
+    chosen = load.read_configuration(Path.cwd())
+    return chosen | {name: value for name, value in given.items() if value not in (None, [])}
+
+
+def require_model(command: str, chosen: Mapping[str, Any]) -> None:
+    """Refuse to go on without a model.
+
+    Raises:
+        InputError: none was given.
+    """
+    if chosen.get("model") is None:
+        raise InputError(
+            f'no model given: slimnet {command} model.pt, or model = "model.pt" in slimnet.toml'
+        )

@@ -84,6 +84,7 @@ def _compress(
         loaded = load.load_model(model, settings)
         splits = load.load_splits(data, settings, loaded.model, by_image=purpose.by_image)
         example = purpose.check(loaded.model, splits)
+        export.require_exportable(loaded.model, example)
     with clock("measuring the original"):
         before = {s.name: purpose.measure(loaded.model, s, settings.confidence)
                   for s in (splits.selection, splits.test)}  # fmt: skip

@@ -53,16 +53,41 @@ def save_program(model: nn.Module, example: Inputs, path: Path) -> Parity:
     return parity
 
 
-def _serialise(subject: nn.Module, example: Inputs) -> bytes:
-    buffer = io.BytesIO()
+def require_exportable(model: nn.Module, example: Inputs) -> None:
+    """Refuse early what could not be written in the end, such as an ``if`` on the data.
+
+    The model is not changed.
+
+    Raises:
+        InputError: torch.export cannot trace the network.
+    """
+    _traced(evaluation_copy(model), example)
+
+
+def _traced(subject: nn.Module, example: Inputs) -> ExportedProgram:
     try:
         with quiet():
-            program = torch.export.export(
+            return torch.export.export(
                 subject, neutral_inputs(example), dynamic_shapes=batch_shapes(example)
             )
+    except Exception as error:  # torch.export raises many unrelated classes
+        name, reason = type(subject).__name__, first_line(error)
+        if "data-dependent" in reason:
+            reason = (
+                "what its forward does depends on the values in a tensor, such as "
+                "`if x.mean() > 0`, and a file holds one way only"
+            )
+        raise InputError(f"cannot export {name}: {reason}") from error
+
+
+def _serialise(subject: nn.Module, example: Inputs) -> bytes:
+    buffer = io.BytesIO()
+    program = _traced(subject, example)
+    try:
+        with quiet():
             _clear_local_notes(program)
             torch.export.save(program, buffer)
-    except Exception as error:  # torch.export raises many unrelated classes
+    except Exception as error:  # as above
         name = type(subject).__name__
         raise InputError(f"cannot export {name} to .pt2: {first_line(error)}") from error
     return buffer.getvalue()

@@ -24,7 +24,7 @@ from slimnet.records import (
     Trajectory,
 )
 from slimnet.report.environment import environment
-from slimnet.report.facts import data_summary, resumption_notes, warnings_for
+from slimnet.report.facts import data_summary, resumption_notes, score_notes, warnings_for
 from slimnet.settings import Settings
 
 SCHEMA_VERSION = 1
@@ -80,6 +80,7 @@ def build_report(
             *trajectory.notes,
             *loaded.notes,
             *warnings_for(selection_drop, test_drop, settings, prediction),
+            *score_notes(selection_drop, trajectory),
             *resumption_notes(trajectory),
         ),
         seconds=seconds,

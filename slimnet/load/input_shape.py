@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.utils._pytree import tree_leaves
 
 from slimnet.errors import InputError
 from slimnet.load.importing import first_line
@@ -121,10 +122,22 @@ def _noise(shape: Shape, seed: int) -> Tensor:
 
 
 def _failure(model: nn.Module, inputs: Tensor) -> str | None:
+    """Return what the model says to such inputs, or None where it runs; it is not changed.
+
+    Raises:
+        InputError: it runs, but what it gives cannot belong to these images.
+    """
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model(inputs)
+            output = model(inputs)
     except Exception as error:  # a network's own code may raise anything
         return first_line(error)
-    return None
+    shapes = [tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    if any(shape[:1] == (len(inputs),) for shape in shapes):
+        return None
+    raise InputError(
+        "a network gives one entry an image along the first dimension of its output; this one "
+        f"gives {', '.join(map(str, shapes[:3])) or 'no tensor'} for {len(inputs)} images. Of a "
+        "network for detection take the part that makes the features, such as model.backbone"
+    )

@@ -179,6 +179,21 @@ class Frozen:
 Plan = Mapping[str, Mapping[str, tuple[int, ...]]]
 """Which indices go: module name -> {"out": indices, "in": indices}, sorted, original numbering."""
 
+Channels = Mapping[str, Mapping[str, int]]
+"""How many channels a layer has: module name -> {"out": count, "in": count}."""
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """What a plan file says. ``channels`` are the network's wherever the plan removes some, or {}.
+
+    ``source_sha256`` is the hash of the model file that the plan was made for, or None.
+    """
+
+    plan: Plan
+    channels: Channels
+    source_sha256: str | None
+
 
 @dataclass(frozen=True)
 class PredictedLatency:
@@ -368,6 +383,40 @@ class Result:
     model: nn.Module
     plan: Plan
     report: Report
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class Application:
+    """What ``apply`` reports: the plan on a model file, with that file's own weights.
+
+    ``input_shape`` is that of one input. ``plan_source_sha256`` is the hash of the model file that
+    the plan was made for, where it says. ``schema_version`` names the form.
+    """
+
+    schema_version: int
+    slimnet_version: str
+    source: str
+    source_sha256: str | None
+    plan_sha256: str
+    plan_source_sha256: str | None
+    input_shape: tuple[int, ...]
+    input_shape_guessed: bool
+    original_size: Size
+    slim_size: Size
+    masked_slim: Parity
+    artefacts: Artefacts
+    notes: tuple[str, ...]
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What ``apply`` gives back: the slim network, and where it was written (None: nowhere)."""
+
+    model: nn.Module
+    plan: Plan
+    report: Application
     folder: Path | None
 
 

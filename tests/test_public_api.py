@@ -16,6 +16,8 @@ import pytest
 import slimnet
 
 PUBLIC = [
+    "Application",
+    "Applied",
     "InputError",
     "Inspection",
     "ProofError",
@@ -24,6 +26,7 @@ PUBLIC = [
     "SlimnetError",
     "Task",
     "Verification",
+    "apply",
     "apply_plan",
     "compress",
     "inspect",

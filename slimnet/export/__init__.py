@@ -5,7 +5,13 @@ from slimnet.export.folder import check_output_folder
 from slimnet.export.layer_timer import PROFILE_IMAGES, layer_timer
 from slimnet.export.onnx_file import export_onnx
 from slimnet.export.parity import onnx_parity
-from slimnet.export.plan_file import load_plan, plan_sha256, save_plan, save_weights
+from slimnet.export.plan_file import (
+    load_plan,
+    plan_sha256,
+    read_plan_file,
+    save_plan,
+    save_weights,
+)
 from slimnet.export.program import save_program
 from slimnet.export.slim_folder import load_slim
 from slimnet.export.work_folder import WorkFolder
@@ -20,6 +26,7 @@ __all__ = [
     "load_slim",
     "onnx_parity",
     "plan_sha256",
+    "read_plan_file",
     "save_plan",
     "save_program",
     "save_weights",

@@ -421,6 +421,76 @@ class Applied:
 
 
 @dataclass(frozen=True)
+class NetworkFile:
+    """A network to be timed: its ONNX file and, where it came in one, slimnet's folder.
+
+    ``is_original`` tells the folder's original.onnx from its slim.onnx.
+    """
+
+    name: str
+    onnx: Path
+    folder: Path | None
+    is_original: bool
+
+
+@dataclass(frozen=True)
+class OnnxInput:
+    """One input of an ONNX file. ``shape`` has the batch axis first; None is an axis of any size.
+
+    ``dtype`` is numpy's name of its type.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class LayerLatency:
+    """How long a layer takes in both networks; None where one has nothing of that name.
+
+    ``layer`` is the name of the layer or node in both files; it is empty where these have no name
+    in common for it, and then all such nodes of one ``operator`` are counted together.
+    """
+
+    runtime: str
+    batch_size: int
+    layer: str
+    operator: str
+    original_ms: float | None
+    slim_ms: float | None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What was asked for and could not be timed, and why."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Two networks timed in turns; ``schema_version`` names the form.
+
+    ``input_shapes`` are those of one batch, None standing for its size. ``warnings`` say in words
+    where the timings cannot be trusted.
+    """
+
+    schema_version: int
+    slimnet_version: str
+    original: str
+    slim: str
+    input_shapes: Mapping[str, tuple[int | None, ...]]
+    latency: tuple[Latency, ...]
+    layers: tuple[LayerLatency, ...]
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+    environment: Mapping[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Check:
     """One thing that was looked at again, whether it holds, and what was seen."""
 

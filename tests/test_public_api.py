@@ -18,6 +18,7 @@ import slimnet
 PUBLIC = [
     "Application",
     "Applied",
+    "Benchmark",
     "InputError",
     "Inspection",
     "ProofError",
@@ -28,6 +29,7 @@ PUBLIC = [
     "Verification",
     "apply",
     "apply_plan",
+    "bench",
     "compress",
     "inspect",
     "load_plan",

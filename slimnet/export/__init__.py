@@ -14,6 +14,7 @@ from slimnet.export.plan_file import (
 )
 from slimnet.export.program import save_program
 from slimnet.export.slim_folder import load_slim
+from slimnet.export.torch_network import torch_network
 from slimnet.export.work_folder import WorkFolder
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "save_plan",
     "save_program",
     "save_weights",
+    "torch_network",
     "write_artefacts",
 ]

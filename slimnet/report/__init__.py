@@ -1,6 +1,7 @@
 """What is told: report.json, the table and the verdict at the terminal, the environment."""
 
 from slimnet.report.application import application_lines
+from slimnet.report.benchmark import benchmark_json, benchmark_parts
 from slimnet.report.build import build_report
 from slimnet.report.clock import Progress, StageClock
 from slimnet.report.command import command_line
@@ -18,6 +19,8 @@ __all__ = [
     "StageClock",
     "TerminalProgress",
     "application_lines",
+    "benchmark_json",
+    "benchmark_parts",
     "build_report",
     "changes_table",
     "check_prediction",

@@ -19,7 +19,7 @@ def find_pair(original: str | Path, slim: str | Path | None) -> tuple[NetworkFil
     """
     if slim is not None:
         return _network(Path(original)), _network(Path(slim))
-    if not Path(original).is_dir():
+    if Path(original).is_file():
         raise InputError(
             f"two networks are compared; got {original} alone: slimnet bench original.onnx "
             "slim.onnx, or one folder that slimnet wrote"
@@ -28,10 +28,12 @@ def find_pair(original: str | Path, slim: str | Path | None) -> tuple[NetworkFil
 
 
 def _network(path: Path, is_original: bool = False) -> NetworkFile:
+    if not path.exists():
+        raise InputError(f"there is no file or folder {path}")
     folder = path if path.is_dir() else None
     file = path if folder is None else path / ("original.onnx" if is_original else "slim.onnx")
     if not file.is_file():
-        raise InputError(f"there is no file {file}" + (" in the folder" if folder else ""))
+        raise InputError(f"a folder that slimnet wrote holds a {file.name}; {path} does not")
     if file.suffix != ".onnx":
         raise InputError(
             f"ONNX files and folders that slimnet wrote can be timed; got {path}: slimnet compress "

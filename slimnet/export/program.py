@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.export.passes import move_to_device_pass
 from torch.fx import GraphModule
 
 from slimnet.errors import InputError, ProofError
@@ -51,6 +53,38 @@ def save_program(model: nn.Module, example: Inputs, path: Path) -> Parity:
     with partial_file(path) as temporary:
         temporary.write_bytes(content)
     return parity
+
+
+class Program(nn.Module):
+    """A .pt2 file as a network; it knows one mode only, so that train and eval change nothing."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        super().__init__()
+        self.program = program.module()
+
+    def train(self, mode: bool = True) -> Program:
+        """Return the network as it is."""
+        return self
+
+    def forward(self, *inputs: Any) -> Any:
+        """Return what the program gives."""
+        return self.program(*inputs)
+
+
+def load_program(path: Path, device: str = "cpu") -> nn.Module:
+    """Open a .pt2 file on a device. This can run code that a forged file holds.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    try:
+        with quiet():
+            program = torch.export.load(path)
+            if device != "cpu":
+                program = move_to_device_pass(program, device)
+            return Program(program)
+    except Exception as error:
+        raise InputError(f"{path} cannot be opened as .pt2: {first_line(error)}") from error
 
 
 def require_exportable(model: nn.Module, example: Inputs) -> None:

@@ -46,7 +46,7 @@ def made_up_inputs(model: nn.Module, shape: Sequence[int] | None, seed: int = 0)
         InputError: the shape is none, or the model does not run on it, or none could be guessed.
     """
     if shape is not None:
-        inputs = _noise(_checked(shape), seed)
+        inputs = _noise(require_shape(shape), seed)
         if failure := _failure(model, inputs):
             raise InputError(
                 f"the network fails on inputs of the shape {tuple(inputs.shape)}: {failure}; give "
@@ -105,7 +105,12 @@ def _usual_sizes(model: nn.Module) -> Sequence[int]:
     return INCEPTION_SIZES if kind.__name__ == "Inception3" else TORCHVISION_SIZES
 
 
-def _checked(shape: Sequence[int]) -> Shape:
+def require_shape(shape: Sequence[int]) -> Shape:
+    """Return the shape of one input as a tuple.
+
+    Raises:
+        InputError: it is not whole numbers of 1 or more, or too many elements.
+    """
     numbers = tuple(shape) if isinstance(shape, Sequence) else ()
     if not numbers or not all(type(number) is int and number > 0 for number in numbers):
         raise InputError(f"{RULE}; got {shape!r}")

@@ -1,5 +1,7 @@
 """What is told: report.json, the table and the verdict at the terminal, the environment."""
 
+from slimnet.report.application import application_lines
+from slimnet.report.benchmark import benchmark_json, benchmark_parts
 from slimnet.report.build import build_report
 from slimnet.report.clock import Progress, StageClock
 from slimnet.report.command import command_line
@@ -10,13 +12,17 @@ from slimnet.report.json_report import report_as_dict, save_report
 from slimnet.report.prediction import check_prediction
 from slimnet.report.progress import TerminalProgress
 from slimnet.report.summary import summary_lines
-from slimnet.report.text import checks_table, result_table
+from slimnet.report.text import changes_table, checks_table, latency_rows, result_table, size_rows
 
 __all__ = [
     "Progress",
     "StageClock",
     "TerminalProgress",
+    "application_lines",
+    "benchmark_json",
+    "benchmark_parts",
     "build_report",
+    "changes_table",
     "check_prediction",
     "checks_table",
     "command_line",
@@ -24,9 +30,11 @@ __all__ = [
     "html_page",
     "inspection_json",
     "inspection_parts",
+    "latency_rows",
     "report_as_dict",
     "result_table",
     "save_html",
     "save_report",
+    "size_rows",
     "summary_lines",
 ]

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from dataclasses import replace
 
+import jsonschema
 import numpy as np
 import onnx
 import onnxruntime
@@ -24,6 +25,7 @@ from slimnet.export import onnx_file
 from slimnet.groups import proof
 from slimnet.records import Split, Splits
 from slimnet.report import summary_lines
+from slimnet.report.schema import report_schema
 
 DIALS = {"confidence": 0.5, "oracle_k": 3, "step": 4, "latency_samples": 10, "latency_batch": (1,)}
 ARTEFACTS = [
@@ -222,6 +224,10 @@ def test_report_tells_the_size_and_hash_of_every_file(live):
     assert {*report["artefacts"]["sha256"], "report.html", "report.json"} == set(ARTEFACTS)
     for name, digest in report["artefacts"]["sha256"].items():
         assert digest == hashlib.sha256((out / name).read_bytes()).hexdigest()
+
+
+def test_report_follows_the_schema_that_ships(live):
+    jsonschema.validate(report_of(live[1]), report_schema(), jsonschema.Draft202012Validator)
 
 
 def test_report_counts_what_the_weights_file_holds(live):

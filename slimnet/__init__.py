@@ -6,17 +6,19 @@ import os
 # unless this is set before its first import. A user who sets it to something else is obeyed.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+from slimnet.compare import compare
 from slimnet.compress import compress
 from slimnet.errors import InputError, ProofError, SlimnetError
 from slimnet.export import load_plan, load_slim
 from slimnet.groups import apply_plan
 from slimnet.inspect import inspect
 from slimnet.measure import Task
-from slimnet.records import Inspection, Result, Verification
+from slimnet.records import Comparison, Inspection, Result, Verification
 from slimnet.settings import Settings
 from slimnet.verify import verify
 
 __all__ = [
+    "Comparison",
     "InputError",
     "Inspection",
     "ProofError",
@@ -26,6 +28,7 @@ __all__ = [
     "Task",
     "Verification",
     "apply_plan",
+    "compare",
     "compress",
     "inspect",
     "load_plan",

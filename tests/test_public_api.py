@@ -16,6 +16,7 @@ import pytest
 import slimnet
 
 PUBLIC = [
+    "Comparison",
     "InputError",
     "Inspection",
     "ProofError",
@@ -25,6 +26,7 @@ PUBLIC = [
     "Task",
     "Verification",
     "apply_plan",
+    "compare",
     "compress",
     "inspect",
     "load_plan",

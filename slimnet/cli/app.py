@@ -9,6 +9,7 @@ import traceback
 
 import typer
 
+from slimnet.cli.compare import compare
 from slimnet.cli.compress import compress
 from slimnet.cli.demo import demo
 from slimnet.cli.inspect import inspect
@@ -23,7 +24,7 @@ app = typer.Typer(
     "and prove it.\n\nExample: slimnet compress model.pt --data val/ --max-drop 5\n\n"
     "With --verbose an error comes with its traceback.",
 )
-for command in (compress, inspect, verify, demo):
+for command in (compress, inspect, verify, compare, demo):
     app.command()(command)
 
 

@@ -3,29 +3,45 @@
 from slimnet.report.build import build_report
 from slimnet.report.clock import Progress, StageClock
 from slimnet.report.command import command_line
+from slimnet.report.comparison import (
+    check_comparison_folder,
+    comparison_json,
+    comparison_lines,
+    comparison_tables,
+    save_comparison,
+)
+from slimnet.report.comparison_progress import ComparisonProgress
 from slimnet.report.environment import environment
 from slimnet.report.html import html_page, save_html
 from slimnet.report.inspection import inspection_json, inspection_parts
 from slimnet.report.json_report import report_as_dict, save_report
+from slimnet.report.numbers import duration
 from slimnet.report.prediction import check_prediction
 from slimnet.report.progress import TerminalProgress
 from slimnet.report.summary import summary_lines
 from slimnet.report.text import checks_table, result_table
 
 __all__ = [
+    "ComparisonProgress",
     "Progress",
     "StageClock",
     "TerminalProgress",
     "build_report",
+    "check_comparison_folder",
     "check_prediction",
     "checks_table",
     "command_line",
+    "comparison_json",
+    "comparison_lines",
+    "comparison_tables",
+    "duration",
     "environment",
     "html_page",
     "inspection_json",
     "inspection_parts",
     "report_as_dict",
     "result_table",
+    "save_comparison",
     "save_html",
     "save_report",
     "summary_lines",

@@ -433,8 +433,8 @@ class Comparison:
 
     ``images`` and ``loss_nats`` are the oracle's images and the loss on them with nothing removed.
     ``units_measured`` of ``units`` were, ``lowest`` of these is the k of the metrics' shares.
-    ``oracle_halves`` is how well the oracle on one half of the images agrees with it on the other
-    half: about the best that a metric can reach. ``left_out`` maps metrics to why.
+    ``oracle_halves`` is how well the oracle on one half of the images agrees with itself on the
+    other half: the noise of the images. ``left_out`` maps metrics to why.
     """
 
     schema_version: int

@@ -134,8 +134,8 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         f"{found.lowest:,} lowest units that is among the metric's {found.lowest:,} lowest.",
         "Interval of a metric: bootstrap over units, within layers, on these images. Of the random "
         f"order: the middle 95 % of {found.random.orders:,} orders.",
-        "Half by half: the oracle on one half of the images against the other half; about the most "
-        "that a metric can reach.",
+        "Half by half: how well the oracle on one half of the images agrees with itself on the "
+        "other half, which shows the noise of the images.",
     ]
     return lines + [f"Left out: {name}: {why}." for name, why in found.left_out.items()]
 

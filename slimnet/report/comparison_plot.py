@@ -15,20 +15,12 @@ def comparison_plot(comparison: Comparison) -> str:
     """Draw one row a metric as an SVG file; what it shows stands in its <desc> too.
 
     Small circles are layers, a diamond with its interval all units, the hatched band what random
-    orders reach, and the dashed line what the oracle reaches against itself.
+    orders reach, and the dashed line how well the oracle agrees with itself.
     """
     metrics = by_agreement(comparison)
     with figure_as_svg(1.5 + 0.34 * len(metrics)) as (figure, axes, svg):
         for place, one in enumerate(metrics):
-            layers = [layer.spearman for layer in one.layers.values() if layer.spearman is not None]
-            axes.plot(layers, [place] * len(layers), "o", color=BLUE, alpha=0.5, markersize=4,
-                      markeredgewidth=0, label="one layer" if place == 0 else None)  # fmt: skip
-            if one.overall.spearman is None:
-                continue
-            low, high = one.spearman_interval or (one.overall.spearman,) * 2
-            axes.plot([low, high], [place, place], "|-", color=INK, linewidth=1.2)
-            axes.plot([one.overall.spearman], [place], "D", color=ORANGE, markeredgecolor=INK,
-                      markersize=7, label="all units, 95 %" if place == 0 else None)  # fmt: skip
+            _draw_metric(axes, place, one)
         _draw_references(axes, comparison)
         axes.set_yticks(range(len(metrics)), [one.metric for one in metrics])
         axes.set_ylim(len(metrics) - 0.4, -0.6)
@@ -39,8 +31,22 @@ def comparison_plot(comparison: Comparison) -> str:
     return _described(svg(), comparison, metrics)
 
 
+def _draw_metric(axes: Axes, place: int, one: MetricAgreement) -> None:
+    """Draw one row; the first one names what is drawn for the legend."""
+    layers = [layer.spearman for layer in one.layers.values() if layer.spearman is not None]
+    axes.plot(layers, [place] * len(layers), "o", color=BLUE, alpha=0.7, markersize=4.5,
+              markeredgecolor=INK, markeredgewidth=0.4, zorder=3,
+              label="one layer" if place == 0 else None)  # fmt: skip
+    if one.overall.spearman is None:
+        return
+    if bounds := one.spearman_interval:
+        axes.plot(bounds, [place] * 2, "|-", color=INK, linewidth=1.2)
+    axes.plot([one.overall.spearman], [place], "D", color=ORANGE, markeredgecolor=INK,
+              markersize=7, label="all units, 95 %" if place == 0 else None)  # fmt: skip
+
+
 def _draw_references(axes: Axes, comparison: Comparison) -> None:
-    """Draw what an order at random reaches, and the oracle itself."""
+    """Draw what random orders reach, and how well the oracle agrees with itself."""
     if band := comparison.random.spearman_interval:
         axes.axvspan(*band, facecolor="none", edgecolor=INK, hatch="////", alpha=0.25,
                      linewidth=0, label="random orders, 95 %")  # fmt: skip

@@ -43,7 +43,8 @@ def run(arguments: list[str]) -> int:
     except SlimnetError as error:
         return _fail(str(error), error.exit_code, verbose)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; the same command goes on from there", INTERRUPTED, verbose)
+        resumes = "; the same command goes on from there" * (arguments[:1] == ["compress"])
+        return _fail(f"interrupted{resumes}", INTERRUPTED, verbose)
     except OSError as error:
         if error.errno not in DISK_TROUBLE:
             return _internal(error, verbose)

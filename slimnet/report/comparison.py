@@ -76,7 +76,7 @@ def comparison_tables(comparison: Comparison, *, plain: bool = False) -> list[Ta
 
 def _metrics_table(comparison: Comparison, plain: bool) -> Table:
     table = _table(plain, "metric")
-    for name in ("Spearman", "95 % interval", "Kendall", "by layer", "shared", "seconds"):
+    for name in ("Spearman", "95 % interval", "tau-b", "layers", "shared", "s"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in by_agreement(comparison):
         table.add_row(
@@ -118,7 +118,8 @@ def _groups_table(comparison: Comparison, plain: bool) -> Table:
 
 
 def _table(plain: bool, first: str) -> Table:
-    table = Table(box=None, pad_edge=False) if plain else Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    lines = None if plain else box.SIMPLE_HEAD
+    table = Table(box=lines, pad_edge=False, collapse_padding=True)
     table.add_column(first, overflow="fold")
     return table
 
@@ -130,12 +131,13 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     lines = [
         f"Oracle: {found.units_measured:,} of {found.units:,} units removed one at a time and "
         f"{repaired}, on {found.images:,} calibration images, {found.oracle_seconds:.0f} s.",
-        f"By layer: the mean of Spearman within each group. Shared: the part of the oracle's "
-        f"{found.lowest:,} lowest units that is among the metric's {found.lowest:,} lowest.",
+        "tau-b: Kendall's. Layers: the mean of Spearman within each group. Shared: the part of the "
+        f"oracle's {found.lowest:,} lowest units that is among the metric's {found.lowest:,} "
+        "lowest. s: seconds that the metric takes alone.",
         "Interval of a metric: bootstrap over units, within layers, on these images. Of the random "
         f"order: the middle 95 % of {found.random.orders:,} orders.",
         "Half by half: how well the oracle on one half of the images agrees with itself on the "
-        "other half, which shows the noise of the images.",
+        "other half: the noise of the images. Metrics are judged by the oracle on all of them.",
     ]
     return lines + [f"Left out: {name}: {why}." for name, why in found.left_out.items()]
 

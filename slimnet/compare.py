@@ -17,12 +17,12 @@ from slimnet import load, measure, report, saliency
 from slimnet.errors import InputError
 from slimnet.groups import Group, find_groups
 from slimnet.groups.keep import keep_layers
-from slimnet.records import Comparison, MeasuredGroup, OracleProgress, Splits
+from slimnet.records import Comparison, MeasuredGroup, OracleProgress, Split, Splits
 from slimnet.search.full_oracle import FullOracle
 from slimnet.search.layout import choose_layout, images_that_fit, lay_out
 from slimnet.search.metric_orders import order_by_each
-from slimnet.search.state import first_state
-from slimnet.search.unit_sample import sample_units
+from slimnet.search.state import State, first_state
+from slimnet.search.unit_sample import places_among_all, places_by_group, sample_units
 from slimnet.settings import Settings
 
 SCHEMA_VERSION = 1
@@ -106,16 +106,14 @@ def _compare(
     tell: Callable[[str | OracleProgress], None],
 ) -> dict[str, Any]:
     """Let the metrics and the oracle order the units; return the fields that say how they agree."""
-    layout = choose_layout(model, splits.calibration, task)
-    images = lay_out(splits.calibration, settings.oracle_images, layout, task)
-    many = images_that_fit(splits.calibration, task)
-    everything = lay_out(splits.calibration, many, layout, task)
-    form = layout.memory_format if layout else torch.contiguous_format
-    state = first_state(model, groups, images, repair=False, memory_format=form, task=task)
+    state, images, everything = _prepare(model, groups, splits.calibration, settings, task)
     loss = measure.mean_loss(state.model, images.batches, task)
     measure.require_finite_loss(loss, "calibration")
     tell("scoring by each metric")
     orders, state = order_by_each(state, images, everything, settings)
+    if not orders.scores:
+        reasons = "; ".join(f"{name}: {why}" for name, why in orders.left_out.items())
+        raise InputError(f"no metric is left to compare: {reasons}")
     units = sample_units(groups, sample, settings.seed)
     tell("timing the first units")
     state = state if settings.repair else replace(state, moments={})
@@ -127,8 +125,8 @@ def _compare(
     removals = oracle.measure(units, tell)
     oracle_seconds = time.perf_counter() - begun
     tell("comparing the orders")
-    reference = measure.Reference(removals.nats, _positions(groups, units), settings.seed)
-    chosen = _chosen(groups, units)
+    reference = measure.Reference(removals.nats, places_by_group(groups, units), settings.seed)
+    chosen = places_among_all(groups, units)
     return {
         "images": images.images,
         "loss_nats": loss,
@@ -147,6 +145,22 @@ def _compare(
     }
 
 
+def _prepare(
+    model: nn.Module,
+    groups: Sequence[Group],
+    calibration: Split,
+    settings: Settings,
+    task: measure.Task,
+) -> tuple[State, Split, Split]:
+    """Return a copy of the network, the oracle's images, and all that fit in memory."""
+    layout = choose_layout(model, calibration, task)
+    images = lay_out(calibration, settings.oracle_images, layout, task)
+    everything = lay_out(calibration, images_that_fit(calibration, task), layout, task)
+    form = layout.memory_format if layout else torch.contiguous_format
+    state = first_state(model, groups, images, repair=False, memory_format=form, task=task)
+    return state, images, everything
+
+
 def _removable(model: nn.Module, example: Any, settings: Settings) -> list[Group]:
     """Return the groups, of which there must be some."""
     found, frozen = find_groups(model, example, layers=settings.layers, seed=settings.seed)
@@ -157,18 +171,6 @@ def _removable(model: nn.Module, example: Any, settings: Settings) -> list[Group
             "slimnet inspect tells why, layer by layer"
         )
     return found
-
-
-def _positions(groups: Sequence[Group], units: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Return where the measured units of each group stand among all that were measured."""
-    parts = torch.split(torch.arange(sum(map(len, units))), [len(chosen) for chosen in units])
-    return {g.name: part for g, part in zip(groups, parts, strict=True) if len(part)}
-
-
-def _chosen(groups: Sequence[Group], units: Sequence[Tensor]) -> Tensor:
-    """Return where the measured units stand among all units, group by group, int64."""
-    starts = torch.tensor([0, *(group.units for group in groups)]).cumsum(0)[:-1]
-    return torch.cat([chosen + start for chosen, start in zip(units, starts, strict=True)])
 
 
 def _measured(

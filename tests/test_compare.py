@@ -44,20 +44,36 @@ def test_numbers_are_those_of_masks_and_the_definition(trained):
             mask(masked, plan_for([group], [torch.tensor([unit])]))
             change = mean_loss(masked, splits.calibration.batches) - loss
             assert told.sensitivities_nats[unit] == pytest.approx(change, abs=1e-5)
-    weights = torch.cat([model.get_submodule(g.gates[0].layer).weight.flatten(1) for g in groups
-                         if g.gates[0].layer == "0"])  # fmt: skip
-    first = next(group for group in groups if group.gates[0].layer == "0")
-    nats = torch.tensor(list(found.groups[first.name].sensitivities_nats.values()))
-    (l1,) = (one for one in found.metrics if one.metric == "l1_weight")
-    wanted = rank_correlation.spearman(weights.detach().abs().sum(1), nats)
-    assert l1.layers[first.name].spearman == pytest.approx(wanted)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("sample", [None, 9])
+def test_a_metric_is_judged_by_the_units_that_were_measured(trained, sample):
+    model, splits = trained
+    found = slimnet.compare(model, splits, metrics=("l1_weight",), sample=sample)
+    (l1,) = found.metrics
+    every: list[list[float]] = [[], []]
+    for name, group in found.groups.items():
+        (layer,) = group.layers
+        weights = model.get_submodule(layer).weight.detach().abs().flatten(1).sum(1)
+        own = [[float(weights[unit]) for unit in group.sensitivities_nats],
+               list(group.sensitivities_nats.values())]  # fmt: skip
+        wanted = rank_correlation.spearman(*map(torch.tensor, own))
+        assert l1.layers[name].spearman == pytest.approx(wanted)
+        every = [[*one, *more] for one, more in zip(every, own, strict=True)]
+    scores, nats = map(torch.tensor, every)
+    assert len(nats) == found.units_measured == (sample or 16)
+    wanted = rank_correlation.spearman(scores, nats)
+    assert l1.overall.spearman == pytest.approx(wanted)
+    wanted = 100 * rank_correlation.shared_lowest(scores, nats, found.lowest)
+    assert l1.lowest_shared_percent == pytest.approx(wanted)
 
 
 def test_all_metrics_are_compared_without_repair(trained):
     model, splits = trained
     told = []
     found = slimnet.compare(model, splits, progress=told.append)
+    assert found.groups == slimnet.compare(model, splits, metrics=QUICK).groups
     assert {one.metric for one in found.metrics} == {*METRICS, *GROUP_METRICS}
     assert (found.units, found.units_measured, found.lowest) == (16, 16, 2)
     assert not found.repaired
@@ -120,6 +136,11 @@ def test_a_task_of_ones_own_leaves_out_what_needs_classes(trained):
     assert [one.metric for one in found.metrics] == [*QUICK]
     assert "classes" in found.left_out["mutual_information"]
     assert found.oracle_halves.spearman is not None
+    with pytest.raises(slimnet.InputError, match="no metric is left to compare: mutual_info"):
+        slimnet.compare(
+            model, torch.utils.data.TensorDataset(inputs, labels), task=task,
+            metrics=("mutual_information",),
+        )  # fmt: skip
 
 
 def test_command_prints_a_plain_table_in_a_pipe_and_writes_both_files(files, capsys):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from slimnet.search.trial import Trial, can_replay, make_trial
 MOST_ELEMENTS = 2**24
 MOST_TRIALS = 64
 MOST_GROUPS_TIMED = 16
+UNITS_TIMED = 3
 
 
 @dataclass(frozen=True)
@@ -54,30 +56,37 @@ class FullOracle:
         self._replayed = can_replay(model, state.groups, self._calls, run)
 
     def expected_seconds(self, units: Sequence[Tensor]) -> float:
-        """Return about how long ``measure`` will take, from one unit each of some groups."""
+        """Return about how long ``measure`` will take, from a few units of some groups."""
         asked = [(g, u) for g, u in zip(self._state.groups, units, strict=True) if len(u)]
         timed = asked[:: -(-len(asked) // MOST_GROUPS_TIMED)]
         with torch.inference_mode(), Replay(self._state.model, self._calls) as replay:
             # the first run of a network is slower than all others
             replay.record(self._losses(next(iter(self._batches))), {0})
             spent = sum(self._expected_seconds(replay, *one) for one in timed)
-        return spent / sum(len(chosen) for _, chosen in timed) * sum(map(len, units))
+        return spent * sum(map(len, units)) / sum(len(chosen) for _, chosen in timed)
 
     def _expected_seconds(self, replay: Replay, group: Group, units: Tensor) -> float:
-        """Return about how long these units of one group will take, from the first one of them."""
+        """Return about how long these units of one group will take, from the first few of them."""
         batch = next(iter(self._batches))
         batches, run = self._images / self._state.task.images(batch), self._losses(batch)
+        timed = [self._timed(replay, group, unit[None], run) for unit in units[:UNITS_TIMED]]
+        making, recording, running = map(median, zip(*timed, strict=True))
+        chunks = -(-len(units) // MOST_TRIALS)
+        seconds: float = len(units) * (making + batches * running) + chunks * batches * recording
+        return seconds
+
+    def _timed(
+        self, replay: Replay, group: Group, unit: Tensor, run: Callable[[], Tensor]
+    ) -> tuple[float, float, float]:
+        """Return the seconds of making one trial, of recording a batch, and of the trial on it."""
         begun = time.perf_counter()
-        trial = self._trial(group, units[:1])
+        trial = self._trial(group, unit)
         made = time.perf_counter()
         replay.record(run, {trial.start})
         recorded = time.perf_counter()
         with replaced(self._state.model, trial.values):
             replay.run(run, trial.start)
-        ran = time.perf_counter()
-        chunks = -(-len(units) // MOST_TRIALS)
-        each = made - begun + batches * (ran - recorded)
-        return len(units) * each + chunks * batches * (recorded - made)
+        return made - begun, recorded - made, time.perf_counter() - recorded
 
     def measure(
         self, units: Sequence[Tensor], progress: Callable[[OracleProgress], None]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slimnet.groups import Group
-from slimnet.search.unit_sample import sample_units
+from slimnet.search.unit_sample import places_among_all, places_by_group, sample_units
 
 
 def groups_of(*units):
@@ -41,3 +41,11 @@ def test_every_unit_has_the_same_chance_and_the_seed_decides():
     assert drawn.tolist() == pytest.approx([500] * 6, abs=75)
     draws = [[u.tolist() for u in sample_units(groups_of(40), 9, seed)] for seed in (3, 3, 4)]
     assert draws[0] == draws[1] != draws[2]
+
+
+def test_places_of_units():
+    groups = groups_of(4, 3, 2)
+    units = [torch.tensor([1, 3]), torch.tensor([], dtype=torch.int64), torch.tensor([0])]
+    assert places_among_all(groups, units).tolist() == [1, 3, 7]
+    found = {name: own.tolist() for name, own in places_by_group(groups, units).items()}
+    assert found == {"g0": [0, 1], "g2": [2]}

@@ -44,7 +44,7 @@ def run(row: paper.Row, options: argparse.Namespace) -> dict[str, Any]:
 def summary(found: Comparison) -> dict[str, Any]:
     """Return what a comparison found, without single channels, in few digits."""
     told: dict[str, Any] = as_plain(found)
-    for name in ("source", "source_sha256", "settings", "schema_version"):
+    for name in ("source", "source_sha256", "data", "settings", "schema_version"):
         del told[name]
     told["seed"] = found.settings["seed"]
     told["groups"] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from pathlib import PurePath
 
 from matplotlib.axes import Axes
 
@@ -56,7 +57,7 @@ def _draw_references(axes: Axes, comparison: Comparison) -> None:
 
 def _described(svg: str, comparison: Comparison, metrics: list[MetricAgreement]) -> str:
     """Return the drawing as a file with its text alternative, dark on white on every page."""
-    title = f"Saliency metrics against the full oracle, {comparison.source}"
+    title = f"Saliency metrics against the full oracle, {PurePath(comparison.source).name}"
     rows = [
         f"{one.metric} {signed(one.overall.spearman)} {interval(one.spearman_interval)}, "
         f"by layer {signed(one.layers_mean.spearman)}"

@@ -1,6 +1,6 @@
 """A progress bar on stderr while the full oracle works; plain lines where there is no terminal.
 
-Lines are held back until the oracle begins: bad input is told in one line, alone.
+Lines are held back until the oracle's time is known: bad input is told in one line, alone.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class ComparisonProgress:
         )
         self._task = self._bar.add_task("", total=None)
         self._held: list[str] = []
+        self._begun = False
 
     def __enter__(self) -> ComparisonProgress:
         self._bar.start()
@@ -54,13 +55,15 @@ class ComparisonProgress:
     def __call__(self, event: str | OracleProgress) -> None:
         """Take what is being done, in words, or how far the oracle is."""
         if isinstance(event, OracleProgress):
+            self._bar.update(self._task, total=event.units, completed=event.done)
+            return
+        self._bar.reset(self._task, total=None, description=event.partition(", ")[0])
+        _, estimate, _ = event.partition(": ")
+        # on a terminal the bar tells the rest
+        if estimate or not self._console.is_terminal:
+            self._held.append(event)
+        if estimate or self._begun:
+            self._begun = True
             for line in self._held:
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
             self._held.clear()
-            self._bar.update(self._task, total=event.units, completed=event.done)
-        else:
-            # on a terminal the bar tells it, and only the estimate is worth a line of its own
-            short, estimate, _ = event.partition(":")
-            if estimate or not self._console.is_terminal:
-                self._held.append(event)
-            self._bar.reset(self._task, total=None, description=short)

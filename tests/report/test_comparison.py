@@ -42,7 +42,7 @@ def comparison():
     )
     flat = MetricAgreement("apoz", NONE, None, {"a": NONE, "b": NONE}, NONE, 10.0, 1.0)
     return Comparison(
-        schema_version=1, slimnet_version="0.1.0", source="<net>.pt", source_sha256=None,
+        schema_version=1, slimnet_version="0.1.0", source="/home/me/<net>.pt", source_sha256=None,
         data="data.npz", settings={"seed": 0}, repaired=False, images=1_024, loss_nats=0.5,
         units=40, units_measured=20, lowest=2, metrics=(worst, best, flat),
         left_out={"mutual_information": "it needs classes"},
@@ -117,7 +117,7 @@ def test_the_plot_says_in_words_what_it_shows(comparison, tmp_path):
     name = "{http://www.w3.org/2000/svg}"
     assert root.get("role") == "img"
     assert root.get("aria-labelledby") == "title desc"
-    assert "<net>.pt" in root.find(f"{name}title").text
+    assert root.find(f"{name}title").text.endswith(", <net>.pt")
     told = root.find(f"{name}desc").text
     for words in ("taylor_second_order 0.80 [0.70, 0.90], by layer 0.90", "l1_weight −0.25",
                   "random orders [−0.40, 0.40]", "0.95"):  # fmt: skip

@@ -8,13 +8,22 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from slimnet.apply import apply
 from slimnet.bench import bench
+from slimnet.compare import compare
 from slimnet.compress import compress
 from slimnet.errors import InputError, ProofError, SlimnetError
 from slimnet.export import load_plan, load_slim
 from slimnet.groups import apply_plan
 from slimnet.inspect import inspect
 from slimnet.measure import Task
-from slimnet.records import Application, Applied, Benchmark, Inspection, Result, Verification
+from slimnet.records import (
+    Application,
+    Applied,
+    Benchmark,
+    Comparison,
+    Inspection,
+    Result,
+    Verification,
+)
 from slimnet.settings import Settings
 from slimnet.verify import verify
 
@@ -22,6 +31,7 @@ __all__ = [
     "Application",
     "Applied",
     "Benchmark",
+    "Comparison",
     "InputError",
     "Inspection",
     "ProofError",
@@ -33,6 +43,7 @@ __all__ = [
     "apply",
     "apply_plan",
     "bench",
+    "compare",
     "compress",
     "inspect",
     "load_plan",

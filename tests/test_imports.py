@@ -12,7 +12,7 @@ import slimnet
 PACKAGE = Path(slimnet.__file__).parent
 ORDER = (
     "load", "measure", "groups", "saliency", "recover", "search", "export", "report",
-    "compress", "inspect", "apply", "verify", "bench", "init", "demo", "cli",
+    "compress", "inspect", "compare", "verify", "apply", "bench", "init", "demo", "cli",
 )  # fmt: skip
 EVERYWHERE = ("errors", "records", "settings")
 # what may be imported, where that is less than "everything before it"; "" is slimnet/__init__.py

@@ -11,6 +11,7 @@ import typer
 
 from slimnet.cli.apply import apply
 from slimnet.cli.bench import bench
+from slimnet.cli.compare import compare
 from slimnet.cli.compress import compress
 from slimnet.cli.demo import demo
 from slimnet.cli.init import init
@@ -26,7 +27,7 @@ app = typer.Typer(
     "and prove it.\n\nExample: slimnet compress model.pt --data val/ --max-drop 5\n\n"
     "With --verbose an error comes with its traceback.",
 )
-for command in (compress, inspect, verify, apply, bench, init, demo):
+for command in (compress, inspect, compare, verify, apply, bench, init, demo):
     app.command()(command)
 
 
@@ -45,7 +46,8 @@ def run(arguments: list[str]) -> int:
     except SlimnetError as error:
         return _fail(str(error), error.exit_code, verbose)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; the same command goes on from there", INTERRUPTED, verbose)
+        resumes = "; the same command goes on from there" * (arguments[:1] == ["compress"])
+        return _fail(f"interrupted{resumes}", INTERRUPTED, verbose)
     except OSError as error:
         if error.errno not in DISK_TROUBLE:
             return _internal(error, verbose)

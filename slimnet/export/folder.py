@@ -45,6 +45,15 @@ def check_output_folder(out: Path) -> None:
                 f"the output folder must be new, empty or a previous slimnet result; "
                 f"{out} holds something else: choose another name"
             )
+    require_writable_parent(out)
+
+
+def require_writable_parent(out: Path) -> None:
+    """Refuse a folder that could not be made; writes nothing.
+
+    Raises:
+        InputError: what it would stand in is no folder that can be written.
+    """
     parent = _existing_ancestor(out)
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"the output's parent must be a writable folder; {parent} is not")

@@ -1,5 +1,6 @@
 """Accuracy and loss, size, and latency."""
 
+from slimnet.measure.agreement import Reference, agreement, metric_agreement, random_agreement
 from slimnet.measure.classification import CLASSIFICATION, Classification
 from slimnet.measure.drop import judge_drop, paired_drop
 from slimnet.measure.forward import (
@@ -41,7 +42,9 @@ __all__ = [
     "TIMED_RUNTIMES",
     "Classification",
     "Quality",
+    "Reference",
     "Task",
+    "agreement",
     "choose_task",
     "count_conv_weights",
     "count_parameters",
@@ -59,6 +62,7 @@ __all__ = [
     "measure_speed",
     "measure_torch_latency",
     "measured_on",
+    "metric_agreement",
     "missing_for",
     "narrow_widths",
     "next_lower_width",
@@ -68,6 +72,7 @@ __all__ = [
     "profile_layers",
     "profile_pair",
     "profile_torch_layers",
+    "random_agreement",
     "require_better_than_chance",
     "require_classes",
     "require_finite_loss",

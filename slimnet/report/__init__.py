@@ -5,16 +5,26 @@ from slimnet.report.benchmark import benchmark_json, benchmark_parts
 from slimnet.report.build import build_report
 from slimnet.report.clock import Progress, StageClock
 from slimnet.report.command import command_line
+from slimnet.report.comparison import (
+    check_comparison_folder,
+    comparison_json,
+    comparison_lines,
+    comparison_tables,
+    save_comparison,
+)
+from slimnet.report.comparison_progress import ComparisonProgress
 from slimnet.report.environment import environment
 from slimnet.report.html import html_page, save_html
 from slimnet.report.inspection import inspection_json, inspection_parts
 from slimnet.report.json_report import report_as_dict, save_report
+from slimnet.report.numbers import duration
 from slimnet.report.prediction import check_prediction
 from slimnet.report.progress import TerminalProgress
 from slimnet.report.summary import summary_lines
 from slimnet.report.text import changes_table, checks_table, latency_rows, result_table, size_rows
 
 __all__ = [
+    "ComparisonProgress",
     "Progress",
     "StageClock",
     "TerminalProgress",
@@ -23,9 +33,14 @@ __all__ = [
     "benchmark_parts",
     "build_report",
     "changes_table",
+    "check_comparison_folder",
     "check_prediction",
     "checks_table",
     "command_line",
+    "comparison_json",
+    "comparison_lines",
+    "comparison_tables",
+    "duration",
     "environment",
     "html_page",
     "inspection_json",
@@ -33,6 +48,7 @@ __all__ = [
     "latency_rows",
     "report_as_dict",
     "result_table",
+    "save_comparison",
     "save_html",
     "save_report",
     "size_rows",

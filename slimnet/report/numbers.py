@@ -20,6 +20,13 @@ def milliseconds(value_ms: float) -> str:
     return f"{value_ms:.3f} ms" if value_ms < 0.9995 else f"{three_digits(value_ms)} ms"
 
 
+def duration(seconds: float) -> str:
+    """Return a duration as roughly as it is worth to know: "40 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def percent(value_percent: float) -> str:
     """Return a percentage with two decimals."""
     return f"{value_percent:.2f} %"

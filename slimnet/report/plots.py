@@ -45,7 +45,7 @@ def trajectory_plot(report: Report) -> str:
     steps = [step for step in report.trajectory.steps if not step.taken_back]
     back = [step for step in report.trajectory.steps if step.taken_back]
     kept, quantity = report.trajectory.kept_steps, report.selection_drop.quantity
-    with _figure(3.6) as (figure, axes, svg):
+    with figure_as_svg(3.6) as (figure, axes, svg):
         x = [step.parameters_removed_percent for step in steps]
         original = report.selection_drop.original_percent
         axes.fill_between(
@@ -82,7 +82,7 @@ def trajectory_plot(report: Report) -> str:
 def layers_plot(report: Report) -> str:
     """Draw the channels of every layer, before and after."""
     layers = report.channels_per_layer
-    with _figure(0.9 + 0.26 * len(layers)) as (figure, axes, svg):
+    with figure_as_svg(0.9 + 0.26 * len(layers)) as (figure, axes, svg):
         places = range(len(layers))
         before = [before for before, _ in layers.values()]
         after = [after for _, after in layers.values()]
@@ -101,7 +101,7 @@ def metrics_plot(report: Report) -> str:
     """Draw which metric proposed what was removed, as the network shrank."""
     kept = _kept(report)
     names = sorted({step.candidates[step.chosen].metric for step in kept})
-    with _figure(1.1 + 0.32 * len(names)) as (figure, axes, svg):
+    with figure_as_svg(1.1 + 0.32 * len(names)) as (figure, axes, svg):
         for place, name in enumerate(names):
             own = [step for step in kept if step.candidates[step.chosen].metric == name]
             axes.scatter(
@@ -120,7 +120,7 @@ def metrics_plot(report: Report) -> str:
 def sensitivities_plot(report: Report) -> str:
     """Draw the change of the loss that was measured for every candidate, and the chosen ones."""
     steps = report.trajectory.steps
-    with _figure(3.2) as (figure, axes, svg):
+    with figure_as_svg(3.2) as (figure, axes, svg):
         every = [
             (step.number, candidate.sensitivity)
             for step in steps
@@ -141,7 +141,7 @@ def sensitivities_plot(report: Report) -> str:
 
 def latency_plot(report: Report) -> str:
     """Draw the timings of original and slim, one row a runtime and batch size."""
-    with _figure(0.8 + 0.75 * len(report.latency)) as (figure, axes, svg):
+    with figure_as_svg(0.8 + 0.75 * len(report.latency)) as (figure, axes, svg):
         samples, labels = [], []
         for entry in report.latency:
             where = f"{entry.runtime}, batch {entry.batch_size}"
@@ -170,7 +170,7 @@ def _kept(report: Report) -> list[Step]:
 
 
 @contextmanager
-def _figure(height_inches: float) -> Iterator[tuple[Figure, Axes, Callable[[], str]]]:
+def figure_as_svg(height_inches: float) -> Iterator[tuple[Figure, Axes, Callable[[], str]]]:
     """Give a figure, its axes, and a function that returns it as SVG once it is drawn."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_INCHES, height_inches))

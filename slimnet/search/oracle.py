@@ -83,7 +83,7 @@ class Oracle:
             for number, batch in enumerate(batches):
                 missing = [i for i in live if len(seen[i]) <= number]
                 run = partial(self._losses, state.model, batch)
-                changes = _changes(state.model, replay, [trials[i] for i in missing], run)
+                changes = loss_changes(state.model, replay, [trials[i] for i in missing], run)
                 for i, change in zip(missing, changes, strict=True):
                     seen[i].append(change)
                 passed += self._task.images(batch)
@@ -139,7 +139,7 @@ def _still_open(
     ]
 
 
-def _changes(
+def loss_changes(
     model: nn.Module, replay: Replay, trials: Sequence[Trial], run: Callable[[], Tensor]
 ) -> list[Tensor]:
     """Return by how much each trial changes the losses that ``run`` gives, (images,) each."""

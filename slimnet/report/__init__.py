@@ -1,32 +1,49 @@
 """What is told: report.json, the table and the verdict at the terminal, the environment."""
 
+from slimnet.report.baseline import Baseline, read_baseline, require_same_network
 from slimnet.report.build import build_report
 from slimnet.report.clock import Progress, StageClock
 from slimnet.report.command import command_line
 from slimnet.report.environment import environment
+from slimnet.report.goal_text import goals_table
+from slimnet.report.goals import anything_missed, evaluate_goals
 from slimnet.report.html import html_page, save_html
 from slimnet.report.inspection import inspection_json, inspection_parts
-from slimnet.report.json_report import report_as_dict, save_report
+from slimnet.report.json_report import report_as_dict, report_json, save_report
+from slimnet.report.junit import junit_error, junit_xml
+from slimnet.report.markdown import markdown_error, markdown_summary
 from slimnet.report.prediction import check_prediction
 from slimnet.report.progress import TerminalProgress
-from slimnet.report.summary import summary_lines
+from slimnet.report.summary import summary_lines, verdict_line
 from slimnet.report.text import checks_table, result_table
 
 __all__ = [
+    "Baseline",
     "Progress",
     "StageClock",
     "TerminalProgress",
+    "anything_missed",
     "build_report",
     "check_prediction",
     "checks_table",
     "command_line",
     "environment",
+    "evaluate_goals",
+    "goals_table",
     "html_page",
     "inspection_json",
     "inspection_parts",
+    "junit_error",
+    "junit_xml",
+    "markdown_error",
+    "markdown_summary",
+    "read_baseline",
     "report_as_dict",
+    "report_json",
+    "require_same_network",
     "result_table",
     "save_html",
     "save_report",
     "summary_lines",
+    "verdict_line",
 ]

@@ -26,12 +26,22 @@ class Difference(NamedTuple):
 
 
 def random_units(groups: Sequence[Group], share: float, seed: int) -> list[Tensor]:
-    """Return about this share of every group's units, at least one, and never all of them."""
+    """Return about this share of every group's units, at least one; every layer keeps a channel."""
     generator = torch.Generator().manual_seed(seed)
-    return [
-        torch.randperm(g.units, generator=generator)[: max(1, int(share * g.units))].sort().values
-        for g in groups
-    ]
+    return [_from_one(group, share, generator) for group in groups]
+
+
+def _from_one(group: Group, share: float, generator: torch.Generator) -> Tensor:
+    wanted = max(1, int(share * group.units))
+    gone: list[int] = []
+    for unit in torch.randperm(group.units, generator=generator).tolist():
+        trial = torch.tensor([*gone, unit])
+        if all(not bool(torch.isin(m.unit, trial).all()) for m in group.members):
+            gone.append(unit)
+        if len(gone) == wanted:
+            break
+    assert gone, f"of the group {group.name} nothing can go: it is no offer"
+    return torch.tensor(sorted(gone))
 
 
 def other_inputs(example: Any, seed: int) -> Any:

@@ -43,17 +43,27 @@ def randomly_slimmed(model: nn.Module, plan: Plan, example: Tensor) -> nn.Module
     return slim_copy(subject, plan).eval()
 
 
-def onnx_error(slim: nn.Module, example: Tensor, folder: Path) -> float:
+def onnx_error(
+    slim: nn.Module, example: Tensor, folder: Path, tolerance: float = ONNX_TOLERANCE
+) -> float:
     """Return how far ONNX Runtime is from PyTorch at batch 1 and 3, as a share of the output.
 
     Raises:
-        ProofError: it is more than 1e-5.
+        ProofError: it is more than ``tolerance``.
     """
     inputs = other_inputs(torch.cat([example, example])[:3], 6)
     written = export.export_onnx(
-        slim, example, folder / "slim.onnx", Settings.opset, {}, (1, 3), inputs, ONNX_TOLERANCE
+        slim, example, folder / "slim.onnx", Settings.opset, {}, (1, 3), inputs, tolerance
     )
     return max(parity.relative_error for parity in written.parity.values())
+
+
+@torch.no_grad()
+def rounding_error(slim: nn.Module, example: Tensor) -> float:
+    """Return how far PyTorch in float32 is from itself in float64, as a share of the output."""
+    inputs = other_inputs(torch.cat([example, example])[:3], 6)
+    exact = copy.deepcopy(slim).double()(inputs.double())
+    return float((slim(inputs) - exact).abs().max() / exact.abs().max())
 
 
 @torch.no_grad()

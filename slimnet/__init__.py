@@ -6,17 +6,22 @@ import os
 # unless this is set before its first import. A user who sets it to something else is obeyed.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+from slimnet.apply import apply
+from slimnet.bench import bench
 from slimnet.compress import compress
 from slimnet.errors import InputError, ProofError, SlimnetError
 from slimnet.export import load_plan, load_slim
 from slimnet.groups import apply_plan
 from slimnet.inspect import inspect
 from slimnet.measure import Task
-from slimnet.records import Inspection, Result, Verification
+from slimnet.records import Application, Applied, Benchmark, Inspection, Result, Verification
 from slimnet.settings import Settings
 from slimnet.verify import verify
 
 __all__ = [
+    "Application",
+    "Applied",
+    "Benchmark",
     "InputError",
     "Inspection",
     "ProofError",
@@ -25,7 +30,9 @@ __all__ = [
     "SlimnetError",
     "Task",
     "Verification",
+    "apply",
     "apply_plan",
+    "bench",
     "compress",
     "inspect",
     "load_plan",

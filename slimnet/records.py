@@ -179,6 +179,21 @@ class Frozen:
 Plan = Mapping[str, Mapping[str, tuple[int, ...]]]
 """Which indices go: module name -> {"out": indices, "in": indices}, sorted, original numbering."""
 
+Channels = Mapping[str, Mapping[str, int]]
+"""How many channels a layer has: module name -> {"out": count, "in": count}."""
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """What a plan file says. ``channels`` are the network's wherever the plan removes some, or {}.
+
+    ``source_sha256`` is the hash of the model file that the plan was made for, or None.
+    """
+
+    plan: Plan
+    channels: Channels
+    source_sha256: str | None
+
 
 @dataclass(frozen=True)
 class PredictedLatency:
@@ -387,6 +402,110 @@ class Result:
     plan: Plan
     report: Report
     folder: Path | None
+
+
+@dataclass(frozen=True)
+class Application:
+    """What ``apply`` reports: the plan on a model file, with that file's own weights.
+
+    ``input_shape`` is that of one input. ``plan_source_sha256`` is the hash of the model file that
+    the plan was made for, where it says. ``schema_version`` names the form.
+    """
+
+    schema_version: int
+    slimnet_version: str
+    source: str
+    source_sha256: str | None
+    plan_sha256: str
+    plan_source_sha256: str | None
+    input_shape: tuple[int, ...]
+    input_shape_guessed: bool
+    original_size: Size
+    slim_size: Size
+    masked_slim: Parity
+    artefacts: Artefacts
+    notes: tuple[str, ...]
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What ``apply`` gives back: the slim network, and where it was written (None: nowhere)."""
+
+    model: nn.Module
+    plan: Plan
+    report: Application
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """A network to be timed: its ONNX file and, where it came in one, slimnet's folder.
+
+    ``is_original`` tells the folder's original.onnx from its slim.onnx.
+    """
+
+    name: str
+    onnx: Path
+    folder: Path | None
+    is_original: bool
+
+
+@dataclass(frozen=True)
+class OnnxInput:
+    """One input of an ONNX file. ``shape`` has the batch axis first; None is an axis of any size.
+
+    ``dtype`` is numpy's name of its type.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class LayerLatency:
+    """How long a layer takes in both networks; None where one has nothing of that name.
+
+    ``layer`` is the name of the layer or node in both files; it is empty where these have no name
+    in common for it, and then all such nodes of one ``operator`` are counted together.
+    """
+
+    runtime: str
+    batch_size: int
+    layer: str
+    operator: str
+    original_ms: float | None
+    slim_ms: float | None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What was asked for and could not be timed, and why."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Two networks timed in turns; ``schema_version`` names the form.
+
+    ``input_shapes`` are those of one batch, None standing for its size. ``warnings`` say in words
+    where the timings cannot be trusted.
+    """
+
+    schema_version: int
+    slimnet_version: str
+    original: str
+    slim: str
+    input_shapes: Mapping[str, tuple[int | None, ...]]
+    latency: tuple[Latency, ...]
+    layers: tuple[LayerLatency, ...]
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+    environment: Mapping[str, Any]
+    seconds: float
 
 
 @dataclass(frozen=True)

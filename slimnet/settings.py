@@ -332,7 +332,7 @@ def _as_given(dial: Field[Any], value: Any) -> Any:
         try:
             return tuple(kind(part) for part in value.split(",") if part.strip())
         except ValueError as error:
-            raise InputError(f"{dial.name} is {_rule(dial)}; got {value!r}") from error
+            raise InputError(f"{dial.name} is {rule_of(dial)}; got {value!r}") from error
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
@@ -340,7 +340,7 @@ def _percent(dial: Field[Any], text: str) -> float:
     try:
         return float(text.strip().removesuffix("%"))
     except ValueError:
-        raise InputError(f"{dial.name} is {_rule(dial)}; got {text!r}") from None
+        raise InputError(f"{dial.name} is {rule_of(dial)}; got {text!r}") from None
 
 
 def _check(dial: Field[Any], value: Any) -> None:
@@ -348,11 +348,11 @@ def _check(dial: Field[Any], value: Any) -> None:
         return
     parts = value if dial.metadata["many"] and isinstance(value, tuple) else (value,)
     if not parts and dial.default != ():
-        raise InputError(f"{dial.name} is {_rule(dial)}; got none")
+        raise InputError(f"{dial.name} is {rule_of(dial)}; got none")
     for part in parts:
         if not _fits(dial, part):
             shown = f"{part:g}" if type(part) is float else repr(part)
-            raise InputError(f"{dial.name} is {_rule(dial)}; got {shown}")
+            raise InputError(f"{dial.name} is {rule_of(dial)}; got {shown}")
 
 
 def _fits(dial: Field[Any], part: Any) -> bool:
@@ -366,7 +366,7 @@ def _fits(dial: Field[Any], part: Any) -> bool:
     return fits and bool(low <= part <= high) and math.isfinite(part)
 
 
-def _rule(dial: Field[Any]) -> str:
+def rule_of(dial: Field[Any]) -> str:
     """Return what a dial may be, in words."""
     if dial.metadata["choices"] and dial.metadata["kind"] is str:
         return " or ".join(dial.metadata["choices"])

@@ -79,6 +79,11 @@ def verify(
 
 
 def _require_accuracy(told: dict[str, Any]) -> None:
+    if "test_drop" not in told:
+        raise InputError(
+            "this folder's weights were never measured on data (slimnet apply wrote it), so there "
+            "is no drop to compare with: leave the data out"
+        )
     quantity = told["test_drop"].get("quantity", "accuracy")
     if quantity not in ("accuracy", "agreement"):
         raise InputError(

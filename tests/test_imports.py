@@ -12,7 +12,7 @@ import slimnet
 PACKAGE = Path(slimnet.__file__).parent
 ORDER = (
     "load", "measure", "groups", "saliency", "recover", "search", "export", "report",
-    "compress", "inspect", "verify", "demo", "cli",
+    "compress", "inspect", "apply", "verify", "bench", "init", "demo", "cli",
 )  # fmt: skip
 EVERYWHERE = ("errors", "records", "settings")
 # what may be imported, where that is less than "everything before it"; "" is slimnet/__init__.py
@@ -21,7 +21,7 @@ ONLY = {
     "records": set(),
     "settings": {"errors"},
     "demo": {"errors"},
-    "": {*EVERYWHERE, *ORDER} - {"demo", "cli"},
+    "": {*EVERYWHERE, *ORDER} - {"init", "demo", "cli"},
     "__main__": {"cli"},
 }
 ONLY_PLACE = {"torch_pruning": "groups", "typer": "cli"}

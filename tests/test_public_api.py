@@ -16,6 +16,9 @@ import pytest
 import slimnet
 
 PUBLIC = [
+    "Application",
+    "Applied",
+    "Benchmark",
     "InputError",
     "Inspection",
     "ProofError",
@@ -24,7 +27,9 @@ PUBLIC = [
     "SlimnetError",
     "Task",
     "Verification",
+    "apply",
     "apply_plan",
+    "bench",
     "compress",
     "inspect",
     "load_plan",

@@ -9,8 +9,11 @@ import traceback
 
 import typer
 
+from slimnet.cli.apply import apply
+from slimnet.cli.bench import bench
 from slimnet.cli.compress import compress
 from slimnet.cli.demo import demo
+from slimnet.cli.init import init
 from slimnet.cli.inspect import inspect
 from slimnet.cli.outputs import outputs_named
 from slimnet.cli.verify import verify
@@ -24,7 +27,7 @@ app = typer.Typer(
     "and prove it.\n\nExample: slimnet compress model.pt --data val/ --max-drop 5\n\n"
     "With --verbose an error comes with its traceback.",
 )
-for command in (compress, inspect, verify, demo):
+for command in (compress, inspect, verify, apply, bench, init, demo):
     app.command()(command)
 
 

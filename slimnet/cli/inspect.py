@@ -9,7 +9,13 @@ import typer
 from rich.console import Console
 
 from slimnet import load, report
-from slimnet.cli.options import ModelArgument, chosen_values, require_model, with_settings
+from slimnet.cli.options import (
+    InputShapeOption,
+    ModelArgument,
+    chosen_values,
+    require_model,
+    with_settings,
+)
 from slimnet.inspect import inspect as inspect_network
 from slimnet.settings import Settings
 
@@ -19,10 +25,7 @@ DIALS = ("arch", "arch_arg", "allow", "trust_pickle", "layers", "seed")
 @partial(with_settings, names=DIALS)
 def inspect(
     model: ModelArgument,
-    input_shape: Annotated[
-        str | None,
-        typer.Option(help="Shape of one input, such as 3,224,224. (default: guessed)"),
-    ],
+    input_shape: InputShapeOption,
     json: Annotated[bool | None, typer.Option("--json", help="Print one JSON document instead.")],
     **dials: Any,
 ) -> None:

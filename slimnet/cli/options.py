@@ -15,6 +15,9 @@ from slimnet.errors import InputError
 from slimnet.settings import Settings
 
 ModelArgument = Annotated[str | None, typer.Argument(help="Model file: .pt, .pth or .safetensors.")]
+InputShapeOption = Annotated[
+    str | None, typer.Option(help="Shape of one input, such as 3,224,224. (default: guessed)")
+]
 
 
 def with_settings(

@@ -5,9 +5,16 @@ from slimnet.export.folder import check_output_folder
 from slimnet.export.layer_timer import PROFILE_IMAGES, layer_timer
 from slimnet.export.onnx_file import export_onnx
 from slimnet.export.parity import onnx_parity
-from slimnet.export.plan_file import load_plan, plan_sha256, save_plan, save_weights
-from slimnet.export.program import save_program
+from slimnet.export.plan_file import (
+    load_plan,
+    plan_sha256,
+    read_plan_file,
+    save_plan,
+    save_weights,
+)
+from slimnet.export.program import require_exportable, save_program
 from slimnet.export.slim_folder import load_slim
+from slimnet.export.torch_network import torch_network
 from slimnet.export.work_folder import WorkFolder
 
 __all__ = [
@@ -20,8 +27,11 @@ __all__ = [
     "load_slim",
     "onnx_parity",
     "plan_sha256",
+    "read_plan_file",
+    "require_exportable",
     "save_plan",
     "save_program",
     "save_weights",
+    "torch_network",
     "write_artefacts",
 ]

@@ -11,6 +11,7 @@ from torch import nn
 from slimnet.export.onnx_file import export_onnx
 from slimnet.export.plan_file import save_plan, save_weights
 from slimnet.export.program import save_program
+from slimnet.groups import channels_of
 from slimnet.measure import fill_batch
 from slimnet.records import Artefacts, Inputs, Plan
 
@@ -46,7 +47,8 @@ def write_artefacts(
     slim_onnx = export_onnx(slim, example, folder / "slim.onnx", opset, note, inputs=inputs)
     slim_program = save_program(slim, example, folder / "slim.pt2")
     save_weights(slim, folder / "slim.safetensors")
-    save_plan(plan, folder / "plan.json", note.get("source_sha256"))
+    channels = channels_of(original, plan)
+    save_plan(plan, folder / "plan.json", note.get("source_sha256"), channels)
     return Artefacts(original_onnx, slim_onnx, slim_program, _hash_files(folder))
 
 

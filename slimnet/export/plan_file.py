@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from slimnet.errors import InputError
 from slimnet.export.partial import partial_file
-from slimnet.records import Plan
+from slimnet.records import Channels, Plan, PlanFile
 
 FORMAT = "slimnet-plan"
 VERSION = 1
@@ -30,8 +30,13 @@ def plan_sha256(plan: Plan) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def save_plan(plan: Plan, path: Path, source_sha256: str | None) -> None:
-    """Write the plan as JSON, with the hash of the model file that its numbering belongs to.
+def save_plan(
+    plan: Plan, path: Path, source_sha256: str | None, channels: Channels | None = None
+) -> None:
+    """Write the plan as JSON, with what its numbering belongs to.
+
+    That is the hash of the model file and, for whoever replays the plan on another file, how many
+    ``channels`` the network had wherever the plan removes some (see ``groups.channels_of``).
 
     Raises:
         InputError: the file cannot be written.
@@ -45,6 +50,7 @@ def save_plan(plan: Plan, path: Path, source_sha256: str | None) -> None:
             name: {way: list(indices) for way, indices in sides.items()}
             for name, sides in plan.items()
         },
+        "channels": channels or {},
     }
     with partial_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -56,7 +62,15 @@ def load_plan(path: str | Path) -> Plan:
     Raises:
         InputError: the file cannot be read, is of another format version, or is malformed.
     """
-    path = Path(path)
+    return read_plan_file(Path(path)).plan
+
+
+def read_plan_file(path: Path) -> PlanFile:
+    """Read a plan that ``save_plan`` wrote, and what it says of its network.
+
+    Raises:
+        InputError: as for ``load_plan``.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -71,7 +85,11 @@ def load_plan(path: str | Path) -> Plan:
     layers = content.get("plan")
     if not isinstance(layers, dict):
         raise InputError(f"a plan maps layers to indices; {path.name} holds no such map")
-    return {name: _read_sides(name, sides) for name, sides in layers.items()}
+    plan = {name: _read_sides(name, sides) for name, sides in layers.items()}
+    digest = content.get("source_sha256")
+    return PlanFile(
+        plan, _read_channels(content.get("channels")), digest if isinstance(digest, str) else None
+    )
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -107,3 +125,13 @@ def _read_indices(layer: str, indices: Any) -> tuple[int, ...]:
     if indices != sorted(set(indices)) or (indices and indices[0] < 0):
         raise InputError(f"a plan's indices rise from 0 without repeats; those of {layer!r} do not")
     return tuple(indices)
+
+
+def _read_channels(found: Any) -> dict[str, dict[str, int]]:
+    """Return how many channels the layers had; {} in a file that does not say, as older ones."""
+    layers = found.items() if isinstance(found, dict) else ()
+    return {
+        name: {way: count for way, count in sides.items() if type(count) is int}
+        for name, sides in layers
+        if isinstance(sides, dict)
+    }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.export.passes import move_to_device_pass
 from torch.fx import GraphModule
 
 from slimnet.errors import InputError, ProofError
@@ -53,16 +55,73 @@ def save_program(model: nn.Module, example: Inputs, path: Path) -> Parity:
     return parity
 
 
-def _serialise(subject: nn.Module, example: Inputs) -> bytes:
-    buffer = io.BytesIO()
+class Program(nn.Module):
+    """A .pt2 file as a network; it knows one mode only, so that train and eval change nothing."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        super().__init__()
+        self.program = program.module()
+
+    def train(self, mode: bool = True) -> Program:
+        """Return the network as it is."""
+        return self
+
+    def forward(self, *inputs: Any) -> Any:
+        """Return what the program gives."""
+        return self.program(*inputs)
+
+
+def load_program(path: Path, device: str = "cpu") -> nn.Module:
+    """Open a .pt2 file on a device. This can run code that a forged file holds.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
     try:
         with quiet():
-            program = torch.export.export(
+            program = torch.export.load(path)
+            if device != "cpu":
+                program = move_to_device_pass(program, device)
+            return Program(program)
+    except Exception as error:
+        raise InputError(f"{path} cannot be opened as .pt2: {first_line(error)}") from error
+
+
+def require_exportable(model: nn.Module, example: Inputs) -> None:
+    """Refuse early what could not be written in the end, such as an ``if`` on the data.
+
+    The model is not changed.
+
+    Raises:
+        InputError: torch.export cannot trace the network.
+    """
+    _traced(evaluation_copy(model), example)
+
+
+def _traced(subject: nn.Module, example: Inputs) -> ExportedProgram:
+    try:
+        with quiet():
+            return torch.export.export(
                 subject, neutral_inputs(example), dynamic_shapes=batch_shapes(example)
             )
+    except Exception as error:  # torch.export raises many unrelated classes
+        name, reason = type(subject).__name__, first_line(error)
+        if "data-dependent" in reason:
+            reason = (
+                "what its forward does depends on the values in a tensor, such as "
+                "`if x.mean() > 0`, and a file holds one way only"
+            )
+        raise InputError(f"cannot export {name}: {reason}") from error
+
+
+def _serialise(subject: nn.Module, example: Inputs) -> bytes:
+    buffer = io.BytesIO()
+    program = _traced(subject, example)
+    try:
+        with quiet():
             _clear_local_notes(program)
             torch.export.save(program, buffer)
-    except Exception as error:  # torch.export raises many unrelated classes
+    except Exception as error:  # as above
         name = type(subject).__name__
         raise InputError(f"cannot export {name} to .pt2: {first_line(error)}") from error
     return buffer.getvalue()

@@ -5,7 +5,7 @@ from slimnet.groups.group import Gate, Group, Member, merge_plans, plan_for, shr
 from slimnet.groups.mask import mask, masked
 from slimnet.groups.proof import masked_slim_error, prove_slim
 from slimnet.groups.sides import channel_weights, first_argument, is_depthwise, output_channels
-from slimnet.groups.slim import apply_plan, slim_copy
+from slimnet.groups.slim import apply_plan, channels_of, slim_copy
 
 __all__ = [
     "Gate",
@@ -13,6 +13,7 @@ __all__ = [
     "Member",
     "apply_plan",
     "channel_weights",
+    "channels_of",
     "find_groups",
     "first_argument",
     "is_depthwise",

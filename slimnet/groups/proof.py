@@ -27,6 +27,7 @@ def require_float64(model: nn.Module, example: Any) -> None:
         InputError: it does not; the message says why.
     """
     reference, inputs = copy.deepcopy(model).double().eval(), in_float64(example)
+    before = copy.deepcopy(inputs)
     try:
         with torch.no_grad():
             first, second = (output_tensors(forward(reference, inputs)) for _ in range(2))
@@ -39,6 +40,11 @@ def require_float64(model: nn.Module, example: Any) -> None:
     if not first:
         raise InputError(
             "nothing can be proven about this network, because no floating-point tensor comes out"
+        )
+    if not all(map(torch.equal, tree_leaves(inputs), tree_leaves(before))):
+        raise InputError(
+            "the network's forward changes its own input in place, as x.sub_(mean) does, so every "
+            "image would be another the second time; let it work on a copy (x = x - mean)"
         )
     if not all(torch.equal(a, b) for a, b in zip(first, second, strict=True)):
         raise InputError(

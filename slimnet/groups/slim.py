@@ -36,7 +36,7 @@ def apply_plan(model: nn.Module, plan: Plan) -> nn.Module:
     for name, sides in plan.items():
         module = model.get_submodule(name)
         for side, indices in sides.items():
-            pruner = _pruner(module)
+            pruner = _pruner(name, module)
             cut = pruner.prune_out_channels if side == "out" else pruner.prune_in_channels
             cut(module, list(indices))
     for name, parameter in model.named_parameters():
@@ -45,25 +45,49 @@ def apply_plan(model: nn.Module, plan: Plan) -> nn.Module:
     return model
 
 
-def _pruner(module: nn.Module) -> torch_pruning.pruner.function.BasePruningFunc:
+def _pruner(name: str, module: nn.Module) -> torch_pruning.pruner.function.BasePruningFunc:
     kind = torch_pruning.ops.module2type(module)
     if kind == torch_pruning.ops.OPTYPE.DEPTHWISE_CONV and not is_depthwise(module):
         # grouped, with one output a group left: torch-pruning looks at the outputs alone
         kind = torch_pruning.ops.OPTYPE.CONV
+    if kind not in torch_pruning.pruner.function.PrunerBox:
+        raise InputError(
+            f"the plan removes channels of {name!r}, which in this network is a "
+            f"{type(module).__name__} and has none; it was made for another network"
+        )
     return torch_pruning.pruner.function.PrunerBox[kind]
 
 
-def _check_fit(model: nn.Module, plan: Plan) -> None:
+def channels_of(model: nn.Module, plan: Plan) -> dict[str, dict[str, int]]:
+    """Return how many channels the model has wherever the plan removes some, by name and side.
+
+    The model is not changed.
+
+    Raises:
+        InputError: the plan names a module that the model does not have, or one without channels.
+    """
     modules = dict(model.named_modules())
+    found: dict[str, dict[str, int]] = {}
     for name, sides in plan.items():
         if name not in modules:
             raise InputError(f"the plan names the layer {name!r}, which this network does not have")
         module = modules[name]
-        for side, indices in sides.items():
-            pruner = _pruner(module)
-            one_sided = side == "out" or is_depthwise(module)
-            size = pruner.get_out_channels(module) if one_sided else pruner.get_in_channels(module)
-            if size is not None and indices and not (indices[0] >= 0 and indices[-1] < size):
+        pruner = _pruner(name, module)
+        counts = {
+            side: pruner.get_out_channels(module)
+            if side == "out" or is_depthwise(module)
+            else pruner.get_in_channels(module)
+            for side in sides
+        }
+        found[name] = {side: int(size) for side, size in counts.items() if size is not None}
+    return found
+
+
+def _check_fit(model: nn.Module, plan: Plan) -> None:
+    for name, counts in channels_of(model, plan).items():
+        for side, size in counts.items():
+            indices = plan[name][side]
+            if indices and not (indices[0] >= 0 and indices[-1] < size):
                 raise InputError(
                     f"the plan removes index {indices[-1]} of {name!r} ({side}), which has {size}; "
                     "it was made for another network, or was applied already"

@@ -61,6 +61,7 @@ class Trace:
         for parameter in self.model.parameters():
             # frozen parameters would vanish from the graph without a word
             parameter.requires_grad_(True)
+        _free_single_slopes(self.model)
         self._names = {module: name for name, module in self.model.named_modules()}
         self._graph = torch_pruning.DependencyGraph()
         self._most_modules = MOST_MODULES
@@ -125,3 +126,12 @@ class Trace:
         if alone and isinstance(outputs[0].module, BATCH_NORMS):
             return str(self._names[outputs[0].module])
         return None
+
+
+def _free_single_slopes(model: nn.Module) -> None:
+    """Change the model in place: a PReLU with one slope works on any width, so where several
+    layers share it, it does not couple them.
+    """
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if isinstance(module, nn.PReLU) and module.num_parameters == 1 and name:
+            model.set_submodule(name, nn.LeakyReLU())

@@ -5,13 +5,19 @@ from slimnet.load.configuration import read_configuration
 from slimnet.load.data import load_splits
 from slimnet.load.input_shape import made_up_inputs, parse_shape, smaller_inputs
 from slimnet.load.model import load_model
+from slimnet.load.network_files import find_pair, possible_batch_sizes
+from slimnet.load.onnx_inputs import common_inputs, made_up_onnx_inputs
 
 __all__ = [
     "check_pair",
+    "common_inputs",
+    "find_pair",
     "load_model",
     "load_splits",
     "made_up_inputs",
+    "made_up_onnx_inputs",
     "parse_shape",
+    "possible_batch_sizes",
     "read_configuration",
     "smaller_inputs",
 ]

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.utils._pytree import tree_leaves
 
 from slimnet.errors import InputError
 from slimnet.load.importing import first_line
@@ -45,7 +46,7 @@ def made_up_inputs(model: nn.Module, shape: Sequence[int] | None, seed: int = 0)
         InputError: the shape is none, or the model does not run on it, or none could be guessed.
     """
     if shape is not None:
-        inputs = _noise(_checked(shape), seed)
+        inputs = _noise(require_shape(shape), seed)
         if failure := _failure(model, inputs):
             raise InputError(
                 f"the network fails on inputs of the shape {tuple(inputs.shape)}: {failure}; give "
@@ -104,7 +105,12 @@ def _usual_sizes(model: nn.Module) -> Sequence[int]:
     return INCEPTION_SIZES if kind.__name__ == "Inception3" else TORCHVISION_SIZES
 
 
-def _checked(shape: Sequence[int]) -> Shape:
+def require_shape(shape: Sequence[int]) -> Shape:
+    """Return the shape of one input as a tuple.
+
+    Raises:
+        InputError: it is not whole numbers of 1 or more, or too many elements.
+    """
     numbers = tuple(shape) if isinstance(shape, Sequence) else ()
     if not numbers or not all(type(number) is int and number > 0 for number in numbers):
         raise InputError(f"{RULE}; got {shape!r}")
@@ -121,10 +127,22 @@ def _noise(shape: Shape, seed: int) -> Tensor:
 
 
 def _failure(model: nn.Module, inputs: Tensor) -> str | None:
+    """Return what the model says to such inputs, or None where it runs; it is not changed.
+
+    Raises:
+        InputError: it runs, but what it gives cannot belong to these images.
+    """
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model(inputs)
+            output = model(inputs)
     except Exception as error:  # a network's own code may raise anything
         return first_line(error)
-    return None
+    shapes = [tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    if any(shape[:1] == (len(inputs),) for shape in shapes):
+        return None
+    raise InputError(
+        "a network gives one entry an image along the first dimension of its output; this one "
+        f"gives {', '.join(map(str, shapes[:3])) or 'no tensor'} for {len(inputs)} images. Of a "
+        "network for detection take the part that makes the features, such as model.backbone"
+    )

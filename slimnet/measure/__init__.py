@@ -10,8 +10,10 @@ from slimnet.measure.forward import (
     output_tensors,
 )
 from slimnet.measure.latency import measure_latency
+from slimnet.measure.layer_pairs import profile_pair
 from slimnet.measure.machine import cpu_model, measured_on
 from slimnet.measure.mean_loss import mean_loss
+from slimnet.measure.noise import noise_warning
 from slimnet.measure.paying_widths import (
     measure_paying_widths,
     narrow_widths,
@@ -26,7 +28,7 @@ from slimnet.measure.quality import (
     require_better_than_chance,
     require_finite_loss,
 )
-from slimnet.measure.runtime import require_runtime
+from slimnet.measure.runtime import TIMED_RUNTIMES, missing_for, require_runtime
 from slimnet.measure.size import count_conv_weights, count_parameters, measure_size
 from slimnet.measure.speed import measure_speed
 from slimnet.measure.task import Task, require_classes
@@ -36,6 +38,7 @@ from slimnet.measure.torch_profile import profile_torch_layers
 
 __all__ = [
     "CLASSIFICATION",
+    "TIMED_RUNTIMES",
     "Classification",
     "Quality",
     "Task",
@@ -56,11 +59,14 @@ __all__ = [
     "measure_speed",
     "measure_torch_latency",
     "measured_on",
+    "missing_for",
     "narrow_widths",
     "next_lower_width",
+    "noise_warning",
     "output_tensors",
     "paired_drop",
     "profile_layers",
+    "profile_pair",
     "profile_torch_layers",
     "require_better_than_chance",
     "require_classes",

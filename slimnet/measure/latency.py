@@ -32,8 +32,11 @@ def measure_latency(
     *,
     seed: int = 0,
     seconds_per_batch: float = 8.0,
+    runtimes: Sequence[str] | None = None,
 ) -> tuple[Latency, ...]:
     """Time both files in ONNX Runtime on the CPU and, where it and torch can use one, on CUDA.
+
+    Or on the given ``runtimes`` of these alone, where they start.
 
     Changes no model. ``example`` is preprocessed inputs (images, ...), its rows repeated to fill
     a batch; they lie on the device before the clock starts. ``samples`` timings per file, fewer
@@ -44,7 +47,7 @@ def measure_latency(
         ProofError: ONNX Runtime cannot load or run a file.
     """
     results = []
-    for runtime in [name for name in available_runtimes() if name in PROVIDERS]:
+    for runtime in [name for name in runtimes or available_runtimes() if name in PROVIDERS]:
         sessions = [_open_session(path, runtime, threads) for path in (original, slim)]
         # A provider whose libraries are missing falls back to the CPU without raising.
         if any(session.get_providers()[0] != PROVIDERS[runtime] for session in sessions):

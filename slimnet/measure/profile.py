@@ -39,29 +39,58 @@ def profile_layers(
     Raises:
         InputError: ONNX Runtime cannot start the runtime.
     """
-    layer_of = _layers_by_name(onnx.load(str(file)))
+    layer_of = layers_by_name(onnx.load(str(file)))
     times: dict[str, float] = defaultdict(float)
-    with tempfile.TemporaryDirectory() as folder:
-        options = session_options(threads)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = open_session(str(file), runtime, options)
-        names = [wanted.name for wanted in session.get_inputs()]
-        feed = dict(zip(names, example, strict=True))
-        for _ in range(WARM_UP_RUNS + RUNS):
-            session.run(None, feed)
-        events = json.loads(Path(session.end_profiling()).read_text())
-    durations: dict[str, list[float]] = defaultdict(list)
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            durations[event["name"].removesuffix("_kernel_time")].append(event["dur"] / 1000)
-    for node, samples in durations.items():
-        layer = layer_of.get(node.removeprefix("fused ").removesuffix("_nchwc"), "")
-        times[layer] += median(samples[-RUNS:])
+    (nodes,) = profile_nodes([file], example, threads, runtime)
+    for node, (_, milliseconds) in nodes.items():
+        times[layer_of.get(plain_name(node), "")] += milliseconds
     return dict(times)
 
 
-def _layers_by_name(model: onnx.ModelProto) -> Mapping[str, str]:
+def profile_nodes(
+    files: Sequence[Path],
+    example: Sequence[numpy.ndarray[Any, Any]],
+    threads: int,
+    runtime: str,
+) -> list[dict[str, tuple[str, float]]]:
+    """Return each file's nodes as ONNX Runtime runs them: operator and median milliseconds by name.
+
+    The files are run in turns; the arguments are those of ``profile_layers``.
+
+    Raises:
+        InputError: ONNX Runtime cannot start the runtime.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = []
+        for number, file in enumerate(files):
+            options = session_options(threads)
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / f"profile{number}")
+            sessions.append(open_session(str(file), runtime, options))
+        for _ in range(WARM_UP_RUNS + RUNS):
+            for session in sessions:
+                names = [wanted.name for wanted in session.get_inputs()]
+                session.run(None, dict(zip(names, example, strict=True)))
+        return [_node_times(Path(session.end_profiling())) for session in sessions]
+
+
+def _node_times(profile: Path) -> dict[str, tuple[str, float]]:
+    durations: dict[str, list[float]] = defaultdict(list)
+    operators: dict[str, str] = {}
+    for event in json.loads(profile.read_text()):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            name = event["name"].removesuffix("_kernel_time")
+            durations[name].append(event["dur"] / 1000)
+            operators[name] = event["args"]["op_name"]
+    return {name: (operators[name], median(t[-RUNS:])) for name, t in durations.items()}
+
+
+def plain_name(node: str) -> str:
+    """Return what a node was called before ONNX Runtime rewrote it."""
+    return node.removeprefix("fused ").removesuffix("_nchwc")
+
+
+def layers_by_name(model: onnx.ModelProto) -> Mapping[str, str]:
     """Map node names, and names of what a fused node puts out, to PyTorch module names."""
     found: dict[str, str] = {}
     weights = {initializer.name for initializer in model.graph.initializer}

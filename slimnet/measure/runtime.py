@@ -16,9 +16,17 @@ PROVIDERS = {
 }
 
 
+# what two given networks can be timed on, beside what a search can count time on
+TIMED_RUNTIMES = RUNTIMES | {
+    "torch-cpu": "torch-cpu",
+    "torch-compile-cpu": "torch-cpu-compiled",
+    "torch-compile-cuda": "torch-cuda-compiled",
+}
+
+
 def available_runtimes() -> list[str]:
     """Return the runtimes that this machine can time: on CUDA where everything for it is there."""
-    return [runtime for runtime in RUNTIMES.values() if not _missing_for(runtime)]
+    return [runtime for runtime in RUNTIMES.values() if not missing_for(runtime)]
 
 
 def require_runtime(runtime: str) -> None:
@@ -27,7 +35,7 @@ def require_runtime(runtime: str) -> None:
     Raises:
         InputError: it does not; the message names what is missing.
     """
-    missing = _missing_for(runtime)
+    missing = missing_for(runtime)
     if missing:
         options = {name: option for option, name in RUNTIMES.items()}
         there = " or ".join(options[name] for name in available_runtimes())
@@ -37,10 +45,10 @@ def require_runtime(runtime: str) -> None:
         )
 
 
-def _missing_for(runtime: str) -> list[str]:
+def missing_for(runtime: str) -> list[str]:
     """Return what this machine lacks for a runtime, in words."""
     missing = []
-    if runtime.endswith("-cuda") and not torch.cuda.is_available():
+    if "-cuda" in runtime and not torch.cuda.is_available():
         missing.append("a GPU that PyTorch sees (torch.cuda.is_available() is false)")
     if PROVIDERS.get(runtime, "") not in ("", *onnxruntime.get_available_providers()):
         missing.append("the package onnxruntime-gpu in place of onnxruntime")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -28,21 +28,32 @@ def measure_torch_latency(
     seed: int = 0,
     seconds_per_batch: float = 8.0,
     device: str = "cuda",
+    threads: int = LAUNCHING_THREADS,
+    compiled: bool = False,
 ) -> tuple[Latency, ...]:
     """Time both networks in PyTorch, eagerly and as a CUDA graph where both can be captured.
+
+    Or, if ``compiled``, by torch.compile alone, as "torch-cuda-compiled".
 
     Changes neither: copies run, in float32 with PyTorch's own settings (TF32 where it uses it).
     ``example`` and the rest as for ``measure_latency``; a run ends when the device is done. Gives
     one record per way of running and batch size, in milliseconds per run, named "torch-cuda" and
-    "torch-cuda-graph" on the device "cuda".
+    "torch-cuda-graph" on the device "cuda". On the CPU PyTorch has so many ``threads`` meanwhile.
 
     Raises:
         ProofError: PyTorch cannot run a network on the device.
     """
-    results = []
+    results, threads = [], threads if device == "cpu" else LAUNCHING_THREADS
+    ways: dict[str, Callable[..., Run | None]] = {
+        f"torch-{device}": _eager, f"torch-{device}-graph": _captured
+    }  # fmt: skip
+    if compiled:
+        ways = {f"torch-{device}-compiled": _compiled}
+    before = torch.get_num_threads()
     try:
+        torch.set_num_threads(threads)
         networks = [copy_to(network, device) for network in (original, slim)]
-        for runtime, prepare in ((f"torch-{device}", _eager), (f"torch-{device}-graph", _captured)):
+        for runtime, prepare in ways.items():
             for batch_size in batch_sizes:
                 # a graph reads the batch where it lies, so it has to stay while it is timed
                 batch = inputs_on(fill_batch(example, batch_size), device)
@@ -50,11 +61,11 @@ def measure_torch_latency(
                 if first is None or second is None:
                     continue
                 timings = time_in_turns(first, second, samples, seconds_per_batch * 1000)
-                results.append(
-                    summarise(runtime, LAUNCHING_THREADS, batch_size, *timings, seed=seed)
-                )
+                results.append(summarise(runtime, threads, batch_size, *timings, seed=seed))
     except Exception as error:  # a network's own code may raise anything
         raise ProofError(f"PyTorch cannot run on {device}: {first_line(error)}") from error
+    finally:
+        torch.set_num_threads(before)
     return tuple(results)
 
 
@@ -65,6 +76,12 @@ def _eager(network: nn.Module, batch: Inputs, device: str) -> Run:
         wait(device)
 
     return run
+
+
+def _compiled(network: nn.Module, batch: Inputs, device: str) -> Run:
+    # networks of one kind share the compiler's memory, which gives up after a few shapes
+    torch.compiler.reset()
+    return _eager(torch.compile(network, dynamic=False), batch, device)  # type: ignore[arg-type]
 
 
 def _captured(network: nn.Module, batch: Inputs, device: str) -> Run | None:

@@ -1,6 +1,8 @@
 """What is told: report.json, the table and the verdict at the terminal, the environment."""
 
+from slimnet.report.application import application_lines
 from slimnet.report.baseline import Baseline, read_baseline, require_same_network
+from slimnet.report.benchmark import benchmark_json, benchmark_parts
 from slimnet.report.build import build_report
 from slimnet.report.clock import Progress, StageClock
 from slimnet.report.command import command_line
@@ -15,7 +17,7 @@ from slimnet.report.markdown import markdown_error, markdown_summary
 from slimnet.report.prediction import check_prediction
 from slimnet.report.progress import TerminalProgress
 from slimnet.report.summary import summary_lines, verdict_line
-from slimnet.report.text import checks_table, result_table
+from slimnet.report.text import changes_table, checks_table, latency_rows, result_table, size_rows
 
 __all__ = [
     "Baseline",
@@ -23,7 +25,11 @@ __all__ = [
     "StageClock",
     "TerminalProgress",
     "anything_missed",
+    "application_lines",
+    "benchmark_json",
+    "benchmark_parts",
     "build_report",
+    "changes_table",
     "check_prediction",
     "checks_table",
     "command_line",
@@ -35,6 +41,7 @@ __all__ = [
     "inspection_parts",
     "junit_error",
     "junit_xml",
+    "latency_rows",
     "markdown_error",
     "markdown_summary",
     "read_baseline",
@@ -44,6 +51,7 @@ __all__ = [
     "result_table",
     "save_html",
     "save_report",
+    "size_rows",
     "summary_lines",
     "verdict_line",
 ]

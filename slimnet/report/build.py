@@ -26,7 +26,7 @@ from slimnet.records import (
 )
 from slimnet.report.baseline import Baseline, baseline_notes
 from slimnet.report.environment import environment
-from slimnet.report.facts import data_summary, resumption_notes, warnings_for
+from slimnet.report.facts import data_summary, resumption_notes, score_notes, warnings_for
 from slimnet.report.goals import evaluate_goals
 from slimnet.settings import Settings
 
@@ -85,6 +85,7 @@ def build_report(
             *trajectory.notes,
             *loaded.notes,
             *warnings_for(selection_drop, test_drop, settings, prediction),
+            *score_notes(selection_drop, trajectory),
             *resumption_notes(trajectory),
         ),
         seconds=seconds,

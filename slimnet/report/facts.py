@@ -49,6 +49,18 @@ def warnings_for(
     return (*notes, *prediction_notes(prediction))
 
 
+def score_notes(selection: Drop, trajectory: Trajectory) -> tuple[str, ...]:
+    """Return, where score and loss of the user's own task contradict one another, that they do."""
+    losses = [step.calibration_loss for step in trajectory.steps if not step.taken_back]
+    rises = selection.points < -1 and len(losses) > 1 and losses[-1] > 1.1 * losses[0]
+    if "Student" not in selection.bounds or not rises:
+        return ()
+    return (
+        f"the {selection.quantity} rose by {-selection.points:.2f} points while the loss rose too: "
+        "if a lower one is better, turn its sign, or everything will seem to be within the budget",
+    )
+
+
 def resumption_notes(trajectory: Trajectory) -> tuple[str, ...]:
     """Return, where the search went on from an interrupted one, what its seconds leave out."""
     if not trajectory.resumed_after_step:

@@ -10,10 +10,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from slimnet.export.partial import partial_file
-from slimnet.records import Report
+from slimnet.records import Application, Report
 
 
-def report_as_dict(report: Report) -> dict[str, Any]:
+def report_as_dict(report: Report | Application) -> dict[str, Any]:
     """Return the report as plain JSON values; does not change it.
 
     Paths become file names; a number that is not finite becomes None.
@@ -23,13 +23,13 @@ def report_as_dict(report: Report) -> dict[str, Any]:
     }
 
 
-def report_json(report: Report) -> str:
+def report_json(report: Report | Application) -> str:
     """Return the text of report.json; does not change the report."""
     text = json.dumps(report_as_dict(report), indent=1, ensure_ascii=False, allow_nan=False)
     return text + "\n"
 
 
-def save_report(report: Report, path: Path) -> None:
+def save_report(report: Report | Application, path: Path) -> None:
     """Write the report as JSON.
 
     Raises:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from rich.table import Table
 from rich.text import Text
 
-from slimnet.records import Drop, Latency, Report, Verification
+from slimnet.records import Application, Drop, Latency, Report, Verification
 from slimnet.report.numbers import change, count, file_size, level, milliseconds, points
 
 Row = tuple[str, str, str, str]
@@ -17,15 +19,19 @@ def result_table(report: Report) -> Table:
     own = report.test_drop.quantity
     quantity = "an accuracy" if own == "accuracy" else f"the {own}"
     accuracy = " and ".join(f"{100 * confidence:g} %" for confidence in sorted(confidences))
-    table = Table(
-        caption=f"In brackets: bounds of {quantity}, each at {accuracy}; "
-        "the 95 % interval of a speed-up",
-        caption_justify="left",
+    return changes_table(
+        _sections(report),
+        f"In brackets: bounds of {quantity}, each at {accuracy}; the 95 % interval of a speed-up",
     )
+
+
+def changes_table(sections: Iterable[Sequence[Row]], caption: str | None = None) -> Table:
+    """Return a table of rows: what it is, original, slim, and the change."""
+    table = Table(caption=caption, caption_justify="left")
     table.add_column("what")
     for name in ("original", "slim", "change"):
         table.add_column(name, justify="right")
-    for section in _sections(report):
+    for section in sections:
         for row in section:
             table.add_row(*map(Text, row))
         table.add_section()
@@ -38,7 +44,7 @@ def result_rows(report: Report) -> list[Row]:
 
 
 def _sections(report: Report) -> tuple[list[Row], ...]:
-    return _accuracy_rows(report), _size_rows(report), _latency_rows(report)
+    return _accuracy_rows(report), size_rows(report), latency_rows(report.latency)
 
 
 def _accuracy_rows(report: Report) -> list[Row]:
@@ -58,7 +64,8 @@ def _accuracy_row(split: str, drop: Drop) -> Row:
     )
 
 
-def _size_rows(report: Report) -> list[Row]:
+def size_rows(report: Report | Application) -> list[Row]:
+    """Return how the size changed; does not change the report."""
     before, after = report.original_size, report.slim_size
     counts = (
         ("parameters", before.parameters, after.parameters),
@@ -70,7 +77,8 @@ def _size_rows(report: Report) -> list[Row]:
     return [*rows, ("ONNX file", file_size(old), file_size(new), change(old, new))]
 
 
-def _latency_rows(report: Report) -> list[Row]:
+def latency_rows(entries: Iterable[Latency]) -> list[Row]:
+    """Return how the time of one run changed, by runtime and batch size."""
     return [
         (
             f"{entry.runtime}, {entry.threads} thread{'s' if entry.threads > 1 else ''}, "
@@ -79,7 +87,7 @@ def _latency_rows(report: Report) -> list[Row]:
             milliseconds(entry.slim_median_ms),
             _speed(entry),
         )
-        for entry in report.latency
+        for entry in entries
     ]
 
 

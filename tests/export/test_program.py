@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from slimnet.errors import InputError, ProofError
-from slimnet.export import program, save_program
+from slimnet.export import program, require_exportable, save_program
 
 
 class Net(nn.Module):
@@ -94,8 +94,14 @@ def test_program_that_differs_is_not_saved(net, images, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_cannot_be_traced_is_refused_before_any_work(net, images):
+    require_exportable(net, images)
+    with pytest.raises(InputError, match=r"cannot export DataDependent: .* depends on the values"):
+        require_exportable(DataDependent(), images)
+
+
 def test_network_that_cannot_be_traced_is_refused_quietly(images, tmp_path, capfd):
-    with pytest.raises(InputError, match=r"cannot export DataDependent to \.pt2: "):
+    with pytest.raises(InputError, match=r"cannot export DataDependent: .* depends on the values"):
         save_program(DataDependent(), images, tmp_path / "x.pt2")
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())

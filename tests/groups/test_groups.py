@@ -280,6 +280,22 @@ class Casting(nn.Module):
         return self.head(x.float()).mean((2, 3))
 
 
+class Overwriting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        return self.head(x.sub_(0.5)).mean((2, 3))
+
+
+def test_a_network_that_changes_its_input_is_refused(images):
+    before = images.clone()
+    with pytest.raises(InputError, match="changes its own input in place"):
+        find_groups(Overwriting().eval(), images)
+    assert torch.equal(images, before)
+
+
 def test_a_network_that_cannot_be_proven_is_refused_with_the_reason(images):
     with pytest.raises(InputError, match="does not run in float64"):
         find_groups(Casting().eval(), images)

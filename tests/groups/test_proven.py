@@ -10,6 +10,7 @@ from torch import nn
 
 from slimnet.groups import find_groups
 from slimnet.groups.probe import Probe
+from slimnet.groups.proven import STUCK
 
 
 def reasons_of(model, images, **options):
@@ -142,3 +143,55 @@ def test_nothing_is_changed(residual, images):
     assert probe.objection({"inner": {"out": (0, 1)}, "outer": {"in": (0, 1)}}) == ""
     for key, value in residual.state_dict().items():
         assert torch.equal(value, before[key])
+
+
+class Chunks(nn.Module):
+    """Of an odd number of channels the first part gets one more: some cuts are right by chance."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, channels, 1)
+        self.second = nn.Conv2d((channels + 1) // 2, 4, 1)
+        self.third = nn.Conv2d(channels // 2, 4, 1)
+        self.head = nn.Linear(4, 4)
+
+    def forward(self, x):
+        one, two = self.first(x).relu().chunk(2, 1)
+        return self.head((self.second(one) * self.third(two)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cut_that_is_right_by_chance_proves_nothing(images, seed):
+    torch.manual_seed(seed)
+    _, reasons = reasons_of(Chunks(5), images, seed=seed)
+    assert "first" in reasons
+
+
+class OneEach(nn.Module):
+    """Each reader has one channel of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 2, 1)
+        self.second, self.third = nn.Conv2d(1, 4, 1), nn.Conv2d(1, 4, 1)
+        self.head = nn.Linear(4, 4)
+
+    def forward(self, x):
+        one, two = self.first(x).relu().split([1, 1], 1)
+        return self.head((self.second(one) + self.third(two)).mean((2, 3)))
+
+
+def test_a_group_of_which_nothing_can_go_is_no_offer(images):
+    groups, reasons = reasons_of(OneEach(), images)
+    assert reasons["first"] == STUCK
+    assert groups == {"second"}
+
+
+def test_one_slope_for_several_layers_does_not_couple_them(images):
+    slope = nn.PReLU()
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 1), slope, nn.Conv2d(6, 8, 1), slope, nn.Flatten(), nn.LazyLinear(4)
+    )
+    model(images)
+    groups, _ = find_groups(model.eval(), images)
+    assert [(group.name, group.units) for group in groups] == [("0", 6), ("2", 8)]

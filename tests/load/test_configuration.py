@@ -47,6 +47,12 @@ def test_errors_name_the_file(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
+def test_an_unknown_key_of_pyproject_is_refused_with_the_nearest_name(tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[tool.slimnet]\nmax-dorp = 3\n")
+    with pytest.raises(InputError, match=r"pyproject\.toml: unknown key 'max-dorp'; .*'max_drop'"):
+        read_configuration(tmp_path)
+
+
 def test_tool_slimnet_must_be_a_table(tmp_path):
     (tmp_path / "pyproject.toml").write_text("[tool]\nslimnet = 3\n")
     with pytest.raises(InputError, match="is a table"):

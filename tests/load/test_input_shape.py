@@ -75,3 +75,16 @@ def test_a_shape_is_written_with_commas():
     assert parse_shape("3, 224,224") == (3, 224, 224)
     with pytest.raises(InputError, match="such as 3,224,224; got '3x224'"):
         parse_shape("3x224")
+
+
+class Boxes(nn.Conv2d):
+    """Finds another number of boxes in each image, like networks for detection."""
+
+    def forward(self, x):
+        features = super().forward(x).mean((1, 2, 3))
+        return [{"boxes": torch.zeros(5 + number, 4)} for number in range(len(features))]
+
+
+def test_a_network_for_detection_is_refused_with_what_to_do():
+    with pytest.raises(InputError, match=r"\(5, 4\), \(6, 4\) for 2 images.*model\.backbone"):
+        made_up_inputs(Boxes(3, 2, 3).eval(), None)

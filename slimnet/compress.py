@@ -46,7 +46,8 @@ def compress(
             that defines ``loss`` and ``score``.
         settings: all dials at once; ``max_drop`` and ``dials`` go on top.
         progress: called with the name of each stage and with every Step of the search.
-        **dials: any field of Settings, by name.
+        **dials: any field of Settings, by name. A goal that is missed raises nothing: the
+            report's ``goals`` tell.
 
     Raises:
         InputError: the model, the data or a dial cannot be used; nothing is written.
@@ -63,11 +64,13 @@ def compress(
             'no data given: name it with --data, or as data = "..." in slimnet.toml: a folder with '
             "one sub-folder a class, an .npz of images and labels, torchvision:NAME@ROOT, file.py:f"
         )
+    baseline = report.read_baseline(settings, model, purpose.quantity)
     folder = None if out is None else Path(out)
     if folder is not None:
         export.check_output_folder(folder)
     with export.WorkFolder(folder) as work:
-        return _compress(model, data, purpose, settings, folder, work, report.StageClock(progress))
+        return _compress(model, data, purpose, settings, folder, work, report.StageClock(progress),
+                         baseline)  # fmt: skip
 
 
 def _compress(
@@ -78,12 +81,14 @@ def _compress(
     folder: Path | None,
     work: export.WorkFolder,
     clock: report.StageClock,
+    baseline: report.Baseline | None,
 ) -> Result:
     """Tell the story, which needs nothing more from the caller; see ``compress``."""
     with clock("loading"):
         loaded = load.load_model(model, settings)
         splits = load.load_splits(data, settings, loaded.model, by_image=purpose.by_image)
         example = purpose.check(loaded.model, splits)
+        report.require_same_network(baseline, loaded, example)
         export.require_exportable(loaded.model, example)
     with clock("measuring the original"):
         before = {s.name: purpose.measure(loaded.model, s, settings.confidence)
@@ -139,7 +144,7 @@ def _compress(
             settings=settings, splits=splits, loaded=loaded, slim=slim, example=example,
             frozen=frozen, trajectory=trajectory, selection_drop=selection_drop,
             test_drop=test_drop, masked_slim=masked_slim, artefacts=artefacts, timed=timed,
-            prediction=prediction, seconds=clock.seconds,
+            prediction=prediction, seconds=clock.seconds, baseline=baseline,
         )  # fmt: skip
         report.save_report(record, staging / "report.json")
         report.save_html(record, staging / "report.html")

@@ -44,6 +44,12 @@ EXAMPLES: dict[str, Any] = {
     "max_ratio": 0.5,
     "round_to": 8,
     "learning_rate": 0.01,
+    "min_speedup": 1.5,
+    "max_params": 1_000_000,
+    "max_macs": 100_000_000,
+    "max_bytes": 4_000_000,
+    "max_latency_ms": 10.0,
+    "baseline": "old/report.json",
 }
 
 

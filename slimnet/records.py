@@ -300,6 +300,23 @@ class PredictionCheck:
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What the user asked of the result, and what came of it.
+
+    ``name`` is the dial's, or ``baseline_...`` for what is compared with an earlier report. ``got``
+    is None where it was not measured, which counts as missed; ``unit`` says what both figures are.
+    ``met`` means no more than ``wanted``, or no less where it is ``at_least`` that.
+    """
+
+    name: str
+    wanted: float
+    got: float | None
+    unit: str
+    met: bool
+    at_least: bool = False
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that ``report.json`` holds, field by field; ``schema_version`` names its form."""
 
@@ -325,6 +342,7 @@ class Report:
     notes: tuple[str, ...]
     seconds: Mapping[str, float]
     prediction: PredictionCheck | None = None
+    goals: tuple[Goal, ...] = ()
 
 
 @dataclass(frozen=True)

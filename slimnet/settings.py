@@ -48,6 +48,11 @@ def _dial(
 
 
 _COUNT = (1, math.inf)
+# what is judged once all is measured: these change nothing of what is done
+GOALS = (
+    "min_speedup", "max_params", "max_macs", "max_bytes", "max_latency_ms", "baseline",
+    "max_regression",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -227,6 +232,44 @@ class Settings:
     latency_samples: int = _dial(
         40, int, "Timings of each network at each batch size.", unit="timings", limits=_COUNT
     )
+    min_speedup: float | None = _dial(
+        None, float,
+        "Goal: times as fast as the original, at the first of --latency-batch on --runtime; the "
+        "lower end of the 95 % interval counts, so that it is met only if that is sure. Not "
+        "given: no goal.",
+        unit="times", limits=(0, math.inf), optional=True,
+    )  # fmt: skip
+    max_params: int | None = _dial(
+        None, int, "Goal: parameters of the slim network, at most. Not given: no goal.",
+        unit="parameters", limits=_COUNT, optional=True,
+    )  # fmt: skip
+    max_macs: int | None = _dial(
+        None, int,
+        "Goal: multiply-accumulates (MACs) for one image, at most. Not given: no goal.",
+        unit="MACs", limits=_COUNT, optional=True,
+    )  # fmt: skip
+    max_bytes: int | None = _dial(
+        None, int, "Goal: size of slim.onnx in bytes, at most. Not given: no goal.",
+        unit="bytes", limits=_COUNT, optional=True,
+    )  # fmt: skip
+    max_latency_ms: float | None = _dial(
+        None, float,
+        "Goal: median milliseconds for one batch, the first of --latency-batch, on --runtime, at "
+        "most. Not given: no goal.",
+        unit="milliseconds", limits=(0, math.inf), optional=True,
+    )  # fmt: skip
+    baseline: str | None = _dial(
+        None, str,
+        "Goal: no worse than this earlier report.json of the same network in test drop, "
+        "parameters, MACs, bytes of slim.onnx and speed-up. Not given: no goal.",
+        optional=True,
+    )  # fmt: skip
+    max_regression: float = _dial(
+        2.0, float,
+        "How much worse than --baseline any of these may be, in percent, such as 2%; of the drop "
+        "that many points.",
+        unit="percent", limits=(0, 100),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         for dial in fields(self):
@@ -241,6 +284,11 @@ class Settings:
                 "step removes that many channels at a time (1 is the paper's scheme), but round_to "
                 f"takes layers from one multiple to the next; got step {self.step} and round_to "
                 f"{self.round_to}: leave one of them out"
+            )
+        if self.baseline is None and self.max_regression != Settings.max_regression:
+            raise InputError(
+                "max_regression says how much worse than a baseline the result may be; got "
+                f"{self.max_regression:g} and no baseline: name an earlier report.json"
             )
 
     def changed(self, changes: Mapping[str, Any]) -> Settings:
@@ -275,6 +323,8 @@ def _as_given(dial: Field[Any], value: Any) -> Any:
         value = str(value)
     if dial.metadata["choices"] and dial.metadata["kind"] is int and isinstance(value, str):
         return int(value) if value.isdecimal() else value
+    if dial.metadata["unit"] == "percent" and isinstance(value, str):
+        return _percent(dial, value)
     if not dial.metadata["many"] or value is None:
         return value
     if isinstance(value, str):
@@ -284,6 +334,13 @@ def _as_given(dial: Field[Any], value: Any) -> Any:
         except ValueError as error:
             raise InputError(f"{dial.name} is {rule_of(dial)}; got {value!r}") from error
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _percent(dial: Field[Any], text: str) -> float:
+    try:
+        return float(text.strip().removesuffix("%"))
+    except ValueError:
+        raise InputError(f"{dial.name} is {rule_of(dial)}; got {text!r}") from None
 
 
 def _check(dial: Field[Any], value: Any) -> None:
@@ -317,6 +374,8 @@ def rule_of(dial: Field[Any]) -> str:
     rule = names[dial.metadata["kind"]]
     if dial.metadata["unit"] == "percentage points":
         rule = "in percentage points"
+    elif dial.metadata["unit"] == "percent":
+        rule = "in percent, such as 2%"
     elif dial.metadata["unit"]:
         rule += f" of {dial.metadata['unit']}" if dial.metadata["kind"] is int else ""
     low, high = dial.metadata["limits"]

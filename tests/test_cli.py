@@ -24,6 +24,7 @@ from PIL import Image
 from torch import nn
 
 from slimnet import cli
+from slimnet.cli import options as cli_options
 from slimnet.errors import InputError, ProofError
 from slimnet.search import objective
 from slimnet.settings import Settings
@@ -436,6 +437,16 @@ def assert_is_help(text):
 def test_help_shows_every_dial(done):
     for dial in fields(Settings):
         assert f"--{dial.name.replace('_', '-')} " in done["help"].out
+
+
+def test_help_shows_defaults_that_equal_a_bool_too():
+    shown = {
+        name: cli_options._option(name, default, rule).annotation.__metadata__[0].help
+        for name, default, rule in ((d.name, d.default, d.metadata) for d in fields(Settings))
+    }
+    assert shown["threads"].endswith("(default: 1)")
+    assert shown["seed"].endswith("(default: 0)")
+    assert "default" not in shown["repair"]
 
 
 def raising(error):

@@ -2,9 +2,10 @@
 
 The folder holds what examples may name: model.pt (a whole pickled network), weights.pt (its state
 dict), arch.py (``network()`` builds it), data.npz, and the image folders train/ and val/. A block
-whose first line is ``# NAME.toml`` or ``# NAME.py`` is written to that file instead of being run.
-A command whose output is shown as "slimnet: error: ..." must fail with just that line. Lines that
-begin with ``python3 -m venv`` install slimnet; .ci/run runs them.
+whose first line is ``# NAME.toml``, ``.py`` or ``.sh`` is written to that file instead of being
+run; the shell script is run with goals that are met, and missed. A command whose output is shown
+as "slimnet: error: ..." must fail with just that line. Lines that begin with ``python3 -m venv``
+install slimnet; .ci/run runs them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ from slimnet import cli, demo
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FILE_NAME = re.compile(r"# (\w+\.(?:toml|py))\n")
+FILE_NAME = re.compile(r"# ([\w-]+\.(?:toml|py|sh))\n")
 ERROR = "slimnet: error: "
 ARCHITECTURE = """
 from torch import nn
@@ -49,7 +51,7 @@ def items_of(text: str) -> list[tuple[str, str, str]]:
     items = []
     for language, body in BLOCK.findall(text):
         name = FILE_NAME.match(body)
-        if name and language in ("toml", "python"):
+        if name and language in ("toml", "python", "sh"):
             items.append(("file", name[1], body))
         elif language == "python":
             items.append(("python", "", body))
@@ -148,6 +150,32 @@ def test_example_works(kind, subject, text, folder, monkeypatch):
         assert (done.returncode, done.stderr.strip()) == (2, text.strip())
     else:
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "told", "troubles"),
+    [
+        ("--min-speedup 0.001", 0, "All 2 goals were met. Removed", ["0", "0"]),
+        ("--min-speedup 0.001 --max-params 1", 3, "MISSED: max-params (wanted at most 1",
+         ["1", "0"]),
+        ("--max-drop abc", 2, "no result (exit code 2)", ["0", "1"]),
+    ],
+)  # fmt: skip
+def test_the_pipeline_script_tells_by_exit_code_summary_and_junit(
+    more, code, told, troubles, folder
+):
+    ((name, text),) = [(i[1], i[2]) for i in ITEMS if i[0] == "file" and i[1].endswith(".sh")]
+    (folder / name).write_text(text, encoding="utf-8")
+    for left in ("slimnet.xml", "slimnet.md"):
+        (folder / left).unlink(missing_ok=True)
+    quick = ["--latency-samples", "10", "--latency-batch", "1"]
+    done = execute(["sh", name, *more.split(), *quick], folder)
+    assert done.returncode == code, done.stderr
+    suites = ElementTree.parse(folder / "slimnet.xml").getroot()
+    assert [suites.get("failures"), suites.get("errors")] == troubles
+    assert told in (folder / "slimnet.md").read_text(encoding="utf-8").replace("\\", "")
+    assert ("do not merge" in done.stdout) == (code != 0)
+    assert (folder / "slim" / "report.json").is_file()
 
 
 def test_the_line_that_ci_runs_is_there_once():

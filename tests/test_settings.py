@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from slimnet.errors import InputError
-from slimnet.settings import Settings
+from slimnet.settings import GOALS, Settings
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,21 @@ def test_steps_of_single_channels_contradict_rounding(round_to):
     assert f"got step 1 and round_to {round_to}" in str(caught.value)
     assert "paper's scheme" in str(caught.value)
     assert Settings(step=1, round_to=1).step == 1
+
+
+def test_a_regression_is_in_percent_and_needs_a_baseline():
+    for given in (5, "5", "5%", " 5 % "):
+        changed = Settings().changed({"baseline": "report.json", "max_regression": given})
+        assert changed.max_regression == 5
+    for wrong in ("much", "-1%", "101%", "nan%", True):
+        with pytest.raises(InputError, match="max_regression is in percent, such as 2%, 0 to 100"):
+            Settings(baseline="report.json").changed({"max_regression": wrong})
+    with pytest.raises(InputError, match="got 5 and no baseline"):
+        Settings(max_regression=5.0)
+
+
+def test_the_goals_are_dials_of_their_own():
+    assert set(GOALS) < {dial.name for dial in fields(Settings)}
 
 
 def test_every_dial_has_help_and_its_default_is_valid():

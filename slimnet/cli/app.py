@@ -16,6 +16,7 @@ from slimnet.cli.compress import compress
 from slimnet.cli.demo import demo
 from slimnet.cli.init import init
 from slimnet.cli.inspect import inspect
+from slimnet.cli.outputs import outputs_named
 from slimnet.cli.verify import verify
 from slimnet.errors import SlimnetError
 
@@ -34,7 +35,8 @@ for command in (compress, inspect, compare, verify, apply, bench, init, demo):
 def run(arguments: list[str]) -> int:
     """Run the command with these arguments and return its exit code.
 
-    0 done, 1 internal error, 2 bad input, 4 a proof failed, 130 interrupted.
+    0 done, 1 internal error, 2 bad input, 3 a goal or the budget missed, 4 a proof failed, 130
+    interrupted.
     """
     verbose = "--verbose" in arguments
     arguments = [argument for argument in arguments if argument != "--verbose"]
@@ -43,33 +45,29 @@ def run(arguments: list[str]) -> int:
         if code == INTERRUPTED:  # Typer's answer to a KeyboardInterrupt
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
-    except SlimnetError as error:
-        return _fail(str(error), error.exit_code, verbose)
-    except (KeyboardInterrupt, typer.Abort):
-        resumes = "; the same command goes on from there" * (arguments[:1] == ["compress"])
-        return _fail(f"interrupted{resumes}", INTERRUPTED, verbose)
-    except OSError as error:
-        if error.errno not in DISK_TROUBLE:
-            return _internal(error, verbose)
-        return _fail(f"the disk cannot be written: {error}; nothing was written", 2, verbose)
-    except Exception as error:
-        if hasattr(error, "format_message"):  # Typer's own: a mistyped option or value
-            return _fail(f"{error.format_message()} (see --help)", 2, verbose)
-        return _internal(error, verbose)
+    except (Exception, KeyboardInterrupt) as error:
+        message, code = _explained(error, arguments[:1] == ["compress"])
+        if verbose:
+            traceback.print_exc()
+        else:
+            message = " ".join(message.split())
+        print(f"slimnet: error: {message}", file=sys.stderr)
+        outputs_named(arguments).tell_failure(message, code)
+        return code
 
 
-def _internal(error: Exception, verbose: bool) -> int:
+def _explained(error: BaseException, resumes: bool) -> tuple[str, int]:
+    """Return the message for the user, and the exit code."""
+    if isinstance(error, SlimnetError):
+        return str(error), error.exit_code
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return "interrupted" + "; the same command goes on from there" * resumes, INTERRUPTED
+    if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
+        return f"the disk cannot be written: {error}; nothing was written", 2
+    if hasattr(error, "format_message"):  # Typer's own: a mistyped option or value
+        return f"{error.format_message()} (see --help)", 2
     what = f"{type(error).__name__}: {error}".splitlines()[0]
-    return _fail(f"internal error, please report it: {what}", 1, verbose)
-
-
-def _fail(message: str, code: int, verbose: bool) -> int:
-    if verbose:
-        traceback.print_exc()
-    else:
-        message = " ".join(message.split())
-    print(f"slimnet: error: {message}", file=sys.stderr)
-    return code
+    return f"internal error, please report it: {what}", 1
 
 
 def main() -> None:

@@ -51,11 +51,13 @@ def _option(name: str, default: Any, metadata: Any) -> inspect.Parameter:
         kind = list[str]
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
     text = metadata["help"]
-    if shown not in (None, "", False, True):
+    if shown not in (None, "") and not isinstance(shown, bool):  # 0 and 1 are equal to a bool
         text += f" (default: {shown})"
     flag = "--" + name.replace("_", "-")
     if default is True:
         flag += "/--no-" + name
+    if metadata["unit"] == "percent":
+        kind = str
     number = {"parser": _NUMBERS[kind], "metavar": f"<{kind.__name__}>"} if kind in _NUMBERS else {}
     annotation = Annotated[kind | None, typer.Option(flag, help=text, show_default=False, **number)]
     return inspect.Parameter(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
 from torch import nn
@@ -23,8 +24,10 @@ from slimnet.records import (
     Splits,
     Trajectory,
 )
+from slimnet.report.baseline import Baseline, baseline_notes
 from slimnet.report.environment import environment
 from slimnet.report.facts import data_summary, resumption_notes, score_notes, warnings_for
+from slimnet.report.goals import evaluate_goals
 from slimnet.settings import Settings
 
 SCHEMA_VERSION = 1
@@ -47,14 +50,16 @@ def build_report(
     timed: Sequence[Latency],
     prediction: PredictionCheck | None,
     seconds: Mapping[str, float],
+    baseline: Baseline | None = None,
 ) -> Report:
     """Return the report; neither network is changed.
 
-    Of ``timed`` it tells the batch sizes that the settings ask for: others served the check of the
-    prediction. The meaning of the rest is that of the fields of ``Report``.
+    Goals are judged, also against ``baseline``. Of ``timed`` it tells the batch sizes that the
+    settings ask for: others served the check of the prediction. The
+    rest means what the fields of ``Report`` mean.
     """
     left = output_channels(slim)
-    return Report(
+    report = Report(
         schema_version=SCHEMA_VERSION,
         slimnet_version=version("slimnet"),
         command=command,
@@ -85,4 +90,9 @@ def build_report(
         ),
         seconds=seconds,
         prediction=prediction,
+    )
+    return replace(
+        report,
+        notes=(*report.notes, *baseline_notes(report, baseline)),
+        goals=evaluate_goals(report, baseline),
     )

@@ -23,15 +23,20 @@ def report_as_dict(report: Report | Application) -> dict[str, Any]:
     }
 
 
+def report_json(report: Report | Application) -> str:
+    """Return the text of report.json; does not change the report."""
+    text = json.dumps(report_as_dict(report), indent=1, ensure_ascii=False, allow_nan=False)
+    return text + "\n"
+
+
 def save_report(report: Report | Application, path: Path) -> None:
     """Write the report as JSON.
 
     Raises:
         InputError: the file cannot be written.
     """
-    text = json.dumps(report_as_dict(report), indent=1, ensure_ascii=False, allow_nan=False)
     with partial_file(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(report_json(report), encoding="utf-8")
 
 
 def as_plain(value: Any) -> Any:

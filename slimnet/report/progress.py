@@ -20,6 +20,8 @@ class TerminalProgress:
     def __init__(self, max_drop_points: float) -> None:
         self._budget = max_drop_points
         self._console = Console(stderr=True)
+        # FORCE_COLOR may say that there is a terminal; a bar needs a real one
+        self._drawing = self._console.is_terminal and self._console.file.isatty()
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -27,7 +29,7 @@ class TerminalProgress:
             TextColumn("{task.fields[numbers]}"),
             TimeElapsedColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not self._drawing,
         )
         self._task = self._bar.add_task("", total=None, numbers="")
         self._held: list[str] = []
@@ -66,8 +68,8 @@ class TerminalProgress:
         )
 
     def _tell_held(self) -> None:
-        for line in [] if self._console.is_terminal else self._held:
-            self._console.print(line)
+        for line in [] if self._drawing else self._held:
+            self._console.print(line, highlight=False)
         self._held.clear()
         self._holding = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slimnet.records import Latency, Report
+from slimnet.report.goal_text import outcome_lines
 from slimnet.report.numbers import level, points, share, titled
 from slimnet.report.prediction import prediction_line
 
@@ -14,7 +15,13 @@ def summary_lines(report: Report) -> list[str]:
     speeds = [_speed_line(entry) for entry in report.latency if removed]
     if report.prediction is not None:
         speeds.append(prediction_line(report.prediction))
-    return [*verdict, *speeds, *_images(report), *(f"Note: {note}" for note in report.notes)]
+    notes = (f"Note: {note}" for note in report.notes)
+    return [*outcome_lines(report), *verdict, *speeds, *_images(report), *notes]
+
+
+def verdict_line(report: Report) -> str:
+    """Return what came of goals and budget, and what was removed, in one line."""
+    return " ".join(summary_lines(report)[: 1 + len(outcome_lines(report))])
 
 
 def _images(report: Report) -> list[str]:

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from slimnet.groups import Group
 from slimnet.measure import Task, measured_on
 from slimnet.records import Split
-from slimnet.settings import RUNTIMES, Settings
+from slimnet.settings import GOALS, RUNTIMES, Settings
 
 
 def fingerprint(
@@ -29,13 +29,14 @@ def fingerprint(
     settings: Settings,
     task: Task,
 ) -> str:
-    """Return the hash of weights, groups, images, dials, versions, threads and processor.
+    """Return the hash of weights, groups, images, dials but goals, versions, threads, processor.
 
     The model is not changed. The selection images count by what the model makes of them, all that
     the search reads of them; the calibration images, of each of the splits, as they are.
     """
+    dials = settings.as_dict()
     plain = {
-        "settings": settings.as_dict(),
+        "settings": {name: dials[name] for name in dials if name not in GOALS},
         "groups": [(group.name, group.units) for group in groups],
         "slimnet": version("slimnet"),
         "torch": torch.__version__,

@@ -46,11 +46,11 @@ def report():
     return Report(
         schema_version=1,
         slimnet_version="0.1.0",
-        command="slimnet compress /home/ada/nets/model.pt --data '/home/ada/my val' --max-drop 5",
+        command="slimnet compress /home/ada/nets/model.pt --data '/home/ada/my val' --max-drop 6",
         source="/home/ada/nets/model.pt",
         source_sha256=None,
         plan_sha256="abc",
-        settings={"max_drop": 5.0, "calibration_data": "/home/ada/calibration", "size": None},
+        settings={"max_drop": 6.0, "calibration_data": "/home/ada/calibration", "size": None},
         data={"preprocessing": {"mean": (0.5, 0.5)}, "source": "split 3/4 of https://host/x"},
         environment={"python": "3.11"},
         frozen=(Frozen("head", 10, "it is the output layer"),),

@@ -10,7 +10,7 @@ def test_verdict_speed_and_notes(report):
     assert lines == [
         "Removed 58 % of the parameters, 60 % of the conv weights and 59 % of the MACs.",
         "Accuracy went from 92.40 % to 88.30 % on 1,000 test images (−4.10 points); "
-        "the budget was 5 points on the selection split.",
+        "the budget was 6 points on the selection split.",
         "The search ended because the next step is over budget.",
         "1 layer could not be touched; report.html says why.",
         "2.47 times as fast on onnxruntime-cpu, batch 1, 1 thread (95 % interval 2.40 to 2.50).",

@@ -10,8 +10,9 @@ from slimnet.measure.forward import (
     output_tensors,
 )
 from slimnet.measure.latency import measure_latency
-from slimnet.measure.machine import cpu_model, measured_on
+from slimnet.measure.machine import cpu_model, is_arm, knows_vnni, measured_on
 from slimnet.measure.mean_loss import mean_loss
+from slimnet.measure.onnx_network import OnnxNetwork
 from slimnet.measure.paying_widths import (
     measure_paying_widths,
     narrow_widths,
@@ -37,6 +38,7 @@ from slimnet.measure.torch_profile import profile_torch_layers
 __all__ = [
     "CLASSIFICATION",
     "Classification",
+    "OnnxNetwork",
     "Quality",
     "Task",
     "choose_task",
@@ -47,7 +49,9 @@ __all__ = [
     "forward",
     "in_float64",
     "input_tensors",
+    "is_arm",
     "judge_drop",
+    "knows_vnni",
     "mean_loss",
     "measure_latency",
     "measure_paying_widths",

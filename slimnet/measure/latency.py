@@ -32,19 +32,21 @@ def measure_latency(
     *,
     seed: int = 0,
     seconds_per_batch: float = 8.0,
+    runtimes: Sequence[str] = tuple(PROVIDERS),
 ) -> tuple[Latency, ...]:
     """Time both files in ONNX Runtime on the CPU and, where it and torch can use one, on CUDA.
 
     Changes no model. ``example`` is preprocessed inputs (images, ...), its rows repeated to fill
     a batch; they lie on the device before the clock starts. ``samples`` timings per file, fewer
     (but 10) where a batch size would take more than ``seconds_per_batch``. ``seed`` is the
-    bootstrap's. Gives one record per runtime and batch size, in milliseconds per run.
+    bootstrap's. Gives one record per runtime, of ``runtimes``, and batch size, in milliseconds
+    per run.
 
     Raises:
         ProofError: ONNX Runtime cannot load or run a file.
     """
     results = []
-    for runtime in [name for name in available_runtimes() if name in PROVIDERS]:
+    for runtime in [name for name in available_runtimes() if name in runtimes]:
         sessions = [_open_session(path, runtime, threads) for path in (original, slim)]
         # A provider whose libraries are missing falls back to the CPU without raising.
         if any(session.get_providers()[0] != PROVIDERS[runtime] for session in sessions):

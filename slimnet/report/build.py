@@ -15,6 +15,7 @@ from slimnet.records import (
     Drop,
     Frozen,
     Inputs,
+    Int8,
     Latency,
     LoadedModel,
     Parity,
@@ -47,6 +48,7 @@ def build_report(
     timed: Sequence[Latency],
     prediction: PredictionCheck | None,
     seconds: Mapping[str, float],
+    int8: Int8 | None = None,
 ) -> Report:
     """Return the report; neither network is changed.
 
@@ -84,4 +86,5 @@ def build_report(
         ),
         seconds=seconds,
         prediction=prediction,
+        int8=int8,
     )

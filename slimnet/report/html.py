@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slimnet.export.partial import partial_file
 from slimnet.records import Report
+from slimnet.report.int8 import int8_rows
 from slimnet.report.numbers import count, points, titled
 from slimnet.report.page import PAGE
 from slimnet.report.summary import summary_lines
@@ -34,6 +35,7 @@ def html_page(report: Report) -> str:
         f'<p class="verdict">{escape(verdict)}</p>',
         *(f"<p>{escape(line)}</p>" for line in rest),
         _table("Before and after", ("", "original", "slim", "change"), result_rows(report)),
+        _table("In int8", ("", ""), [] if report.int8 is None else int8_rows(report.int8)),
         *_figures(report),
         _steps(report),
         _frozen(report),

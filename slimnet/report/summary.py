@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slimnet.records import Latency, Report
+from slimnet.report.int8 import int8_line
 from slimnet.report.numbers import level, points, share, titled
 from slimnet.report.prediction import prediction_line
 
@@ -14,7 +15,8 @@ def summary_lines(report: Report) -> list[str]:
     speeds = [_speed_line(entry) for entry in report.latency if removed]
     if report.prediction is not None:
         speeds.append(prediction_line(report.prediction))
-    return [*verdict, *speeds, *_images(report), *(f"Note: {note}" for note in report.notes)]
+    int8 = [] if report.int8 is None else [int8_line(report.int8)]
+    return [*verdict, *speeds, *int8, *_images(report), *(f"Note: {note}" for note in report.notes)]
 
 
 def _images(report: Report) -> list[str]:

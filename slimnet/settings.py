@@ -217,8 +217,7 @@ class Settings:
     seed: int = _dial(0, int, "Seed of every random choice.", limits=(0, 2**62))
     opset: int = _dial(20, int, "ONNX operator-set version to write.", limits=(18, 23))
     int8: bool = _dial(
-        False, bool,
-        "Quantise to int8 too; slim.int8.onnx is kept if within the budget and faster on the CPU.",
+        False, bool, "Write slim.int8.onnx too, if it is within the budget and faster on the CPU."
     )
     threads: int = _dial(
         1, int, "Threads that ONNX Runtime may use while latency is measured.",

@@ -37,8 +37,8 @@ def inputs_to_quantise_on(model: nn.Module, split: Split, purpose: Task) -> list
 
 def _parts(inputs: Inputs) -> list[Inputs]:
     if isinstance(inputs, Tensor):
-        return list(inputs.split(IMAGES_AT_ONCE))
-    return list(zip(*(tensor.split(IMAGES_AT_ONCE) for tensor in inputs), strict=True))
+        return list(torch.split(inputs, IMAGES_AT_ONCE))
+    return list(zip(*(torch.split(tensor, IMAGES_AT_ONCE) for tensor in inputs), strict=True))
 
 
 def quantise_best(

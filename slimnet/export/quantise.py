@@ -8,7 +8,6 @@ from pathlib import Path
 
 import onnx
 from onnxruntime.quantization import (
-    CalibrationDataReader,
     CalibrationMethod,
     QuantFormat,
     QuantType,
@@ -19,6 +18,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from slimnet.errors import InputError, ProofError
 from slimnet.export.onnx_file import clear_notes, require_sound
 from slimnet.export.partial import partial_file
+from slimnet.export.quantiser_reader import BatchReader
 from slimnet.export.tracing import first_line, quiet
 from slimnet.measure import OnnxNetwork, fill_batch, input_tensors, is_arm, knows_vnni
 from slimnet.records import Inputs
@@ -71,36 +71,18 @@ def quantise(
         _require_runs(temporary, inputs[0])
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Batches as the quantiser reads them: some at a time, by ``set_range``."""
-
-    def __init__(self, names: Sequence[str], inputs: Sequence[Inputs]) -> None:
-        self._names, self._inputs = names, inputs
-        self._left = iter(inputs)
-
-    def __len__(self) -> int:
-        return len(self._inputs)
-
-    def set_range(self, start_index: int, end_index: int) -> None:
-        self._left = iter(self._inputs[start_index:end_index])
-
-    def get_next(self) -> dict[str, object] | None:
-        batch = next(self._left, None)
-        if batch is None:
-            return None
-        arrays = (tensor.contiguous().numpy() for tensor in input_tensors(batch))
-        return dict(zip(self._names, arrays, strict=True))
-
-
 def _quantised(
     source: Path, inputs: Sequence[Inputs], method: str, folder: Path
 ) -> onnx.ModelProto:
     prepared, made = folder / "prepared.onnx", folder / "made.onnx"
     # symbolic shapes would need sympy; ONNX's own inference knows all that a free batch leaves
     quant_pre_process(source, prepared, skip_symbolic_shape=True)
-    names = [value.name for value in onnx.load(prepared).graph.input]
+    proto = onnx.load(prepared)
+    _count_cells_inside(proto)
+    onnx.save(proto, prepared)
+    names = [value.name for value in proto.graph.input]
     quantize_static(
-        prepared, made, _Reader(names, inputs),
+        prepared, made, BatchReader(names, inputs),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=list(OPERATORS),
         per_channel=True,
@@ -116,6 +98,19 @@ def _quantised(
         },
     )  # fmt: skip
     return onnx.load(made)
+
+
+def _count_cells_inside(proto: onnx.ModelProto) -> None:
+    """Change average pools without padding to divide by the cells inside: for them the same.
+
+    Else ONNX Runtime's int8 pools divide by the cells beyond the edge too, where ``ceil_mode``
+    lets the last window reach over it.
+    """
+    for node in proto.graph.node:
+        given = {attribute.name: attribute for attribute in node.attribute}
+        padded = "pads" in given and any(given["pads"].ints)
+        if node.op_type == "AveragePool" and "count_include_pad" in given and not padded:
+            given["count_include_pad"].i = 0
 
 
 def _require_weights(made: onnx.ModelProto) -> None:

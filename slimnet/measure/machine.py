@@ -8,7 +8,6 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-
 LISTING = Path("/proc/cpuinfo")
 
 

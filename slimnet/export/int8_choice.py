@@ -18,12 +18,12 @@ from slimnet.search.layout import EveryNth
 
 MOST_IMAGES = 256
 MOST_BATCHES = 32
-IMAGES_AT_ONCE = 8  # the quantiser holds all maps of so many images
+IMAGES_AT_ONCE = 4  # the quantiser holds all maps of so many images
 JUDGING_EVERY = 4
 
 
 def inputs_to_quantise_on(model: nn.Module, split: Split, purpose: Task) -> list[Inputs]:
-    """Return the inputs of about 256 images from all over the split, 8 at a time; the model stays.
+    """Return the inputs of about 256 images from all over the split, 4 at a time; the model stays.
 
     They are (images, ...) each.
     """

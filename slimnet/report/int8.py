@@ -53,7 +53,8 @@ def _change(drop: Drop) -> str:
 
 
 def _speed(entry: Latency, name: str) -> str:
+    times = f"{entry.speedup:.2f} times" if entry.measurable else "not measurably off"
     return (
-        f"{entry.speedup:.2f} times the speed of {name} at batch {entry.batch_size} "
+        f"{times} the speed of {name} at batch {entry.batch_size} "
         f"(95 % interval {entry.speedup_low:.2f} to {entry.speedup_high:.2f})"
     )

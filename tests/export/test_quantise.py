@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import onnx
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 
 from slimnet.errors import InputError
 from slimnet.export import export_onnx
-from slimnet.export.quantise import METHODS, quantise
+from slimnet.export.quantise import METHODS, number_formats, quantise
 from slimnet.measure import OnnxNetwork
 
 TOLERANCE = 0.05  # of the outputs' scale
@@ -126,3 +128,30 @@ def test_several_inputs_and_outputs(images, tmp_path):
     assert list(found) == ["out", "shift"]
     off = (found["out"] - expected["out"]).abs().max() / expected["out"].abs().max()
     assert off < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("arm", "vnni", "activations", "largest"),
+    [
+        (False, True, TensorProto.UINT8, 127),
+        (False, False, TensorProto.UINT8, 64),
+        (True, False, TensorProto.INT8, 127),
+    ],
+)
+def test_numbers_are_those_that_the_processor_likes(
+    arm, vnni, activations, largest, images, tmp_path, monkeypatch
+):
+    module = sys.modules["slimnet.export.quantise"]
+    monkeypatch.setattr(module, "is_arm", lambda: arm)
+    monkeypatch.setattr(module, "knows_vnni", lambda: vnni)
+    torch.manual_seed(0)
+    proto = onnx.load(made_of(NETWORKS["plain"](), images, tmp_path))
+    values = {x.name: onnx.numpy_helper.to_array(x) for x in proto.graph.initializer}
+    kinds = {x.name: x.data_type for x in proto.graph.initializer}
+    quantisers = [node for node in proto.graph.node if node.op_type == "QuantizeLinear"]
+    assert {kinds[node.input[2]] for node in quantisers} == {activations}
+    weights = [x for x in values.values() if x.ndim > 1]
+    assert max(int(abs(x.astype(int)).max()) for x in weights) == largest
+    said = {True: "S8 act", False: "U8 act"}[arm]
+    assert number_formats().startswith(said)
+    assert ("7 bits" in number_formats()) == (largest == 64)

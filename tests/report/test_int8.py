@@ -35,6 +35,13 @@ def test_what_is_shipped_is_told_in_one_line(report, int8):
     ]
 
 
+def test_no_number_where_there_is_no_difference(report, int8):
+    same = dataclasses.replace(int8, against_slim=report.latency[1:2])
+    assert int8_lines(report, same)[0].endswith(
+        "not measurably off the speed of slim.onnx at batch 8 (95 % interval 0.97 to 1.04)."
+    )
+
+
 @pytest.mark.parametrize(
     ("reason", "line"),
     [

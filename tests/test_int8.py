@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
 
+import onnx
 import pytest
 import torch
 
@@ -72,6 +74,18 @@ def test_verify_sees_another_file_and_another_drop(copied, trained):
     assert failing(copied) == ["files", NAME]
     (copied / NAME).unlink()
     assert failing(copied) == ["files", NAME]
+
+
+def test_verify_measures_the_file_itself(copied, trained):
+    proto = onnx.load(copied / NAME)
+    weights = next(x for x in reversed(proto.graph.initializer) if len(x.dims) > 1)
+    weights.raw_data = bytes(len(weights.raw_data))
+    onnx.save(proto, copied / NAME)
+    report = told_of(copied)
+    digest = hashlib.sha256((copied / NAME).read_bytes()).hexdigest()
+    report["artefacts"]["sha256"][NAME] = digest
+    (copied / "report.json").write_text(json.dumps(report))
+    assert failing(copied, data=trained[1]) == ["int8 drop"]
 
 
 @pytest.mark.parametrize("int8", [None, "x", [1], {"shipped": True}, {"shipped": True, "bytes": 1}])

@@ -139,12 +139,18 @@ def _compress(
             prediction = report.check_prediction(
                 trajectory.predicted, timed, RUNTIMES[settings.runtime], export.PROFILE_IMAGES
             )
+        int8 = None
+        if settings.int8:
+            with clock("quantising to int8"):
+                artefacts, int8 = export.try_int8(
+                    artefacts, slim, example, purpose, before, splits, settings, note
+                )
         record = report.build_report(
             command=report.command_line(loaded.source, _text(data), _text(folder), settings),
             settings=settings, splits=splits, loaded=loaded, slim=slim, example=example,
             frozen=frozen, trajectory=trajectory, selection_drop=selection_drop,
             test_drop=test_drop, masked_slim=masked_slim, artefacts=artefacts, timed=timed,
-            prediction=prediction, seconds=clock.seconds, baseline=baseline,
+            prediction=prediction, seconds=clock.seconds, baseline=baseline, int8=int8,
         )  # fmt: skip
         report.save_report(record, staging / "report.json")
         report.save_html(record, staging / "report.html")

@@ -281,6 +281,29 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Int8:
+    """The slim network in int8, as far as it got: ``reason`` says why it is not shipped.
+
+    ``ranges`` is how the range of each tensor follows from its values, and ``distances`` how far
+    the outputs were from slim.onnx's by each way to do so, on calibration images, as a share of
+    their own root mean square. ``numbers`` says which ones they are. The drops are the file's in
+    ONNX Runtime, from the original. In the latencies the slim one is the int8 file, the original
+    the network or slim.onnx.
+    """
+
+    shipped: bool = False
+    reason: str = ""
+    ranges: str = ""
+    numbers: str = ""
+    distances: Mapping[str, float] = field(default_factory=dict)
+    bytes: int | None = None
+    selection_drop: Drop | None = None
+    test_drop: Drop | None = None
+    against_original: tuple[Latency, ...] = ()
+    against_slim: tuple[Latency, ...] = ()
+
+
+@dataclass(frozen=True)
 class PredictionCheck:
     """What the search predicted beside what was measured, on its runtime and at its batch size.
 
@@ -343,6 +366,7 @@ class Report:
     seconds: Mapping[str, float]
     prediction: PredictionCheck | None = None
     goals: tuple[Goal, ...] = ()
+    int8: Int8 | None = None
 
 
 @dataclass(frozen=True)

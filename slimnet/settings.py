@@ -221,6 +221,9 @@ class Settings:
     )  # fmt: skip
     seed: int = _dial(0, int, "Seed of every random choice.", limits=(0, 2**62))
     opset: int = _dial(20, int, "ONNX operator-set version to write.", limits=(18, 23))
+    int8: bool = _dial(
+        False, bool, "Write slim.int8.onnx too, if it is within the budget and faster on the CPU."
+    )
     threads: int = _dial(
         1, int, "Threads that ONNX Runtime may use while latency is measured.",
         unit="threads", limits=_COUNT,
@@ -278,6 +281,11 @@ class Settings:
             raise InputError(
                 "step sizes sets of channels, but with the latency objective the widths that pay "
                 f"decide; got step {self.step}: leave it out, or choose another objective"
+            )
+        if self.int8 and self.runtime != "ort-cpu":
+            raise InputError(
+                "int8 is for ONNX Runtime on a CPU, runtime ort-cpu; got runtime "
+                f"{self.runtime}: leave one of them out"
             )
         if self.step is not None and self.round_to not in (None, 1):
             raise InputError(

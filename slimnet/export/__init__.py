@@ -2,6 +2,7 @@
 
 from slimnet.export.artefacts import write_artefacts
 from slimnet.export.folder import check_output_folder
+from slimnet.export.int8 import try_int8
 from slimnet.export.layer_timer import PROFILE_IMAGES, layer_timer
 from slimnet.export.onnx_file import export_onnx
 from slimnet.export.parity import onnx_parity
@@ -33,5 +34,6 @@ __all__ = [
     "save_program",
     "save_weights",
     "torch_network",
+    "try_int8",
     "write_artefacts",
 ]

@@ -16,6 +16,7 @@ ARTEFACTS = frozenset(
         "plan.json",
         "report.html",
         "report.json",
+        "slim.int8.onnx",
         "slim.onnx",
         "slim.pt2",
         "slim.safetensors",

@@ -56,9 +56,9 @@ def export_onnx(
     """
     names = input_names(model, example), output_names(model, example)
     proto = _translate(model, example, names, opset)
-    _clear_notes(proto)
+    clear_notes(proto)
     onnx.helper.set_model_props(proto, dict(sorted(metadata.items())))
-    _require_sound(proto, names)
+    require_sound(proto, names)
     content = proto.SerializeToString(deterministic=True)
     images = example if inputs is None else inputs
     with partial_file(path) as temporary:
@@ -105,9 +105,10 @@ def _trace(subject: nn.Module, example: Inputs, names: Names, opset: int) -> onn
         return program.model_proto
 
 
-def _clear_notes(proto: onnx.ModelProto) -> None:
+def clear_notes(proto: onnx.ModelProto) -> None:
+    """Change a file to hold no notes, which name source files with their local paths."""
     for message in _messages(proto):
-        for field in NOTES:  # the exporter notes source files with their local paths
+        for field in NOTES:
             if field in message.DESCRIPTOR.fields_by_name:
                 message.ClearField(field)
 
@@ -121,7 +122,13 @@ def _messages(message: Any) -> Iterator[Any]:
                 yield from _messages(child)
 
 
-def _require_sound(proto: onnx.ModelProto, names: Names) -> None:
+def require_sound(proto: onnx.ModelProto, names: Names) -> None:
+    """Refuse a file that is not valid and whole, or not of these inputs and outputs of any batch.
+
+    Raises:
+        InputError: its inputs or outputs are others, or of a fixed batch size.
+        ProofError: it is not valid, or holds not all of its weights.
+    """
     if any(
         isinstance(message, onnx.TensorProto) and message.data_location == message.EXTERNAL
         for message in _messages(proto)

@@ -12,9 +12,10 @@ from slimnet.measure.forward import (
 )
 from slimnet.measure.latency import measure_latency
 from slimnet.measure.layer_pairs import profile_pair
-from slimnet.measure.machine import cpu_model, measured_on
+from slimnet.measure.machine import cpu_model, is_arm, knows_vnni, measured_on
 from slimnet.measure.mean_loss import mean_loss
 from slimnet.measure.noise import noise_warning
+from slimnet.measure.onnx_network import OnnxNetwork
 from slimnet.measure.paying_widths import (
     measure_paying_widths,
     narrow_widths,
@@ -41,6 +42,7 @@ __all__ = [
     "CLASSIFICATION",
     "TIMED_RUNTIMES",
     "Classification",
+    "OnnxNetwork",
     "Quality",
     "Reference",
     "Task",
@@ -53,7 +55,9 @@ __all__ = [
     "forward",
     "in_float64",
     "input_tensors",
+    "is_arm",
     "judge_drop",
+    "knows_vnni",
     "mean_loss",
     "measure_latency",
     "measure_paying_widths",

@@ -36,12 +36,11 @@ def measure_latency(
 ) -> tuple[Latency, ...]:
     """Time both files in ONNX Runtime on the CPU and, where it and torch can use one, on CUDA.
 
-    Or on the given ``runtimes`` of these alone, where they start.
-
     Changes no model. ``example`` is preprocessed inputs (images, ...), its rows repeated to fill
     a batch; they lie on the device before the clock starts. ``samples`` timings per file, fewer
     (but 10) where a batch size would take more than ``seconds_per_batch``. ``seed`` is the
-    bootstrap's. Gives one record per runtime and batch size, in milliseconds per run.
+    bootstrap's. Gives one record per runtime, of ``runtimes`` alone where they are given, and batch
+    size, in milliseconds per run.
 
     Raises:
         ProofError: ONNX Runtime cannot load or run a file.

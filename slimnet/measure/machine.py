@@ -8,15 +8,31 @@ from pathlib import Path
 import onnxruntime
 import torch
 
+LISTING = Path("/proc/cpuinfo")
 
-def cpu_model(listing: Path = Path("/proc/cpuinfo")) -> str:
+
+def cpu_model(listing: Path = LISTING) -> str:
     """Return the name of this machine's processor, from Linux's listing where there is one."""
+    return _listed("model name", listing) or platform.processor() or "unknown"
+
+
+def is_arm() -> bool:
+    """Tell whether the processor is an ARM."""
+    return platform.machine().lower().startswith(("arm", "aarch"))
+
+
+def knows_vnni(listing: Path = LISTING) -> bool:
+    """Tell whether the processor is known to sum products of int8 without saturation (VNNI)."""
+    return "vnni" in _listed("flags", listing)
+
+
+def _listed(entry: str, listing: Path) -> str:
+    """Return an entry of the first processor in Linux's listing, "" where there is none."""
     try:
         lines = listing.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or "unknown"
+        return ""
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith(entry)), "")
 
 
 def measured_on(runtime: str, threads: int) -> str:

@@ -16,6 +16,7 @@ from slimnet.records import (
     Drop,
     Frozen,
     Inputs,
+    Int8,
     Latency,
     LoadedModel,
     Parity,
@@ -51,6 +52,7 @@ def build_report(
     prediction: PredictionCheck | None,
     seconds: Mapping[str, float],
     baseline: Baseline | None = None,
+    int8: Int8 | None = None,
 ) -> Report:
     """Return the report; neither network is changed.
 
@@ -90,6 +92,7 @@ def build_report(
         ),
         seconds=seconds,
         prediction=prediction,
+        int8=int8,
     )
     return replace(
         report,

@@ -9,6 +9,7 @@ from pathlib import Path
 from slimnet.export.partial import partial_file
 from slimnet.records import Report
 from slimnet.report.goal_text import GOAL_HEADS, goal_rows
+from slimnet.report.int8 import int8_rows
 from slimnet.report.numbers import count, points, titled
 from slimnet.report.page import PAGE
 from slimnet.report.summary import summary_lines
@@ -36,6 +37,7 @@ def html_page(report: Report) -> str:
         *(f"<p>{escape(line)}</p>" for line in rest),
         _table("Goals", GOAL_HEADS, goal_rows(report)),
         _table("Before and after", ("", "original", "slim", "change"), result_rows(report)),
+        _table("In int8", ("", ""), [] if report.int8 is None else int8_rows(report.int8)),
         *_figures(report),
         _steps(report),
         _frozen(report),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slimnet.records import Latency, Report
 from slimnet.report.goal_text import outcome_lines
+from slimnet.report.int8 import int8_line
 from slimnet.report.numbers import level, points, share, titled
 from slimnet.report.prediction import prediction_line
 
@@ -16,7 +17,8 @@ def summary_lines(report: Report) -> list[str]:
     if report.prediction is not None:
         speeds.append(prediction_line(report.prediction))
     notes = (f"Note: {note}" for note in report.notes)
-    return [*outcome_lines(report), *verdict, *speeds, *_images(report), *notes]
+    int8 = [] if report.int8 is None else [int8_line(report.int8)]
+    return [*outcome_lines(report), *verdict, *speeds, *int8, *_images(report), *notes]
 
 
 def verdict_line(report: Report) -> str:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from slimnet.measure import machine
-from slimnet.measure.machine import cpu_model, measured_on
+from slimnet.measure.machine import cpu_model, is_arm, knows_vnni, measured_on
 
 
 def test_processor_without_a_listing(tmp_path):
     assert cpu_model(tmp_path / "absent")
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Fast One\n")
     assert cpu_model(tmp_path / "cpuinfo") == "Fast One"
+
+
+def test_what_a_processor_can_do_with_int8(tmp_path, monkeypatch):
+    listing = tmp_path / "cpuinfo"
+    assert not knows_vnni(listing)
+    listing.write_text("model name\t: vnni\nflags\t\t: fpu avx2\n")
+    assert not knows_vnni(listing)
+    listing.write_text("model name\t: Fast One\nflags\t\t: fpu avx2 avx512_vnni\n")
+    assert knows_vnni(listing)
+    for name, arm in (("aarch64", True), ("arm64", True), ("x86_64", False), ("AMD64", False)):
+        monkeypatch.setattr(machine.platform, "machine", lambda name=name: name)
+        assert is_arm() == arm
 
 
 def test_another_runtime_thread_library_or_processor_is_another_machine(monkeypatch):

@@ -1,0 +1,70 @@
+import dataclasses
+
+import pytest
+
+from slimnet.records import Int8
+from slimnet.report import html_page, summary_lines
+from slimnet.report.json_report import report_as_dict
+
+
+@pytest.fixture
+def int8(report):
+    fast = report.latency[:1]
+    return Int8(
+        shipped=True, ranges="minmax", numbers="U8 activations",
+        distances={"minmax": 0.0123, "percentile": 0.02}, bytes=340,
+        selection_drop=report.selection_drop, test_drop=report.test_drop,
+        against_original=fast, against_slim=fast,
+    )  # fmt: skip
+
+
+def int8_lines(report, int8):
+    lines = summary_lines(dataclasses.replace(report, int8=int8))
+    return [line for line in lines if "int8" in line]
+
+
+def test_without_the_dial_nothing_is_told(report):
+    assert int8_lines(report, None) == []
+    assert "int8" not in html_page(report)
+
+
+def test_what_is_shipped_is_told_in_one_line(report, int8):
+    assert int8_lines(report, int8) == [
+        "slim.int8.onnx: accuracy 88.30 % on 1,000 test images (−4.10 points from the original), "
+        "340 B, 2.47 times the speed of slim.onnx at batch 1 (95 % interval 2.40 to 2.50)."
+    ]
+
+
+def test_no_number_where_there_is_no_difference(report, int8):
+    same = dataclasses.replace(int8, against_slim=report.latency[1:2])
+    assert int8_lines(report, same)[0].endswith(
+        "not measurably off the speed of slim.onnx at batch 8 (95 % interval 0.97 to 1.04)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "line"),
+    [
+        ("it is slower", "int8 is not shipped: it is slower."),
+        ("skipped: it has nothing", "int8 is skipped: it has nothing."),
+    ],
+)
+def test_why_not_is_told_in_one_line(report, int8, reason, line):
+    refused = dataclasses.replace(int8, shipped=False, reason=reason)
+    assert int8_lines(report, refused) == [line]
+    assert reason in html_page(dataclasses.replace(report, int8=refused))
+
+
+def test_the_page_and_the_file_tell_all_that_was_found(report, int8):
+    found = dataclasses.replace(report, int8=int8)
+    page = html_page(found)
+    for text in (
+        "In int8", "shipped", "U8 activations", "minmax", "1.23 %", "340 B",
+        "accuracy, selection split, 500 images", "accuracy, test split, 1,000 images",
+        "against original", "against slim.onnx", "2.47 times the speed",
+    ):  # fmt: skip
+        assert text in page
+    told = report_as_dict(found)["int8"]
+    assert told["shipped"] is True
+    assert told["distances"] == {"minmax": 0.0123, "percentile": 0.02}
+    assert told["test_drop"]["points"] == int8.test_drop.points

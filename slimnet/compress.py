@@ -68,9 +68,15 @@ def compress(
     folder = None if out is None else Path(out)
     if folder is not None:
         export.check_output_folder(folder)
+    run = None
+    if folder is not None and not isinstance(task, measure.Task):
+        run = report.run_sha256(load.content_sha256(model, data, settings), settings)
+        if settings.cache and (found := report.earlier_report(folder, run)):
+            slim = export.load_slim(folder, load.load_model(model, settings).model)
+            return Result(slim, export.load_plan(folder / "plan.json"), found, folder, True)
     with export.WorkFolder(folder) as work:
         return _compress(model, data, purpose, settings, folder, work, report.StageClock(progress),
-                         baseline)  # fmt: skip
+                         baseline, run)  # fmt: skip
 
 
 def _compress(
@@ -82,6 +88,7 @@ def _compress(
     work: export.WorkFolder,
     clock: report.StageClock,
     baseline: report.Baseline | None,
+    run: str | None,
 ) -> Result:
     """Tell the story, which needs nothing more from the caller; see ``compress``."""
     with clock("loading"):
@@ -151,6 +158,7 @@ def _compress(
             frozen=frozen, trajectory=trajectory, selection_drop=selection_drop,
             test_drop=test_drop, masked_slim=masked_slim, artefacts=artefacts, timed=timed,
             prediction=prediction, seconds=clock.seconds, baseline=baseline, int8=int8,
+            run_sha256=run,
         )  # fmt: skip
         report.save_report(record, staging / "report.json")
         report.save_html(record, staging / "report.html")

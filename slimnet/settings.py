@@ -219,6 +219,10 @@ class Settings:
         "Slimmed layers keep a multiple of this many channels; auto: widths that --runtime likes.",
         unit="channels", limits=_COUNT, choices=("auto",), optional=True,
     )  # fmt: skip
+    cache: bool = _dial(
+        True, bool,
+        "Leave a finished result of the same model, data, dials, versions and machine as it is.",
+    )  # fmt: skip
     seed: int = _dial(0, int, "Seed of every random choice.", limits=(0, 2**62))
     opset: int = _dial(20, int, "ONNX operator-set version to write.", limits=(18, 23))
     int8: bool = _dial(
@@ -329,6 +333,8 @@ def _as_given(dial: Field[Any], value: Any) -> Any:
     """Turn what a user wrote into the dial's own form: text with commas into many values."""
     if isinstance(value, Path):
         value = str(value)
+    if dial.metadata["kind"] is float and type(value) is int:
+        return float(value)
     if dial.metadata["choices"] and dial.metadata["kind"] is int and isinstance(value, str):
         return int(value) if value.isdecimal() else value
     if dial.metadata["unit"] == "percent" and isinstance(value, str):

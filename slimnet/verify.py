@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -130,11 +129,7 @@ def _dials(told: dict[str, Any]) -> dict[str, Any]:
 def _files(folder: Path, told: dict[str, Any]) -> str:
     """Check that every file is the one that the report tells of."""
     digests = told["artefacts"]["sha256"]
-    for name, digest in digests.items():
-        if Path(name).name != name or not (folder / name).is_file():
-            raise ProofError(f"{name} is missing")
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
-            raise ProofError(f"{name} is not the file that the report tells of (SHA-256 differs)")
+    export.require_intact(folder, digests)
     return f"{len(digests)} files, each with its SHA-256"
 
 

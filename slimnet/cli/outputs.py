@@ -73,7 +73,7 @@ class Outputs:
             _replace(Path(self.junit), report.junit_xml(told))
         if self.json not in (None, STDOUT):
             _replace(Path(str(self.json)), report.report_json(told))
-        self._print(told, result.folder)
+        self._print(told, result)
         if self.json == STDOUT:
             print(report.report_json(told), end="")
 
@@ -93,9 +93,11 @@ class Outputs:
         named = {"summary": self.summary, "junit": self.junit, "json": self.json}
         return {name: file for name, file in named.items() if file not in (None, STDOUT)}
 
-    def _print(self, told: Report, folder: Path | None) -> None:
+    def _print(self, told: Report, result: Result) -> None:
         console = Console(stderr=self.json == STDOUT)
-        lines = [*report.summary_lines(told), f"Written to {folder}/"]
+        lines = [*report.summary_lines(told), f"Written to {result.folder}/"]
+        if result.earlier:
+            lines[-1] = f"Nothing has changed since: {result.folder}/ stands (--no-cache runs anew)"
         if self.quiet:
             lines = [report.verdict_line(told)]
         else:

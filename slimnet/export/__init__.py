@@ -1,7 +1,7 @@
 """Artefacts that are proven before they get their name: ONNX, .pt2, plan, weights, folder."""
 
 from slimnet.export.artefacts import write_artefacts
-from slimnet.export.folder import check_output_folder
+from slimnet.export.folder import check_output_folder, require_intact
 from slimnet.export.int8 import try_int8
 from slimnet.export.layer_timer import PROFILE_IMAGES, layer_timer
 from slimnet.export.onnx_file import export_onnx
@@ -30,6 +30,7 @@ __all__ = [
     "plan_sha256",
     "read_plan_file",
     "require_exportable",
+    "require_intact",
     "save_plan",
     "save_program",
     "save_weights",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from slimnet.errors import InputError
+from slimnet.errors import InputError, ProofError
 
 ARTEFACTS = frozenset(
     {
@@ -58,6 +59,19 @@ def require_writable_parent(out: Path) -> None:
     parent = _existing_ancestor(out)
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"the output's parent must be a writable folder; {parent} is not")
+
+
+def require_intact(folder: Path, digests: Mapping[str, str]) -> None:
+    """Check that every file in a finished folder has the SHA-256 that its report tells.
+
+    Raises:
+        ProofError: one is missing or another.
+    """
+    for name, digest in digests.items():
+        if Path(name).name != name or not (folder / name).is_file():
+            raise ProofError(f"{name} is missing")
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+            raise ProofError(f"{name} is not the file that the report tells of (SHA-256 differs)")
 
 
 def publish(staging: Path, out: Path, aside: Path) -> None:

@@ -53,7 +53,7 @@ def find_groups(
         flowing, lost = _from_flow(model, example, second_chance)
         groups, objected = _proven(groups + flowing, probe, seed)
         for layer, text in (lost | objected).items():
-            if layer in unfollowed or layer not in reasons:
+            if layer in unfollowed or layer not in objections:
                 reasons[layer] = text
     groups, spared = _restrict(model, groups, layers)
     found = {gate.layer for group in groups for gate in group.gates}

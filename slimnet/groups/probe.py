@@ -19,6 +19,7 @@ from slimnet.measure import forward, in_float64, output_tensors
 from slimnet.records import Plan
 
 STIRRING = 0.3
+UNSEEN = "the network's output does not depend on it, so nothing can be proven"
 LIBRARIES = tuple(
     f"{folder}{os.sep}"
     for folder in (*torch.__path__, *torch_pruning.__path__, Path(__file__).parents[1])
@@ -60,7 +61,7 @@ class Probe:
                 "behind it channels are told apart by their place, as in a shuffle or a slice"
             )
         if all(torch.equal(a, b) for a, b in zip(expected, self._output, strict=True)):
-            return "the network's output does not depend on it, so nothing can be proven"
+            return UNSEEN
         return ""
 
     def objection_in_training(self, plan: Plan) -> str:

@@ -2,6 +2,7 @@
 
 from slimnet.load.check import check_pair
 from slimnet.load.configuration import read_configuration
+from slimnet.load.content_hash import content_sha256
 from slimnet.load.data import load_splits
 from slimnet.load.input_shape import made_up_inputs, parse_shape, smaller_inputs
 from slimnet.load.model import load_model
@@ -11,6 +12,7 @@ from slimnet.load.onnx_inputs import common_inputs, made_up_onnx_inputs
 __all__ = [
     "check_pair",
     "common_inputs",
+    "content_sha256",
     "find_pair",
     "load_model",
     "load_splits",

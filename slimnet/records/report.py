@@ -34,7 +34,11 @@ class Goal:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that ``report.json`` holds, field by field; ``schema_version`` names its form."""
+    """Everything that ``report.json`` holds, field by field; ``schema_version`` names its form.
+
+    ``run_sha256`` is the hash of what the run read, its dials, versions and machine, where all of
+    that can be told: a run with the same hash would end the same.
+    """
 
     schema_version: int
     slimnet_version: str
@@ -60,13 +64,18 @@ class Report:
     prediction: PredictionCheck | None = None
     goals: tuple[Goal, ...] = ()
     int8: Int8 | None = None
+    run_sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """What ``compress`` gives back: the slim network, and where it was written (None: nowhere)."""
+    """What ``compress`` gives back: the slim network, and where it was written (None: nowhere).
+
+    It is ``earlier`` where the folder held it already, and nothing was done again.
+    """
 
     model: nn.Module
     plan: Plan
     report: Report
     folder: Path | None
+    earlier: bool = False

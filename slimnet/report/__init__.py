@@ -14,6 +14,7 @@ from slimnet.report.comparison import (
     save_comparison,
 )
 from slimnet.report.comparison_progress import ComparisonProgress
+from slimnet.report.earlier import earlier_report, run_sha256
 from slimnet.report.environment import environment
 from slimnet.report.goal_text import goals_table
 from slimnet.report.goals import anything_missed, evaluate_goals
@@ -48,6 +49,7 @@ __all__ = [
     "comparison_lines",
     "comparison_tables",
     "duration",
+    "earlier_report",
     "environment",
     "evaluate_goals",
     "goals_table",
@@ -64,6 +66,7 @@ __all__ = [
     "report_json",
     "require_same_network",
     "result_table",
+    "run_sha256",
     "save_comparison",
     "save_html",
     "save_report",

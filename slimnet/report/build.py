@@ -53,6 +53,7 @@ def build_report(
     seconds: Mapping[str, float],
     baseline: Baseline | None = None,
     int8: Int8 | None = None,
+    run_sha256: str | None = None,
 ) -> Report:
     """Return the report; neither network is changed.
 
@@ -93,6 +94,7 @@ def build_report(
         seconds=seconds,
         prediction=prediction,
         int8=int8,
+        run_sha256=run_sha256,
     )
     return replace(
         report,

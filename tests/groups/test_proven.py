@@ -195,3 +195,26 @@ def test_one_slope_for_several_layers_does_not_couple_them(images):
     model(images)
     groups, _ = find_groups(model.eval(), images)
     assert [(group.name, group.units) for group in groups] == [("0", 6), ("2", 8)]
+
+
+class JoinedAndHalved(nn.Module):
+    """Cuts of two layers are right together, where they are equally large, and wrong alone."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, channels, 1), nn.Conv2d(3, channels, 1)
+        self.third, self.fourth = nn.Conv2d(channels, 4, 1), nn.Conv2d(channels, 4, 1)
+        self.head = nn.Linear(4, 4)
+
+    def forward(self, x):
+        one, two = torch.cat([self.first(x), self.second(x)], 1).relu().chunk(2, 1)
+        return self.head((self.third(one) + self.fourth(two)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("channels", [4, 16, 40])
+@pytest.mark.parametrize("seed", range(3))
+def test_layers_that_are_right_only_together_are_frozen(images, channels, seed):
+    torch.manual_seed(seed)
+    groups, reasons = reasons_of(JoinedAndHalved(channels), images, seed=seed)
+    assert {"first", "second"} <= set(reasons)
+    assert groups == {"third"}

@@ -1,0 +1,141 @@
+"""The same run into the same folder does nothing again; anything else does."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+
+import numpy
+import pytest
+import torch
+
+import slimnet
+from slimnet.cli import run
+from slimnet.records import Report
+from slimnet.report import report_as_dict
+from slimnet.report.read import record_from
+
+DIALS = {"confidence": 0.5, "oracle_k": 2, "objective": "params", "latency_samples": 2,
+         "latency_batch": (1,), "scale": 1.0}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def prepared(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unchanged")
+    parts = [batch for part in (trained[1].selection, trained[1].test) for batch in part.batches]
+    images, labels = (torch.cat(both).numpy() for both in zip(*parts, strict=True))
+    torch.save(trained[0], folder / "model.pt")
+    numpy.savez(folder / "data.npz", images=images, labels=labels)
+    compress(folder)
+    return folder
+
+
+@pytest.fixture
+def here(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def compress(folder, **dials):
+    return slimnet.compress(
+        folder / "model.pt", folder / "data.npz", 20, out=folder / "slim", **{**DIALS, **dials}
+    )
+
+
+def test_an_unchanged_run_gives_the_earlier_result(here, monkeypatch):
+    before = {path.name: path.read_bytes() for path in (here / "slim").iterdir()}
+    monkeypatch.setattr(sys.modules["slimnet.compress"], "search", None)  # it would fail
+    again = compress(here)
+    assert again.earlier
+    assert {path.name: path.read_bytes() for path in (here / "slim").iterdir()} == before
+    told = json.loads(before["report.json"])
+    assert report_as_dict(again.report) == told
+    assert again.plan == slimnet.load_plan(here / "slim" / "plan.json")
+    weights = sum(parameter.numel() for parameter in again.model.parameters())
+    assert weights == told["slim_size"]["parameters"]
+    assert not again.model.training
+
+
+def other_dial(folder):
+    return compress(folder, seed=1)
+
+
+def without_the_cache(folder):
+    return compress(folder, cache=False)
+
+
+def other_model(folder):
+    model = torch.load(folder / "model.pt", weights_only=False)
+    with torch.no_grad():
+        model[8].bias.add_(1e-3)
+    torch.save(model, folder / "model.pt")
+    return compress(folder)
+
+
+def other_data(folder):
+    held = dict(numpy.load(folder / "data.npz"))
+    held["images"][0] += 1
+    numpy.savez(folder / "data.npz", **held)
+    return compress(folder)
+
+
+def damaged_file(folder):
+    (folder / "slim" / "slim.onnx").write_bytes(b"damaged")
+    return compress(folder)
+
+
+def other_report(folder):
+    text = (folder / "slim" / "report.json").read_text()
+    (folder / "slim" / "report.json").write_text(text.replace('"points": ', '"points": "x", "y": '))
+    return compress(folder)
+
+
+def other_machine(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slimnet.report.earlier.environment", lambda: {"cpu": "another"})
+        return compress(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [other_dial, without_the_cache, other_model, other_data, damaged_file, other_report,
+     other_machine],
+)  # fmt: skip
+def test_whatever_changed_is_done_again(here, change):
+    assert not change(here).earlier
+    if change is not other_machine:
+        last = {"seed": 1} if change is other_dial else {}
+        assert compress(here, **last).earlier
+
+
+def test_live_objects_are_never_taken_for_the_same(trained, tmp_path):
+    for _ in range(2):
+        found = slimnet.compress(*trained, 20, out=tmp_path / "slim", **DIALS)
+        assert not found.earlier
+        assert found.report.run_sha256 is None
+
+
+def test_the_command_says_so(here, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    words = ["compress", "model.pt", "--data", "data.npz", "--max-drop", "20", "--scale", "1",
+             "--confidence", "0.5", "--oracle-k", "2", "--objective", "params",
+             "--latency-samples", "2", "--latency-batch", "1"]  # fmt: skip
+    assert run(words) == 0
+    told = capsys.readouterr().out
+    assert "Nothing has changed since: slim/ stands (--no-cache runs anew)" in told
+    assert run([*words, "--no-cache"]) == 0
+    assert "Written to slim/" in capsys.readouterr().out
+
+
+def test_records_come_back_from_their_json(prepared):
+    told = json.loads((prepared / "slim" / "report.json").read_text())
+    report = record_from(Report, told)
+    assert report_as_dict(report) == told
+    assert isinstance(report.trajectory.steps, tuple)
+    told["test_drop"]["points"] = None
+    assert math.isnan(record_from(Report, told).test_drop.points)
+    for broken in ({**told, "notes": "x", "frozen": 3}, {**told, "source": 5}):
+        with pytest.raises((TypeError, KeyError)):
+            record_from(Report, broken)

@@ -27,7 +27,10 @@ DESCRIPTION = (
 BOXES = (
     (LEFT, TOPS[0], SIDE, "end", "Model|trained weights, and a few|hundred images or more"),
     (LEFT, TOPS[1], SIDE, "step", "Groups|channels that can only go|together, found and proven"),
-    (CENTRE, TOPS[0], MIDDLE, "loop", "Metrics propose|each names the channels|that it ranks lowest"),
+    (
+        CENTRE, TOPS[0], MIDDLE, "loop",
+        "Metrics propose|each names the channels|that it ranks lowest",
+    ),
     (
         CENTRE, TOPS[1], MIDDLE, "loop",
         "The oracle decides|every proposal is tried, the least|loss for what is saved wins",

@@ -1,6 +1,7 @@
 """slimnet: a trained network goes in; a smaller, faster one comes out, with the proof."""
 
 import os
+from importlib.metadata import version as _version
 
 # From 1.29 on ONNX Runtime keeps a device id and tells its makers about every model that it runs,
 # unless this is set before its first import. A user who sets it to something else is obeyed.
@@ -27,6 +28,7 @@ from slimnet.records import (
 from slimnet.settings import Settings
 from slimnet.verify import verify
 
+__version__ = _version("slimnet")
 __all__ = [
     "Application",
     "Applied",

@@ -45,7 +45,7 @@ def compare(
     that the metrics see too. The model handed in is not changed.
 
     Args:
-        model: a module, or the path of a model file (see README, "Formats in").
+        model: a module, or the path of a model file (see README, "Formats in and out").
         data: as for ``compress``. Metrics and oracle use calibration images only.
         sample: how many units to remove, drawn at random with the seed, evenly over the groups;
             None removes all of them.

@@ -36,7 +36,7 @@ def inspect(
     The model handed in is not changed, and nothing is written.
 
     Args:
-        model: a module, or the path of a model file (see README, "Formats in").
+        model: a module, or the path of a model file (see README, "Formats in and out").
         input_shape: the shape of one input, such as (3, 224, 224); None guesses it.
         settings: all dials at once; ``dials`` go on top. Only arch, arch_arg, allow, trust_pickle,
             layers and seed matter here.

@@ -59,6 +59,8 @@ GOALS = (
 class Settings:
     """The dials. Each may stand in ``slimnet.toml`` under its own name.
 
+    ``slimnet compress --help`` says what each is for, with its unit and default.
+
     Raises:
         InputError: a value is of the wrong type or outside its range; the message gives the rule.
     """

@@ -444,9 +444,9 @@ def test_help_shows_defaults_that_equal_a_bool_too():
         name: cli_options._option(name, default, rule).annotation.__metadata__[0].help
         for name, default, rule in ((d.name, d.default, d.metadata) for d in fields(Settings))
     }
-    assert shown["threads"].endswith("(default: 1)")
+    assert shown["threads"].endswith("(unit: threads; default: 1)")
     assert shown["seed"].endswith("(default: 0)")
-    assert "default" not in shown["repair"]
+    assert shown["repair"].endswith("(default: on)")
 
 
 def raising(error):

@@ -6,8 +6,10 @@ import importlib
 import inspect
 import os
 import pydoc
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import get_origin
 
@@ -38,6 +40,7 @@ PUBLIC = [
     "load_slim",
     "verify",
 ]
+FUNCTIONS = [name for name in PUBLIC if inspect.isfunction(getattr(slimnet, name))]
 FOLDERS = sorted(path.parent.name for path in Path(slimnet.__file__).parent.glob("*/__init__.py"))
 MODULES = sorted(path.stem for path in Path(slimnet.__file__).parent.glob("[!_]*.py"))
 LATE = ("matplotlib", "torchvision.datasets", "typer", "sklearn", "slimnet.cli")
@@ -77,13 +80,24 @@ def test_the_package_page_shows_every_public_name():
         assert name in page
 
 
-def test_compress_says_what_it_takes_gives_and_raises():
-    words = inspect.getdoc(slimnet.compress)
-    for parameter in inspect.signature(slimnet.compress).parameters:
-        assert f"{parameter}:" in words
-    assert "not changed" in words
-    assert "InputError:" in words
-    assert "ProofError:" in words
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_page_of_a_function_says_what_it_takes_changes_and_raises(name):
+    found = getattr(slimnet, name)
+    page = re.sub("\x08.", "", pydoc.render_doc(found, renderer=pydoc.plaintext))
+    assert re.search(r"^ {4}[A-Z].*[.]$", page, re.MULTILINE)  # the summary, a sentence
+    arguments = page.partition("\n    Args:\n")[2].partition("\n    Raises:\n")[0]
+    for parameter in inspect.signature(found).parameters:
+        assert re.search(rf"^ {{8}}(\*\*)?{parameter}: \w", arguments, re.MULTILINE), parameter
+    assert re.search(r"^ {8}InputError: \w", page, re.MULTILINE)
+    assert re.search("not changed|[Nn]othing is|Change the|[Cc]hanges? ", page)
+
+
+def test_compress_tells_of_failed_proofs():
+    assert "ProofError:" in inspect.getdoc(slimnet.compress)
+
+
+def test_the_version_is_that_of_the_package():
+    assert slimnet.__version__ == version("slimnet")
 
 
 @pytest.mark.parametrize("name", FOLDERS + MODULES)

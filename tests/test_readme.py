@@ -184,6 +184,33 @@ def test_the_line_that_ci_runs_is_there_once():
     assert len([line for line in lines if re.search(wanted[1], line)]) == 1
 
 
+def test_links_and_pictures_lead_somewhere():
+    text = README.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", text), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    links = re.findall(r"\]\((?!https:)([^)]+)\)", text)
+    assert len(links) > 5
+    for link in links:
+        assert (link[1:] in anchors) if link[0] == "#" else (ROOT / link).is_file(), link
+
+
+def test_the_first_table_repeats_what_the_later_ones_say():
+    tables = [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+        for table in re.findall(r"(?:^\|.*\n)+", README.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    first = next(table for table in tables if table[0][0] == "network")
+    latency = {row[0]: row[2:7] for table in tables for row in table if row[1:2] == ["latency"]}
+    peers = {row[0]: row[1].split(",")[0] for table in tables for row in table
+             if table[0][1].startswith("best of torch-pruning")}  # fmt: skip
+    assert first[0][3] == "best of torch-pruning"
+    assert len(first) == 6
+    for name, weights, paper, peer, *others in first[2:]:
+        key = name.lower().replace(" ", "").replace("-", "")
+        assert latency[key] == [weights, paper, *others]
+        assert peers[key] == peer
+
+
 def test_items_are_found_in_their_order():
     text = (
         "```sh\n$ slimnet demo there  # quick\nslimnet compress m.pt \\\n  --max-drop 5\n```\n"

@@ -6,6 +6,8 @@ import errno
 import io
 import sys
 import traceback
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -30,6 +32,24 @@ app = typer.Typer(
 )
 for command in (compress, inspect, compare, verify, apply, bench, init, demo):
     app.command()(command)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        print(f"slimnet {version('slimnet')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options_of_its_own(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take what stands before a sub-command."""
 
 
 def run(arguments: list[str]) -> int:

@@ -26,10 +26,15 @@ DIALS = ("arch", "arch_arg", "allow", "trust_pickle", "opset", "seed")
 @partial(with_settings, names=DIALS)
 def apply(
     plan: Annotated[
-        str | None, typer.Argument(help="What compress wrote, or the plan.json of it alone.")
+        str | None,
+        typer.Argument(
+            help="What compress wrote, or the plan.json of it alone. (default: none, must be given)"
+        ),
     ],
     model: ModelArgument,
-    out: Annotated[str | None, typer.Option(help="Folder for the result; must be given.")],
+    out: Annotated[
+        str | None, typer.Option(help="Folder for the result. (default: none, must be given)")
+    ],
     input_shape: InputShapeOption,
     **dials: Any,
 ) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from slimnet import load, measure, report
 from slimnet.bench import bench as time_networks
-from slimnet.cli.options import chosen_values, with_settings
+from slimnet.cli.options import JsonOption, chosen_values, with_settings
 from slimnet.settings import Settings
 
 DIALS = ("threads", "seed", "arch", "arch_arg", "allow", "trust_pickle")
@@ -25,27 +25,32 @@ def bench(
     ],
     slim: Annotated[
         str | None,
-        typer.Argument(help="Likewise; not given: the slim network of the folder ORIGINAL."),
+        typer.Argument(help="Likewise. (default: the slim network of the folder ORIGINAL)"),
     ],
     runtime: Annotated[
         list[str] | None,
         typer.Option(help=f"{', '.join(measure.TIMED_RUNTIMES)}; repeatable. (default: ort-cpu)"),
     ],
-    batch: Annotated[str | None, typer.Option(help="Batch sizes. (default: 1,32)")],
+    batch: Annotated[str | None, typer.Option(help="Batch sizes. (unit: images; default: 1,32)")],
     samples: Annotated[
-        int | None, typer.Option(help="Timings of each network at each batch size. (default: 40)")
+        int | None,
+        typer.Option(
+            help="Timings of each network at each batch size. (unit: timings; default: 40)"
+        ),
     ],
     input_shape: Annotated[
         str | None,
-        typer.Option(help="Shape of one input, such as 3,224,224, where a file leaves it open."),
+        typer.Option(help="Shape of one input, such as 3,224,224. (default: as the files say)"),
     ],
     profile: Annotated[
-        bool | None, typer.Option("--profile", help="Time every layer, too, in ONNX Runtime.")
+        bool | None,
+        typer.Option("--profile", help="Time every layer, too, in ONNX Runtime. (default: off)"),
     ],
     model: Annotated[
-        str | None, typer.Option(help="The original's model file, for PyTorch's runtimes.")
+        str | None,
+        typer.Option(help="The original's model file, for PyTorch's runtimes. (default: none)"),
     ],
-    json: Annotated[bool | None, typer.Option("--json", help="Print one JSON document instead.")],
+    json: JsonOption,
     **dials: Any,
 ) -> None:
     """Time two networks in turns: ORIGINAL and SLIM, or both networks of one folder; without data.

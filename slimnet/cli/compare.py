@@ -9,7 +9,14 @@ import typer
 from rich.console import Console
 
 from slimnet import report
-from slimnet.cli.options import ModelArgument, chosen_values, require_model, with_settings
+from slimnet.cli.options import (
+    DataOption,
+    JsonOption,
+    ModelArgument,
+    chosen_values,
+    require_model,
+    with_settings,
+)
 from slimnet.compare import compare as compare_metrics
 from slimnet.settings import Settings
 
@@ -24,27 +31,37 @@ PIPE_COLUMNS = 200
 @partial(with_settings, names=DIALS)
 def compare(
     model: ModelArgument,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Images with labels: a folder, .npz, torchvision:NAME@ROOT, file.py:f."),
-    ],
+    data: DataOption,
     sample: Annotated[
         int | None,
-        typer.Option(help="Measure so many channels, drawn at random over all layers, not all."),
+        typer.Option(
+            help="Measure so many, drawn at random over all layers. (unit: channels; default: all)"
+        ),
     ],
-    out: Annotated[str | None, typer.Option(help="Folder for compare.json and compare.svg.")],
-    json: Annotated[bool | None, typer.Option("--json", help="Print one JSON document instead.")],
+    out: Annotated[
+        str | None,
+        typer.Option(help="Folder for compare.json and compare.svg. (default: none is written)"),
+    ],
+    metrics: Annotated[
+        str | None, typer.Option(help="Saliency metrics to compare, with commas. (default: all)")
+    ],
+    repair: Annotated[
+        bool | None,
+        typer.Option("--repair/--no-repair", help="Repair every trial. (default: off)"),
+    ],
+    json: JsonOption,
     **dials: Any,
 ) -> None:
     """Show how well each saliency metric orders the channels of MODEL.
 
     Every channel is removed alone and the change of the loss is measured: what the metrics guess.
-    Trials are not repaired without --repair, and --metrics compares some metrics instead of all.
     What is not given comes from slimnet.toml, as for compress.
 
     Example: slimnet compare model.pt --data val/ --sample 200
     """
-    chosen = chosen_values({"model": model, "data": data, **dials})
+    chosen = chosen_values(
+        {"model": model, "data": data, "metrics": metrics, "repair": repair, **dials}
+    )
     require_model("compare", chosen)
     settings = Settings(repair=False).changed({n: v for n, v in chosen.items() if n in DIALS})
     with report.ComparisonProgress() as progress:

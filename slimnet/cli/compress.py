@@ -7,7 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from slimnet import report
-from slimnet.cli.options import ModelArgument, chosen_values, require_model, with_settings
+from slimnet.cli.options import (
+    DataOption,
+    ModelArgument,
+    chosen_values,
+    require_model,
+    with_settings,
+)
 from slimnet.cli.outputs import OUT, Outputs
 from slimnet.compress import compress as compress_network
 from slimnet.settings import Settings
@@ -18,10 +24,7 @@ MISSED = 3
 @with_settings
 def compress(
     model: ModelArgument,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Images with labels: a folder, .npz, torchvision:NAME@ROOT, file.py:f."),
-    ],
+    data: DataOption,
     out: Annotated[str | None, typer.Option(help="Folder for the result. (default: slim)")],
     summary: Annotated[
         str | None,

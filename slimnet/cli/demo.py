@@ -11,7 +11,13 @@ from slimnet import demo as demonstration
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to put the demo.")] = Path("slimnet-demo"),
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Where to put the demo. (default: slimnet-demo)", show_default=False),
+    ] = Path("slimnet-demo"),
 ) -> None:
-    """Train a small network on scanned digits, then slim it: about a minute, no download."""
+    """Train a small network on scanned digits, then slim it: about a minute, no download.
+
+    Example: slimnet demo
+    """
     demonstration.run_demo(folder)

@@ -10,7 +10,10 @@ from slimnet.init import write_configuration
 
 
 def init(
-    force: Annotated[bool, typer.Option("--force", help="Replace one that is there.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace one that is there. (default: off)"),
+    ] = False,
 ) -> None:
     """Write a slimnet.toml with every dial, commented out, into the working folder.
 

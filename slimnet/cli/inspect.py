@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 
 from slimnet import load, report
 from slimnet.cli.options import (
     InputShapeOption,
+    JsonOption,
     ModelArgument,
     chosen_values,
     require_model,
@@ -26,7 +26,7 @@ DIALS = ("arch", "arch_arg", "allow", "trust_pickle", "layers", "seed")
 def inspect(
     model: ModelArgument,
     input_shape: InputShapeOption,
-    json: Annotated[bool | None, typer.Option("--json", help="Print one JSON document instead.")],
+    json: JsonOption,
     **dials: Any,
 ) -> None:
     """Show what could be removed from MODEL, and what not and why, without any data.

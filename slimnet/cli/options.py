@@ -14,9 +14,23 @@ from slimnet import load
 from slimnet.errors import InputError
 from slimnet.settings import Settings
 
-ModelArgument = Annotated[str | None, typer.Argument(help="Model file: .pt, .pth or .safetensors.")]
+ModelArgument = Annotated[
+    str | None,
+    typer.Argument(help="Model file: .pt, .pth or .safetensors. (default: none, must be given)"),
+]
 InputShapeOption = Annotated[
     str | None, typer.Option(help="Shape of one input, such as 3,224,224. (default: guessed)")
+]
+
+JsonOption = Annotated[
+    bool | None, typer.Option("--json", help="Print one JSON document instead. (default: off)")
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Images with labels: a folder, .npz, torchvision:NAME@ROOT, file.py:f. "
+        "(default: none, must be given)"
+    ),
 ]
 
 
@@ -25,6 +39,7 @@ def with_settings(
 ) -> Callable[..., None]:
     """Give the function an option for every dial of Settings, or for ``names``, as ``dials``.
 
+    A dial that the function declares itself, since it means something else there, stays so.
     Its own parameters may be left out as well. They have no default of their own, because Python
     3.10 would wrap their annotations in an Optional that hides what Typer reads.
     """
@@ -37,7 +52,7 @@ def with_settings(
     options = [
         _option(dial.name, dial.default, dial.metadata)
         for dial in fields(Settings)
-        if names is None or dial.name in names
+        if (names is None or dial.name in names) and dial.name not in hints
     ]
     function.__signature__ = inspect.Signature(own + options)  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in own + options}
@@ -49,20 +64,30 @@ def _option(name: str, default: Any, metadata: Any) -> inspect.Parameter:
     kind: Any = str if metadata["many"] or metadata["choices"] else metadata["kind"]
     if metadata["repeat"]:
         kind = list[str]
-    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-    text = metadata["help"]
-    if shown not in (None, "") and not isinstance(shown, bool):  # 0 and 1 are equal to a bool
-        text += f" (default: {shown})"
     flag = "--" + name.replace("_", "-")
     if default is True:
         flag += "/--no-" + name
     if metadata["unit"] == "percent":
         kind = str
     number = {"parser": _NUMBERS[kind], "metavar": f"<{kind.__name__}>"} if kind in _NUMBERS else {}
+    text = f"{metadata['help']} {_unit_and_default(default, metadata)}".strip()
     annotation = Annotated[kind | None, typer.Option(flag, help=text, show_default=False, **number)]
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
+
+
+def _unit_and_default(default: Any, metadata: Any) -> str:
+    """Return both in brackets; a default that the help itself tells is not told again."""
+    parts = [f"unit: {metadata['unit']}"] if metadata["unit"] else []
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    if isinstance(default, bool):
+        shown = "on" if default else "off"
+    if shown not in (None, ""):
+        parts.append(f"default: {shown}")
+    elif "not given" not in metadata["help"].lower():
+        parts.append("default: none")
+    return f"({'; '.join(parts)})" if parts else ""
 
 
 def _whole_number(text: str) -> int:

@@ -21,10 +21,16 @@ DIALS = ("arch", "arch_arg", "allow", "trust_pickle", "calibration_data", "prepr
 def verify(
     folder: Annotated[str | None, typer.Argument(help="What compress wrote. (default: slim)")],
     model: Annotated[
-        str | None, typer.Option(help="The original: plan and weights must make the slim one.")
+        str | None,
+        typer.Option(
+            help="The original: plan and weights must make the slim one. (default: not checked)"
+        ),
     ],
     data: Annotated[
-        str | None, typer.Option(help="The data of the run: the drop is measured again.")
+        str | None,
+        typer.Option(
+            help="The data of the run: the drop is measured again. (default: not measured)"
+        ),
     ],
     **dials: Any,
 ) -> None:

@@ -57,7 +57,13 @@ def save_plan(
 
 
 def load_plan(path: str | Path) -> Plan:
-    """Read a plan that ``save_plan`` wrote.
+    """Read the plan that stands in a finished folder; nothing is changed.
+
+    Args:
+        path: the plan.json that ``compress`` or ``apply`` wrote.
+
+    Returns:
+        Indices to remove, by module name and side, in the original numbering.
 
     Raises:
         InputError: the file cannot be read, is of another format version, or is malformed.

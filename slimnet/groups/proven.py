@@ -33,16 +33,17 @@ def only_proven(groups: Sequence[Group], probe: Probe, seed: int) -> tuple[list[
     """
     movable = [group for group in groups if len(_not_emptying(group, torch.arange(group.units), 1))]
     stuck = [(group, STUCK) for group in groups if all(group is not other for other in movable)]
-    right, wrong = _without_guilty(movable, probe.objection, seed)
-    right, unfit = _without_guilty(right, probe.objection_in_training, seed)
+    right, wrong = _without_guilty(movable, probe.objection, _patterns(movable, seed))
+    # who reads a channel in training is told by the first removal, whatever its size
+    patterns = _patterns(right, seed)[:1]
+    right, unfit = _without_guilty(right, probe.objection_in_training, patterns)
     return right, stuck + wrong + unfit
 
 
 def _without_guilty(
-    groups: Sequence[Group], check: Callable[[Plan], str], seed: int
+    groups: Sequence[Group], check: Callable[[Plan], str], patterns: Sequence[Sequence[Tensor]]
 ) -> tuple[list[Group], Guilty]:
     """Try all groups at once, then halves, and halves of them, until the guilty stand alone."""
-    patterns = _patterns(groups, seed)
     guilty: Guilty = []
 
     def objection(chosen: Sequence[int]) -> str:

@@ -8,13 +8,13 @@ from rich.text import Text
 from slimnet.records import Goal, Report
 from slimnet.report.goals import budget_missed, missed_goals
 
-GOAL_HEADS = ("goal", "wanted", "got", "of", "")
+GOAL_HEADS = ("goal", "", "wanted", "got", "of")
 
 
 def goal_rows(report: Report) -> list[tuple[str, ...]]:
-    """Return every goal: its option, wanted, got, the unit, and whether it was met; as text."""
+    """Return every goal: its option, whether it was met, wanted, got, the unit; as text."""
     return [
-        (goal.name.replace("_", "-"), _wanted(goal), _got(goal), goal.unit, outcome(goal.met))
+        (goal.name.replace("_", "-"), outcome(goal.met), _wanted(goal), _got(goal), goal.unit)
         for goal in report.goals
     ]
 

@@ -17,6 +17,7 @@ from slimnet.report.text import result_rows
 
 MOST_LAYERS = 400
 Rows = Iterable[Sequence[object]]
+SHORT = 9  # characters
 
 
 def save_html(report: Report, path: Path) -> None:
@@ -159,10 +160,14 @@ def _details(heading: str, heads: Sequence[str], rows: Rows) -> str:
     return f"<details><summary>{escape(heading)}</summary>{_rows(heads, rows)}</details>"
 
 
+def _cell(text: str) -> str:
+    # a figure or a short word is never broken, not even on a phone
+    short = ' class="short"' if len(text) <= SHORT else ""
+    return f"<td{short}>{escape(text)}</td>"
+
+
 def _rows(heads: Sequence[str], rows: Rows) -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads) if any(heads) else ""
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
-    )
+    body = "".join("<tr>" + "".join(_cell(str(value)) for value in row) + "</tr>" for row in rows)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="wide">{table}</div>'

@@ -12,7 +12,8 @@ figcaption { font-size: 0.9rem; opacity: 0.8; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: 0.25rem 0.9rem 0.25rem 0;
          border-bottom: 1px solid #8886; }
-td { overflow-wrap: anywhere; min-width: 3rem; }
+td { overflow-wrap: anywhere; min-width: 3rem; } td.short { white-space: nowrap; }
+@media (max-width: 30rem) { th, td { padding-right: 0.4rem; font-size: 0.85em; } }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 details { margin: 0.8rem 0; } summary { cursor: pointer; }
 @media (prefers-color-scheme: dark) { body { color: #e4e4e4; background: #161616; } }

@@ -359,7 +359,8 @@ def _check(dial: Field[Any], value: Any) -> None:
         raise InputError(f"{dial.name} is {rule_of(dial)}; got none")
     for part in parts:
         if not _fits(dial, part):
-            shown = f"{part:g}" if type(part) is float else repr(part)
+            brief = type(part) is float and dial.metadata["kind"] is float
+            shown = f"{part:g}" if brief else repr(part)
             raise InputError(f"{dial.name} is {rule_of(dial)}; got {shown}")
 
 

@@ -46,7 +46,7 @@ def read_baseline(
 
     Raises:
         InputError: it is no report that this version can read, of another network by its name, of
-            another ``quantity``, or without a speed-up at the same batch size and runtime.
+            another ``quantity``, or without a speed-up at the same batch size, runtime and threads.
     """
     if settings.baseline is None:
         return None
@@ -140,6 +140,10 @@ def _latency(told: Mapping[str, Any], settings: Settings) -> Mapping[str, Any]:
     where = (RUNTIMES[settings.runtime], settings.latency_batch[0])
     for entry in told["latency"]:
         if (entry["runtime"], entry["batch_size"]) == where:
+            if where[0].endswith("cpu") and entry["threads"] != settings.threads:
+                raise ValueError(
+                    f"its threads were {entry['threads']}, and this run's are {settings.threads}"
+                )
             return dict(entry)
     raise ValueError(f"it holds no speed-up on {where[0]} at batch {where[1]}")
 

@@ -32,6 +32,8 @@ def test_an_own_report_reads_back(told, report, tmp_path):
     assert (found.drop_points, found.slim_bytes, found.speedup_low) == (4.1, 950, 2.4)
     assert read(told, tmp_path, latency_batch=(32,)).speedup_low == 0.8
     assert read_baseline(Settings(), "model.pt", "accuracy") is None
+    with pytest.raises(InputError, match=r"its threads were 1, and this run's are 4"):
+        read(told, tmp_path, threads=4)
 
 
 @pytest.mark.parametrize(

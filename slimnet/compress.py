@@ -64,7 +64,7 @@ def compress(
             'no data given: name it with --data, or as data = "..." in slimnet.toml: a folder with '
             "one sub-folder a class, an .npz of images and labels, torchvision:NAME@ROOT, file.py:f"
         )
-    baseline = report.read_baseline(settings, model, purpose.quantity)
+    baseline = report.read_baseline(settings, purpose.quantity)
     folder = None if out is None else Path(out)
     if folder is not None:
         export.check_output_folder(folder)

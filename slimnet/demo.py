@@ -27,25 +27,41 @@ def run_demo(folder: Path) -> None:
     """Train, save and slim a network for scikit-learn's digits in ``folder``; takes a minute.
 
     Raises:
-        InputError: scikit-learn is missing, or the folder is in use by something else.
+        InputError: scikit-learn is missing, or the folder is in use by something else or cannot
+            be written.
         SlimnetError: the command that is shown did not succeed.
     """
     images, labels = _digits()
-    if folder.exists() and any(folder.iterdir()) and not (folder / "slimnet.toml").exists():
-        raise InputError(f"the demo wants a folder of its own; {folder} holds something else")
-    folder.mkdir(parents=True, exist_ok=True)
+    _require_own(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # first of all: by it the next demo knows the folder as one of its own
+        (folder / "slimnet.toml").write_text(CONFIGURATION, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
     held_out = 800
     print(f"Training a small network on {len(images) - held_out} scanned digits ...", flush=True)
     network = _train(images[held_out:], labels[held_out:])
     torch.save(network, folder / "model.pt")
     for name, part in (("held_out", slice(held_out)), ("train", slice(held_out, None))):
         numpy.savez(folder / f"{name}.npz", images=images[part], labels=labels[part])
-    (folder / "slimnet.toml").write_text(CONFIGURATION, encoding="utf-8")
     print(f"Saved model.pt, the digits and slimnet.toml to {folder}/. Now, in that folder:\n")
     print("    $ " + " ".join(COMMAND) + "\n", flush=True)
     done = subprocess.run([sys.executable, "-m", *COMMAND], cwd=folder, check=False)
     if done.returncode:
         raise SlimnetError("the demo's command failed; its message is above")
+
+
+def _require_own(folder: Path) -> None:
+    """Refuse a folder of the user's, also one with a slimnet.toml: the demo replaces model.pt."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"the demo wants a folder; {folder} is a file: choose another name")
+    configuration = folder / "slimnet.toml"
+    own = configuration.is_file() and configuration.read_text("utf-8", "replace") == CONFIGURATION
+    if any(folder.iterdir()) and not own:
+        raise InputError(f"the demo wants a folder of its own; {folder} holds something else")
 
 
 def _digits() -> tuple[numpy.ndarray, numpy.ndarray]:

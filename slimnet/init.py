@@ -50,6 +50,7 @@ EXAMPLES: dict[str, Any] = {
     "max_bytes": 4_000_000,
     "max_latency_ms": 10.0,
     "baseline": "old/report.json",
+    "max_regression": 2.0,
 }
 
 

@@ -273,11 +273,11 @@ class Settings:
         "parameters, MACs, bytes of slim.onnx and speed-up. Not given: no goal.",
         optional=True,
     )  # fmt: skip
-    max_regression: float = _dial(
-        2.0, float,
+    max_regression: float | None = _dial(
+        None, float,
         "How much worse than --baseline any of these may be, in percent, such as 2%; of the drop "
-        "that many points.",
-        unit="percent", limits=(0, 100),
+        "that many points. Not given: 2.",
+        unit="percent", limits=(0, 100), optional=True,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -299,7 +299,7 @@ class Settings:
                 f"takes layers from one multiple to the next; got step {self.step} and round_to "
                 f"{self.round_to}: leave one of them out"
             )
-        if self.baseline is None and self.max_regression != Settings.max_regression:
+        if self.baseline is None and self.max_regression is not None:
             raise InputError(
                 "max_regression says how much worse than a baseline the result may be; got "
                 f"{self.max_regression:g} and no baseline: name an earlier report.json"
@@ -367,7 +367,8 @@ def _check(dial: Field[Any], value: Any) -> None:
         raise InputError(f"{dial.name} is {rule_of(dial)}; got none")
     for part in parts:
         if not _fits(dial, part):
-            shown = f"{part:g}" if type(part) is float else repr(part)
+            brief = type(part) is float and dial.metadata["kind"] is float
+            shown = f"{part:g}" if brief else repr(part)
             raise InputError(f"{dial.name} is {rule_of(dial)}; got {shown}")
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from slimnet.cli import run
+
 COMMAND = str(Path(sys.executable).with_name("slimnet"))
 MOST_SECONDS = 90
 
@@ -68,3 +70,26 @@ def test_the_slim_network_is_measurably_faster(report):
     for entry in report["latency"]:
         assert entry["measurable"]
         assert entry["speedup_low"] > 1
+
+
+@pytest.mark.parametrize("name", ["mine", "mine/model.pt", "mine/model.pt/deeper"])
+def test_a_folder_of_the_users_keeps_its_model(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("slimnet.demo._train", None)  # it must not get so far
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model.pt").write_bytes(b"months of training")
+    (tmp_path / "mine" / "slimnet.toml").write_text("max_drop = 2\n")
+    assert run(["demo", name]) == 2
+    assert "internal" not in capsys.readouterr().err
+    assert (tmp_path / "mine" / "model.pt").read_bytes() == b"months of training"
+    assert (tmp_path / "mine" / "slimnet.toml").read_text() == "max_drop = 2\n"
+
+
+def test_a_demo_that_was_ended_can_be_run_again(tmp_path, monkeypatch):
+    def end(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("slimnet.demo._train", lambda *_: None)
+    monkeypatch.setattr("slimnet.demo.numpy.savez", end)
+    for _ in range(2):
+        assert run(["demo", str(tmp_path / "demo")]) == 130

@@ -19,7 +19,7 @@ from slimnet.settings import GOALS, Settings
         ("trust_pickle", "no", "trust_pickle is true or false; got 'no'"),
         ("repair", "no", "repair is true or false; got 'no'"),
         ("repair", 0, "true or false; got 0"),
-        ("seed", 1.0, "seed is a whole number, 0 or more; got 1"),
+        ("seed", 1.0, "seed is a whole number, 0 or more; got 1.0"),
         ("seed", True, "got True"),
         ("step", 2.0, "step is a whole number of channels, 1 or more; got 2"),
         ("step", 0, "got 0"),

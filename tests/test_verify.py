@@ -45,6 +45,13 @@ def test_a_fresh_result_holds(finished, trained):
     assert found.holds, found
 
 
+def test_what_a_live_module_became_holds_against_it_and_its_file(finished, trained, tmp_path):
+    slimnet.compress(*trained, 20, out=tmp_path / "slim", latency_batch=(1,), **DIALS)
+    for model in (trained[0], finished / "model.pt"):
+        assert failing(tmp_path / "slim", model=model) == []
+    assert failing(tmp_path / "slim", model=fresh()) == ["plan on model"]
+
+
 @pytest.mark.parametrize("name", ["slim.onnx", "plan.json", "slim.safetensors", "slim.pt2"])
 def test_a_changed_or_missing_file_is_seen(copied, name):
     content = (copied / name).read_bytes()

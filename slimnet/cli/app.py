@@ -18,6 +18,7 @@ from slimnet.cli.compress import compress
 from slimnet.cli.demo import demo
 from slimnet.cli.init import init
 from slimnet.cli.inspect import inspect
+from slimnet.cli.lasting_pipe import lasting_pipe
 from slimnet.cli.outputs import outputs_named
 from slimnet.cli.verify import verify
 from slimnet.errors import SlimnetError
@@ -92,6 +93,7 @@ def _explained(error: BaseException, resumes: bool) -> tuple[str, int]:
 
 def main() -> None:
     """Run the command as installed."""
+    sys.stdout, sys.stderr = map(lasting_pipe, (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack the signs of the table
             stream.reconfigure(errors="replace")

@@ -64,7 +64,7 @@ class Outputs:
         """Write the files and print what is to be printed.
 
         Raises:
-            InputError: a file cannot be written; the output folder is complete.
+            InputError: a file or the output cannot be written; the folder ``out`` is complete.
         """
         told = result.report
         if self.summary is not None:
@@ -73,9 +73,14 @@ class Outputs:
             _replace(Path(self.junit), report.junit_xml(told))
         if self.json not in (None, STDOUT):
             _replace(Path(str(self.json)), report.report_json(told))
-        self._print(told, result)
-        if self.json == STDOUT:
-            print(report.report_json(told), end="")
+        try:
+            self._print(told, result)
+            if self.json == STDOUT:
+                print(report.report_json(told), end="", flush=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot print the result: {error.strerror or error}; {result.folder} is complete"
+            ) from error
 
     def tell_failure(self, message: str, exit_code: int) -> None:
         """Leave word, where a file can be written, that there is no result; raises nothing."""
@@ -124,6 +129,8 @@ def _refusal(name: str, file: str, out: Path) -> str:
     try:
         if not file or path.is_dir() or not path.parent.is_dir():
             return "is to be a file in a folder that is there: name another"
+        if path.resolve() in (out.resolve(), *out.resolve().parents):
+            return f"is where the output folder {out} comes: name another"
         if path.resolve().parent == out.resolve() or (path.parent / "plan.json").is_file():
             return "lies in a result of slimnet, which is replaced whole: name a file beside it"
         if path.exists() and not path.is_file():  # a device

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from slimnet.errors import InputError
 from slimnet.measure import measure_size
 from slimnet.records import Inputs, LoadedModel, Report, Size
@@ -28,10 +26,10 @@ class Baseline:
     """
 
     path: str
-    source: str
     source_sha256: str | None
     quantity: str
     drop_points: float
+    test_images: int
     original_size: Size
     slim_size: Size
     slim_bytes: int
@@ -39,21 +37,16 @@ class Baseline:
     cpu: str
 
 
-def read_baseline(
-    settings: Settings, model: str | Path | nn.Module, quantity: str
-) -> Baseline | None:
+def read_baseline(settings: Settings, quantity: str) -> Baseline | None:
     """Return what ``settings.baseline`` tells, or None where there is none.
 
     Raises:
-        InputError: it is no report that this version can read, of another network by its name, of
-            another ``quantity``, or without a speed-up at the same batch size and runtime.
+        InputError: it is no report that this version can read, of another ``quantity``, or without
+            a speed-up at the same batch size, runtime and threads.
     """
     if settings.baseline is None:
         return None
     found = _parsed(settings.baseline, settings)
-    named = type(model).__name__ if isinstance(model, nn.Module) else str(model)
-    if isinstance(model, (str, Path)) and Path(found.source).name != Path(named).name:
-        raise _other_network(found, f"of {found.source}, and this run of {named}")
     if found.quantity != quantity:
         raise InputError(
             f"the baseline must tell of the same score; {found.path} tells of the "
@@ -74,10 +67,10 @@ def require_same_network(baseline: Baseline | None, loaded: LoadedModel, example
         return
     size, before = measure_size(loaded.model, example), baseline.original_size
     if size != before:
-        raise _other_network(
-            baseline,
-            f"of {before.parameters:,} parameters and {before.macs:,} MACs before slimming, and "
-            f"this one has {size.parameters:,} and {size.macs:,}",
+        raise InputError(
+            f"the baseline must be of the same network; that of {baseline.path} had "
+            f"{before.parameters:,} parameters and {before.macs:,} MACs before slimming, and this "
+            f"one has {size.parameters:,} and {size.macs:,}: take a report of this"
         )
 
 
@@ -88,18 +81,17 @@ def baseline_notes(report: Report, baseline: Baseline | None) -> tuple[str, ...]
     notes = []
     if report.source_sha256 != baseline.source_sha256:
         notes.append("the baseline's network has the same sizes but was another file: new weights?")
+    if report.test_drop.images != baseline.test_images:
+        notes.append(
+            f"the baseline's drop was measured on {baseline.test_images:,} test images, this run's "
+            f"on {report.test_drop.images:,}: other images can differ for that alone"
+        )
     if report.environment.get("cpu") != baseline.cpu:
         notes.append(
             f"the baseline was timed on another processor ({baseline.cpu}): speed-ups may differ "
             "for that alone"
         )
     return tuple(notes)
-
-
-def _other_network(baseline: Baseline, how: str) -> InputError:
-    return InputError(
-        f"the baseline must be of the same network; {baseline.path} is {how}: take a report of this"
-    )
 
 
 def _parsed(path: str, settings: Settings) -> Baseline:
@@ -124,10 +116,10 @@ def _baseline(path: str, told: Mapping[str, Any], latency: Mapping[str, Any]) ->
     drop, digest = told["test_drop"], told["source_sha256"]
     return Baseline(
         path=path,
-        source=str(told["source"]),
         source_sha256=None if digest is None else str(digest),
         quantity=str(drop["quantity"]),
         drop_points=_number(drop, "points"),
+        test_images=int(_number(drop, "images")),
         original_size=_size(told["original_size"]),
         slim_size=_size(told["slim_size"]),
         slim_bytes=int(_number(told["artefacts"]["slim_onnx"], "bytes")),
@@ -140,6 +132,10 @@ def _latency(told: Mapping[str, Any], settings: Settings) -> Mapping[str, Any]:
     where = (RUNTIMES[settings.runtime], settings.latency_batch[0])
     for entry in told["latency"]:
         if (entry["runtime"], entry["batch_size"]) == where:
+            if where[0].endswith("cpu") and entry["threads"] != settings.threads:
+                raise ValueError(
+                    f"its threads were {entry['threads']}, and this run's are {settings.threads}"
+                )
             return dict(entry)
     raise ValueError(f"it holds no speed-up on {where[0]} at batch {where[1]}")
 

@@ -19,8 +19,8 @@ def command_line(source: str, data: str | None, out: str | None, settings: Setti
         if value == dial.default and dial.name != "max_drop":
             continue
         option = "--" + dial.name.replace("_", "-")
-        if value is True:
-            words.append(option)
+        if isinstance(value, bool):
+            words.append(option if value else "--no-" + option.removeprefix("--"))
         elif dial.metadata["repeat"]:
             words += [word for part in value for word in (option, str(part))]
         else:

@@ -10,6 +10,7 @@ from slimnet.report.baseline import Baseline
 from slimnet.settings import RUNTIMES
 
 ROUNDING = 1e-12
+REGRESSION_PERCENT = 2.0  # where the user names none
 
 
 def evaluate_goals(report: Report, baseline: Baseline | None = None) -> tuple[Goal, ...]:
@@ -75,6 +76,7 @@ def _own_goals(report: Report) -> Iterator[Goal]:
 def _baseline_goals(report: Report, baseline: Baseline) -> Iterator[Goal]:
     """Yield what a pipeline cares about; a speed-up fell only if both intervals say so."""
     percent, timed = report.settings["max_regression"], judged_latency(report)
+    percent = REGRESSION_PERCENT if percent is None else percent
     factor = 1 + percent / 100
     split = f"points of {report.test_drop.quantity} lost on the test split"
     yield _at_most("baseline_drop", baseline.drop_points + percent, report.test_drop.points, split)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import re
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -82,7 +85,9 @@ def test_a_baseline_of_other_sizes_ends_the_run_before_the_search(folder, capsys
     capsys.readouterr()
     words = ["--baseline", "old.json", "--junit", "j.xml"]
     assert cli.run(["compress", "model.pt", *words]) == 2
-    assert "the baseline must be of the same network; old.json is" in capsys.readouterr().err
+    assert (
+        "the baseline must be of the same network; that of old.json had" in capsys.readouterr().err
+    )
     assert (folder / "slim" / "report.json").read_bytes() == before
     assert [case.get("name") for case in junit_cases(folder)] == ["input"]
 
@@ -140,6 +145,8 @@ def test_a_mistyped_option_is_in_junit_too(wrong, tmp_path, monkeypatch, capsys)
         ("--summary=", "--summary '' is to be a file"),
         ("--junit old/j.xml", "lies in a result of slimnet"),
         ("--junit slim/j.xml", "lies in a result of slimnet"),
+        ("--junit new --out new", "--junit 'new' is where the output folder new comes"),
+        ("--summary new --out new/deep", "is where the output folder new/deep comes"),
         ("--junit x --json ./x", "--junit and --json are files of their own; got x and ./x"),
     ],
 )
@@ -200,3 +207,12 @@ def test_bars_need_a_terminal_and_colours_obey_no_color(monkeypatch):
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("FORCE_COLOR", "1")  # build servers set it
     assert shown(io.StringIO(), monkeypatch) == "loading ...\n"
+
+
+def test_a_full_disk_under_the_log_does_not_deny_the_result(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Outputs, "_print", full)
+    with pytest.raises(InputError, match="No space left on device; slim is complete"):
+        Outputs("slim").tell(SimpleNamespace(report=None, folder=Path("slim")))

@@ -12,6 +12,7 @@ from torch import nn
 from slimnet.errors import InputError
 from slimnet.records import LoadedModel, Size
 from slimnet.report import read_baseline, report_as_dict, require_same_network
+from slimnet.report.baseline import baseline_notes
 from slimnet.settings import Settings
 
 
@@ -20,10 +21,10 @@ def told(report):
     return report_as_dict(report)
 
 
-def read(told, folder, model="nets/model.pt", quantity="accuracy", **dials):
+def read(told, folder, quantity="accuracy", **dials):
     path = folder / "report.json"
     path.write_text(told if isinstance(told, str) else json.dumps(told), encoding="utf-8")
-    return read_baseline(Settings(baseline=str(path), **dials), model, quantity)
+    return read_baseline(Settings(baseline=str(path), **dials), quantity)
 
 
 def test_an_own_report_reads_back(told, report, tmp_path):
@@ -31,7 +32,9 @@ def test_an_own_report_reads_back(told, report, tmp_path):
     assert (found.slim_size, found.original_size) == (report.slim_size, report.original_size)
     assert (found.drop_points, found.slim_bytes, found.speedup_low) == (4.1, 950, 2.4)
     assert read(told, tmp_path, latency_batch=(32,)).speedup_low == 0.8
-    assert read_baseline(Settings(), "model.pt", "accuracy") is None
+    assert read_baseline(Settings(), "accuracy") is None
+    with pytest.raises(InputError, match=r"its threads were 1, and this run's are 4"):
+        read(told, tmp_path, threads=4)
 
 
 @pytest.mark.parametrize(
@@ -69,20 +72,27 @@ def test_what_is_no_report_is_refused(text, tmp_path):
 def test_no_file_and_a_folder_are_refused(tmp_path):
     for path in (tmp_path / "absent.json", tmp_path):
         with pytest.raises(InputError, match="name that file"):
-            read_baseline(Settings(baseline=str(path)), "model.pt", "accuracy")
+            read_baseline(Settings(baseline=str(path)), "accuracy")
 
 
-def test_a_baseline_of_another_network_is_refused_by_its_name(told, tmp_path):
-    with pytest.raises(InputError, match=r"same network; .* and this run of other\.pt"):
-        read(told, tmp_path, "other.pt")
+def test_a_baseline_of_another_score_is_refused(told, tmp_path):
     with pytest.raises(InputError, match="tells of the accuracy, this run of the agreement"):
         read(told, tmp_path, quantity="agreement")
+
+
+def test_a_renamed_model_and_other_test_images_are_told(told, report, tmp_path):
+    told["source"], told["source_sha256"] = "model_v2.pt", "another"
+    told["test_drop"]["images"] += 1
+    told["environment"] = {"cpu": report.environment.get("cpu")}
+    notes = baseline_notes(report, read(told, tmp_path))
+    assert any("was another file: new weights?" in note for note in notes)
+    assert any("measured on 1,001 test images, this run's on 1,000" in note for note in notes)
 
 
 def test_a_baseline_of_another_network_is_refused_by_its_sizes(told, tmp_path):
     network = nn.Conv2d(3, 4, 1)
     loaded, example = LoadedModel(network, "model.pt", None), torch.zeros(1, 3, 5, 5)
-    baseline = read(told, tmp_path, nn.Flatten())
+    baseline = read(told, tmp_path)
     with pytest.raises(InputError, match=r"11,689,512 parameters .* this one has 16 and 300"):
         require_same_network(baseline, loaded, example)
     require_same_network(

@@ -27,7 +27,7 @@ from slimnet.report.baseline import Baseline, baseline_notes
 
 JUDGED = {"max_drop": 6.0, "runtime": "ort-cpu", "latency_batch": (1, 8)}
 BASELINE = Baseline(
-    "old.json", "model.pt", None, "accuracy", 4.1, Size(1, 1, 1), Size(4_900_000, 1, 752_000_000),
+    "old.json", None, "accuracy", 4.1, 1000, Size(1, 1, 1), Size(4_900_000, 1, 752_000_000),
     950, 2.5, "a processor",
 )  # fmt: skip
 

@@ -139,7 +139,8 @@ def table(runs: list[dict[str, Any]]) -> str:
         cells = [f"{part:.1f} %" for part in parts]
         told = told_frozen(row["frozen"])
         if row["onnx_error"] > ONNX_TOLERANCE:
-            told = f"ONNX Runtime {row['onnx_error']:.1e} off; " + told
+            off = f"ONNX Runtime {row['onnx_error']:.1e} off"
+            told = f"{off}; {told}" if told else off
         lines.append([row["network"], *cells, told, f"{row['seconds']:.0f}"])
     header = ["network", "channels that can go", "parameters", "MACs", "frozen layers", "seconds"]
     return markdown_table(header, lines)

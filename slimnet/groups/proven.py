@@ -13,9 +13,9 @@ from slimnet.groups.probe import UNSEEN, Probe
 from slimnet.records import Plan
 
 Guilty = list[tuple[Group, str]]
-SMALL = 32  # units
-MORE_FOR_SMALL = 5  # patterns
-CODES = tuple(combinations(range(MORE_FOR_SMALL), 2))
+SMALL = 16  # units
+SMALL_PATTERNS = 8
+CODES = tuple(combinations(range(SMALL_PATTERNS), 4))
 STUCK = "none of its channels can go without leaving some layer with none at all"
 
 
@@ -24,9 +24,9 @@ def only_proven(groups: Sequence[Group], probe: Probe, seed: int) -> tuple[list[
 
     Up to half of each group's units are removed twice: the first ones, which shifts every place
     in the network, and random ones. How many differs from group to group, since what is taken
-    from several may be right only where it is equally much. Small groups, where numbers may be
-    right by chance, are also tried with other numbers, and without one another. No layer is
-    emptied.
+    from several may be right only where it is equally much. Small groups, where a number may be
+    right by chance, also lose their first one, first two, last one and last two units, and are
+    tried without one another. No layer is emptied.
 
     Returns:
         The groups that are right, and every other one with the reason in plain words.
@@ -84,16 +84,18 @@ def _without_guilty(
 def _patterns(groups: Sequence[Group], seed: int) -> list[list[Tensor]]:
     """Return for each pattern the units that go from each group."""
     generator = torch.Generator().manual_seed(seed)
-    patterns: list[list[Tensor]] = [[] for _ in range(2 + MORE_FOR_SMALL)]
+    patterns: list[list[Tensor]] = [[] for _ in range(2 + SMALL_PATTERNS)]
     for number, group in enumerate(groups):
         units, half = torch.arange(group.units), max(1, group.units // 2)
-        orders = [units, torch.randperm(group.units, generator=generator), units.flip(0)]
+        few = [(units, 1), (units, 2), (units.flip(0), 1), (units.flip(0), 2)]
+        some = torch.randint(max(1, half // 2), half + 1, (2,), generator=generator).tolist()
+        shuffled = torch.randperm(group.units, generator=generator)
         # of any two neighbours each is in a pattern without the other
-        also = CODES[number % len(CODES)] if group.units < SMALL else ()
+        places = CODES[number % len(CODES)] if group.units < SMALL else ()
+        taken = {0: (units, some[0]), 1: (shuffled, some[1])}
+        taken |= {2 + place: one for place, one in zip(places, few, strict=False)}
         for place, pattern in enumerate(patterns):
-            some = int(torch.randint(max(1, half // 2), half + 1, (), generator=generator))
-            takes = some if place < 2 or place - 2 in also else 0
-            pattern.append(_not_emptying(group, orders[place % len(orders)], takes))
+            pattern.append(_not_emptying(group, *taken.get(place, (units, 0))))
     return patterns
 
 

@@ -7,7 +7,7 @@ from zoo_networks import NETWORKS
 
 ROW = {
     "network": "vgg11", "channels_percent": 99.4, "parameters_percent": 80.0,
-    "macs_percent": 70.5, "seconds": 1.6,
+    "macs_percent": 70.5, "seconds": 1.6, "onnx_error": 1e-6,
     "frozen": [["a.0", 8, "LayerNorm a.1 mixes channels"], ["b", 4, "unseen"],
                ["a.2", 8, "LayerNorm a.3 mixes channels"]],
 }  # fmt: skip
@@ -50,3 +50,10 @@ def test_last_line_of_an_error_is_kept(error, monkeypatch, tmp_path):
     script.write_text(f"import sys; print('Traceback', file=sys.stderr); sys.exit({error!r})")
     monkeypatch.setattr(zoo, "__file__", str(script))
     assert zoo.run_apart("vgg11", 60) == {"error": error}
+
+
+def test_a_row_beyond_the_bar_of_onnx_says_so():
+    near, far = (zoo.table([{**ROW, "onnx_error": error}])
+                 for error in (1e-5, 1.1e-5))  # fmt: skip
+    assert "off" not in near
+    assert "| ONNX Runtime 1.1e-05 off; " in far

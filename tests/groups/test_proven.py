@@ -218,3 +218,23 @@ def test_layers_that_are_right_only_together_are_frozen(images, channels, seed):
     groups, reasons = reasons_of(JoinedAndHalved(channels), images, seed=seed)
     assert {"first", "second"} <= set(reasons)
     assert groups == {"third"}
+
+
+class JoinedWithOne(nn.Module):
+    """One channel more beside them makes some cuts of both halves right by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 1)
+        self.second, self.third = nn.Conv2d(4, 4, 1), nn.Conv2d(3, 4, 1)
+        self.head = nn.Linear(4, 4)
+
+    def forward(self, x):
+        one, two = torch.cat([self.first(x), x[:, :1]], 1).relu().chunk(2, 1)
+        return self.head((self.second(one) + self.third(two)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_channel_beside_a_layer_hides_no_place(images, seed):
+    torch.manual_seed(seed)
+    assert "first" in reasons_of(JoinedWithOne(), images, seed=seed)[1]

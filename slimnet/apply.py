@@ -151,5 +151,5 @@ def _notes(planned: PlanFile, loaded: LoadedModel) -> Iterator[str]:
     if loaded.sha256 is not None and loaded.sha256 == planned.source_sha256:
         yield (
             "This is the very file that the plan was made for: the slim network of that run has "
-            "repaired weights and should be the better one."
+            "repaired weights, unless that was switched off, and should be the better one."
         )

@@ -41,6 +41,8 @@ class Outputs:
             InputError: one is no file name, lies in the result's folder ``out`` or holds something
                 that slimnet did not write, or two are one file.
         """
+        if STDOUT in (self.summary, self.junit):
+            raise InputError("only --json can go to stdout (-): name a file for the others")
         files = self._files()
         for name, file in files.items():
             reason = _refusal(name, file, Path(self.out))
@@ -126,6 +128,8 @@ def outputs_named(arguments: Sequence[str]) -> Outputs:
 def _refusal(name: str, file: str, out: Path) -> str:
     """Return why a file cannot be written, or an empty string."""
     path = Path(file)
+    if file.startswith("--"):
+        return "is an option: name a file"
     try:
         if not file or path.is_dir() or not path.parent.is_dir():
             return "is to be a file in a folder that is there: name another"
@@ -140,8 +144,13 @@ def _refusal(name: str, file: str, out: Path) -> str:
         head = _head(path)
     except OSError as error:
         return f"cannot be used ({error.strerror or error}): name another"
-    ours = MARKS[name] in head if name in MARKS else b"\0" not in head
+    ours = MARKS[name] in head if name in MARKS else not _is_of_another_form(head)
     return "" if ours or not head else "holds something else: name another file"
+
+
+def _is_of_another_form(head: bytes) -> bool:
+    """Tell whether Markdown would spoil a file that begins so: no text, XML or JSON."""
+    return b"\0" in head or head.lstrip().startswith((b"<?xml", b"{"))
 
 
 def _head(path: Path) -> bytes:

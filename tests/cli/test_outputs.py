@@ -139,6 +139,9 @@ def test_a_mistyped_option_is_in_junit_too(wrong, tmp_path, monkeypatch, capsys)
         ("--junit model.pt", "--junit 'model.pt' holds something else"),
         ("--json thesis.tex", "--json 'thesis.tex' holds something else"),
         ("--summary model.pt", "--summary 'model.pt' holds something else"),
+        ("--summary report.xml", "--summary 'report.xml' holds something else"),
+        ("--junit -", "only --json can go to stdout (-)"),
+        ("--junit --quiet", "--junit '--quiet' is an option: name a file"),
         ("--json nowhere/r.json", "a file in a folder that is there"),
         ("--junit .", "a file in a folder that is there"),
         (f"--junit {'x' * 300}", "cannot be used (File name too long)"),
@@ -155,6 +158,7 @@ def test_files_of_others_are_left_alone_before_any_work(words, told, tmp_path, m
     monkeypatch.setattr("slimnet.cli.compress.compress_network", None)  # it must not get so far
     (tmp_path / "model.pt").write_bytes(b"PK\0\0")
     (tmp_path / "thesis.tex").write_text("chapter 1")
+    (tmp_path / "report.xml").write_text("<?xml version='1.0'?>")
     for name in ("old", "slim"):
         (tmp_path / name).mkdir()
     (tmp_path / "old" / "plan.json").write_text("{}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from slimnet.errors import InputError
 from slimnet.groups.proof import require_float64
 from slimnet.measure import measure_size
 from slimnet.records import Application, Applied, Artefacts, LoadedModel, Parity, PlanFile
-from slimnet.settings import Settings
+from slimnet.settings import Settings, settings_from
 
 SCHEMA_VERSION = 1
 OWN_WEIGHTS = (
@@ -29,7 +29,7 @@ def apply(
     *,
     out: str | Path | None = None,
     input_shape: Sequence[int] | None = None,
-    settings: Settings | None = None,
+    settings: Settings | Mapping[str, Any] | None = None,
     **dials: Any,
 ) -> Applied:
     """Remove a plan's channels from a model, prove it, and write it as ``compress`` would.
@@ -51,7 +51,7 @@ def apply(
             nothing is written.
         ProofError: what would be written is not the model without these channels.
     """
-    settings = (settings or Settings()).changed(dials)
+    settings = settings_from(settings, dials)
     source = _plan_path(Path(plan))
     folder = None if out is None else _output(Path(out), source)
     planned = export.read_plan_file(source)
@@ -64,11 +64,7 @@ def apply(
     with export.WorkFolder(folder) as work:
         work.claim()
         with work.staging() as staging:
-            note = {
-                "slimnet_version": version("slimnet"),
-                "source_sha256": loaded.sha256 or "",
-                "plan_sha256": export.plan_sha256(planned.plan),
-            }
+            note = export.provenance(loaded.sha256, planned.plan)
             artefacts = export.write_artefacts(
                 staging, loaded.model, slim, planned.plan, example, settings.opset, note
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import nn
 from slimnet import export, load, measure, report
 from slimnet.errors import InputError, SlimnetError
 from slimnet.records import Benchmark, Inputs, Latency, LayerLatency, NetworkFile, Skipped
-from slimnet.settings import Settings, nearest
+from slimnet.settings import Settings, nearest, settings_from
 
 SCHEMA_VERSION = 1
 
@@ -38,7 +38,7 @@ def bench(
     input_shape: Sequence[int] | None = None,
     profile: bool = False,
     model: str | Path | nn.Module | None = None,
-    settings: Settings | None = None,
+    settings: Settings | Mapping[str, Any] | None = None,
     **dials: Any,
 ) -> Benchmark:
     """Time two networks in turns; nothing is changed or written, and no data is needed.
@@ -65,7 +65,7 @@ def bench(
         InputError: the networks cannot be compared, or nothing could be timed.
     """
     started = time.perf_counter()
-    settings = (settings or Settings()).changed(dials)
+    settings = settings_from(settings, dials)
     chosen = _chosen_runtimes(runtimes or (settings.runtime,))
     pair = load.find_pair(original, slim)
     wanted = load.common_inputs(pair[0].onnx, pair[1].onnx, input_shape)

@@ -23,7 +23,7 @@ from slimnet.search.layout import choose_layout, images_that_fit, lay_out
 from slimnet.search.metric_orders import order_by_each
 from slimnet.search.state import State, first_state
 from slimnet.search.unit_sample import places_among_all, places_by_group, sample_units
-from slimnet.settings import Settings
+from slimnet.settings import Settings, settings_from
 
 SCHEMA_VERSION = 1
 
@@ -35,7 +35,7 @@ def compare(
     sample: int | None = None,
     out: str | Path | None = None,
     task: measure.Task | str | Path | None = None,
-    settings: Settings | None = None,
+    settings: Settings | Mapping[str, Any] | None = None,
     progress: Callable[[str | OracleProgress], None] | None = None,
     **dials: Any,
 ) -> Comparison:
@@ -61,7 +61,7 @@ def compare(
     """
     started, tell = time.perf_counter(), progress or (lambda _: None)
     dials |= {"task": task} if isinstance(task, (str, Path)) else {}
-    settings = (settings or Settings(repair=False)).changed(dials)
+    settings = settings_from(settings, dials, Settings(repair=False))
     if sample is not None and (type(sample) is not int or sample < 2):
         raise InputError(f"sample is a whole number of units, 2 or more; got {sample!r}")
     if data is None:

@@ -5,7 +5,7 @@ The only file that knows the order of the stages.
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from slimnet.errors import InputError
 from slimnet.groups.keep import keep_layers
 from slimnet.records import Result
 from slimnet.search import search
-from slimnet.settings import RUNTIMES, Settings
+from slimnet.settings import RUNTIMES, Settings, settings_from
 
 
 def compress(
@@ -26,7 +26,7 @@ def compress(
     *,
     out: str | Path | None = None,
     task: measure.Task | str | Path | None = None,
-    settings: Settings | None = None,
+    settings: Settings | Mapping[str, Any] | None = None,
     progress: report.Progress | None = None,
     **dials: Any,
 ) -> Result:
@@ -54,7 +54,7 @@ def compress(
         ProofError: what would be written is not what was measured; nothing is written.
     """
     dials |= {"max_drop": max_drop, **({"task": task} if isinstance(task, (str, Path)) else {})}
-    settings = (settings or Settings()).changed(dials)
+    settings = settings_from(settings, dials)
     purpose = measure.choose_task(task, settings)
     saliency.require_metrics(settings.metrics or ())
     measure.require_classes(purpose, settings.metrics or ())
@@ -127,12 +127,8 @@ def _compress(
         )  # fmt: skip
     with work.staging() as staging:
         with clock("exporting and proving"):
-            note = {
-                "slimnet_version": version("slimnet"),
-                "source_sha256": loaded.sha256 or "",
-                "plan_sha256": export.plan_sha256(plan),
-                "test_drop_points": f"{test_drop.points:.4f}",
-            }
+            note = export.provenance(loaded.sha256, plan)
+            note["test_drop_points"] = f"{test_drop.points:.4f}"
             inputs = purpose.inputs(loaded.model, next(iter(splits.calibration.batches)), 8)
             artefacts = export.write_artefacts(
                 staging, loaded.model, slim, plan, inputs, settings.opset, note

@@ -22,10 +22,18 @@ HEAD = """\
 # An option of the command wins over this file. A line counts once the # before its name is gone;
 # until then it shows the default or, where there is none, an example.
 """
-BESIDE_DIALS = {
+BESIDE_DIALS: dict[str, tuple[str, Any]] = {
     "model": ("The network: .pt, .pth or .safetensors.", "model.pt"),
     "data": ("Images with labels: a folder, .npz, torchvision:NAME@ROOT, file.py:f.", "val/"),
     "out": ("Folder for the result. (default slim)", "slim"),
+    "summary": ("File to which compress appends its verdict, as Markdown.", "summary.md"),
+    "junit": ("File for a JUnit test case of each goal, budget and proof.", "slimnet.xml"),
+    "json": ("File for a copy of report.json; - is stdout.", "report.json"),
+    "quiet": ("Print the verdict's line only. (true or false; default false)", False),
+    "progress": ("Show the progress on stderr. (true or false; default true)", True),
+    "input_shape": ("Shape of one input, for inspect, apply and bench.", "3,224,224"),
+    "sample": ("Channels that compare measures, at random. (a whole number; default all)", 200),
+    "profile": ("Time every layer in bench, too. (true or false; default false)", False),
 }
 # for dials without a default; any other of these shows the least that it may be
 EXAMPLES: dict[str, Any] = {
@@ -74,10 +82,13 @@ def write_configuration(folder: str | Path = ".", *, force: bool = False) -> Pat
 
 def configuration_text() -> str:
     """Return the text of that file; read back, it leaves every dial at its default."""
+    beside = [(name, (told,), value) for name, (told, value) in BESIDE_DIALS.items()]
+    dials = [(dial.name, _told(dial), _shown(dial)) for dial in fields(Settings)]
+    # model, data and where to first: what most files will set
+    entries = [*beside[:3], *dials, *beside[3:]]
     parts = [
         HEAD,
-        *(_entry((told,), name, value) for name, (told, value) in BESIDE_DIALS.items()),
-        *(_entry(_told(dial), dial.name, _shown(dial)) for dial in fields(Settings)),
+        *(_entry(told, name, value) for name, told, value in entries),
     ]
     return "\n".join(parts)
 

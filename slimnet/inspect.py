@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from slimnet.measure import measure_size
 from slimnet.records import GroupOffer, Inspection, Size
 from slimnet.saliency import saved_parameters
 from slimnet.search.cost import Cost, macs_cost, saved_by, widths_of
-from slimnet.settings import Settings
+from slimnet.settings import Settings, settings_from
 
 SCHEMA_VERSION = 1
 
@@ -28,7 +28,7 @@ def inspect(
     model: str | Path | nn.Module,
     *,
     input_shape: Sequence[int] | None = None,
-    settings: Settings | None = None,
+    settings: Settings | Mapping[str, Any] | None = None,
     **dials: Any,
 ) -> Inspection:
     """Tell what could be removed from a network, and what not and why, without any data.
@@ -46,7 +46,7 @@ def inspect(
         InputError: the model cannot be used or traced, or its input shape not be guessed.
     """
     started = time.perf_counter()
-    settings = (settings or Settings()).changed(dials)
+    settings = settings_from(settings, dials)
     loaded = load.load_model(model, settings)
     example = load.made_up_inputs(loaded.model, input_shape, settings.seed)
     probing = load.smaller_inputs(loaded.model, example)

@@ -6,20 +6,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy
 import onnx
-import torch
 from torch import Tensor, nn
 
 from slimnet import export, load, measure
 from slimnet.errors import InputError, ProofError, SlimnetError
 from slimnet.load.importing import first_line
 from slimnet.records import Check, Drop, Split, Verification
-from slimnet.settings import Settings
+from slimnet.settings import Settings, settings_from
 
 BATCHES = (1, 3)
 INT8 = "slim.int8.onnx"
@@ -36,7 +34,7 @@ def verify(
     *,
     model: str | Path | nn.Module | None = None,
     data: Any = None,
-    settings: Settings | None = None,
+    settings: Settings | Mapping[str, Any] | None = None,
 ) -> Verification:
     """Check what ``compress`` wrote: files, ONNX, plan and, where they are given, model and data.
 
@@ -58,7 +56,7 @@ def verify(
     """
     path = Path(folder)
     told = _read_report(path)
-    settings = (settings or Settings()).changed(_dials(told))
+    settings = settings_from(settings, _dials(told))
     checks = [
         _check("files", lambda: _files(path, told)),
         _check("original.onnx", lambda: _onnx_file(path / "original.onnx", told)),
@@ -152,26 +150,17 @@ def _onnx_file(path: Path, told: dict[str, Any]) -> str:
     if notes.get("plan_sha256") != told["plan_sha256"]:
         raise ProofError("it carries the hash of another plan")
     network = measure.OnnxNetwork(path)
-    for inputs in _noise(proto):
+    for inputs in _noise(path):
         outputs = measure.output_tensors(network.run(inputs))
         if not all(bool(output.isfinite().all()) for output in outputs):
             raise ProofError(f"its output is not finite at batch {len(inputs[0])}")
     return f"valid, and runs at batch {' and '.join(map(str, BATCHES))}"
 
 
-def _noise(proto: onnx.ModelProto) -> Iterator[tuple[Tensor, ...]]:
-    """Yield one tensor for each input, whole numbers as zeros, at every batch size."""
-    for images in BATCHES:
-        generator, made = torch.Generator().manual_seed(images), []
-        for value in proto.graph.input:
-            kind = value.type.tensor_type
-            shape = [images, *(dimension.dim_value for dimension in kind.shape.dim[1:])]
-            zeros = torch.from_numpy(
-                numpy.zeros(shape, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-            )
-            floating = zeros.is_floating_point()
-            made.append(zeros.normal_(generator=generator) if floating else zeros)
-        yield tuple(made)
+def _noise(path: Path) -> list[tuple[Tensor, ...]]:
+    """Return what the file takes, made up, at every batch size."""
+    wanted = load.onnx_inputs(path)
+    return [load.made_up_onnx_inputs(wanted, images, images) for images in BATCHES]
 
 
 def _plan(folder: Path, told: dict[str, Any]) -> str:
@@ -198,8 +187,7 @@ def _replays(folder: Path, model: nn.Module) -> str:
 
 
 def _furthest(model: nn.Module, path: Path) -> float:
-    proto = onnx.load(str(path), load_external_data=False)
-    return max(export.onnx_parity(model, path, inputs).relative_error for inputs in _noise(proto))
+    return max(export.onnx_parity(model, path, inputs).relative_error for inputs in _noise(path))
 
 
 def _drop(

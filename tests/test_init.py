@@ -10,11 +10,11 @@ import pytest
 from slimnet import init
 from slimnet.cli import run
 from slimnet.init import configuration_text, write_configuration
-from slimnet.load import read_configuration
-from slimnet.settings import Settings, _dial
+from slimnet.load import BESIDE_SETTINGS, read_configuration
+from slimnet.settings import Settings, dial
 
-BESIDE = ["model", "data", "out"]
-NAMES = [*BESIDE, *(dial.name for dial in fields(Settings))]
+BESIDE = list(BESIDE_SETTINGS)
+NAMES = [*BESIDE[:3], *(dial.name for dial in fields(Settings)), *BESIDE[3:]]
 LINES = re.findall(r"^#(\w+ = .+)$", configuration_text(), re.MULTILINE)
 
 
@@ -48,7 +48,7 @@ def test_every_line_is_accepted_without_its_mark(tmp_path, line):
 
 
 def test_all_lines_that_show_a_default_together_are_the_defaults(tmp_path):
-    shown = [n for n in NAMES[3:] if getattr(Settings(), n) not in (None, ())]
+    shown = [n for n in NAMES if n not in BESIDE and getattr(Settings(), n) not in (None, ())]
     assert len(shown) > 20
     lines = [line for line in LINES if line.split(" = ")[0] in shown]
     assert read(tmp_path, "\n".join(lines)) == Settings()
@@ -56,25 +56,25 @@ def test_all_lines_that_show_a_default_together_are_the_defaults(tmp_path):
 
 def test_text_gives_help_unit_and_default():
     text = " ".join(configuration_text().replace("\n# ", " ").split())
-    for dial in fields(Settings):
-        assert " ".join(dial.metadata["help"].split()) in text
+    for one in fields(Settings):
+        assert " ".join(one.metadata["help"].split()) in text
     assert "once. (a whole number of images, 1 or more; default 128) #batch_size = 128" in text
     assert "(a whole number of pixels, 1 or more; not set by default) #size = 224" in text
     assert max(map(len, configuration_text().splitlines())) <= 100
 
 
 @pytest.mark.parametrize(
-    ("dial", "shown"),
+    ("future", "shown"),
     [
-        (_dial(None, int, "A.", limits=(3, 9), optional=True), 3),
-        (_dial(None, float, "A.", optional=True, many=True), (0.0,)),
-        (_dial(None, str, "A.", choices=("x", "y"), optional=True), "x"),
-        (_dial((), str, "A.", repeat=True), ("...",)),
-        (_dial(False, bool, "A."), False),
+        (dial(None, int, "A.", limits=(3, 9), optional=True), 3),
+        (dial(None, float, "A.", optional=True, many=True), (0.0,)),
+        (dial(None, str, "A.", choices=("x", "y"), optional=True), "x"),
+        (dial((), str, "A.", repeat=True), ("...",)),
+        (dial(False, bool, "A."), False),
     ],
 )
-def test_a_dial_to_come_shows_something_that_it_may_be(dial, shown):
-    kind = make_dataclass("Future", [("new", object, dial)])
+def test_a_dial_to_come_shows_something_that_it_may_be(future, shown):
+    kind = make_dataclass("Future", [("new", object, future)])
     (there,) = fields(kind)
     assert there.default is not MISSING
     assert init._shown(there) == shown

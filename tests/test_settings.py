@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from slimnet.errors import InputError
-from slimnet.settings import GOALS, Settings
+from slimnet.settings import GOALS, Settings, settings_from
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,13 @@ def test_every_dial_has_help_and_its_default_is_valid():
         assert dial.metadata["help"].endswith(".")
     assert Settings().changed({dial.name: getattr(Settings(), dial.name) for dial in
                                fields(Settings)}) == Settings()  # fmt: skip
+
+
+def test_settings_may_be_a_dict_or_nothing_and_else_one_line():
+    assert settings_from(None, {"seed": 3}).seed == 3
+    assert settings_from({"seed": 2}, {}, Settings(repair=False)) == Settings(seed=2, repair=False)
+    assert settings_from(Settings(seed=1), {"max_drop": 2}) == Settings(seed=1, max_drop=2)
+    with pytest.raises(InputError, match="settings are a Settings or a dict of dials by name"):
+        settings_from("seed=3", {})
+    with pytest.raises(InputError, match="did you mean 'seed'"):
+        settings_from({"sead": 3}, {})

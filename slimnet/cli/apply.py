@@ -10,15 +10,10 @@ from rich.console import Console
 
 from slimnet import load, report
 from slimnet.apply import apply as apply_to_model
-from slimnet.cli.options import (
-    InputShapeOption,
-    ModelArgument,
-    chosen_values,
-    require_model,
-    with_settings,
-)
+from slimnet.cli.chosen import chosen_settings, chosen_values, require_model
+from slimnet.cli.options import InputShapeOption, ModelArgument, with_settings
+from slimnet.cli.printing import print_parts
 from slimnet.errors import InputError
-from slimnet.settings import Settings
 
 DIALS = ("arch", "arch_arg", "allow", "trust_pickle", "opset", "seed")
 
@@ -50,15 +45,14 @@ def apply(
             "a plan and an output folder must be given: "
             "slimnet apply slim/plan.json model.pt --out FOLDER"
         )
-    shape = None if input_shape is None else load.parse_shape(input_shape)
-    chosen = chosen_values({"model": model, **dials})
+    chosen = chosen_values({"model": model, "input_shape": input_shape, **dials})
     require_model("apply PLAN", chosen)
-    settings = Settings().changed({n: v for n, v in chosen.items() if n in DIALS})
+    settings = chosen_settings(chosen, DIALS)
+    shape = load.parse_shape(chosen.get("input_shape"))
     with Console(stderr=True).status("slimming, proving, exporting ..."):
         applied = apply_to_model(
             plan, chosen["model"], out=out, input_shape=shape, settings=settings
         )
-    console = Console()
-    console.print(report.changes_table([report.size_rows(applied.report)]))
-    for line in (*report.application_lines(applied.report), f"Written to {applied.folder}/"):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    table = report.changes_table([report.size_rows(applied.report)])
+    lines = report.application_lines(applied.report)
+    print_parts([table, *lines, f"Written to {applied.folder}/"])

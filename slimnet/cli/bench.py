@@ -10,8 +10,9 @@ from rich.console import Console
 
 from slimnet import load, measure, report
 from slimnet.bench import bench as time_networks
-from slimnet.cli.options import JsonOption, chosen_values, with_settings
-from slimnet.settings import Settings
+from slimnet.cli.chosen import chosen_settings, chosen_values
+from slimnet.cli.options import JsonOption, with_settings
+from slimnet.cli.printing import print_parts
 
 DIALS = ("threads", "seed", "arch", "arch_arg", "allow", "trust_pickle")
 READ = (*DIALS, "runtime", "latency_batch", "latency_samples")
@@ -44,7 +45,9 @@ def bench(
     ],
     profile: Annotated[
         bool | None,
-        typer.Option("--profile", help="Time every layer, too, in ONNX Runtime. (default: off)"),
+        typer.Option(
+            "--profile/--no-profile", help="Time every layer, too, in ONNX Runtime. (default: off)"
+        ),
     ],
     model: Annotated[
         str | None,
@@ -59,23 +62,23 @@ def bench(
 
     Example: slimnet bench slim --batch 1,8 --profile
     """
-    shape = None if input_shape is None else load.parse_shape(input_shape)
-    own = {"latency_batch": batch, "latency_samples": samples, "model": model, "out": original}
+    own = {
+        "latency_batch": batch, "latency_samples": samples, "model": model, "out": original,
+        "input_shape": input_shape, "profile": profile,
+    }  # fmt: skip
     chosen = {"out": "slim"} | chosen_values({**own, **dials})
-    settings = Settings().changed({n: v for n, v in chosen.items() if n in READ})
+    settings = chosen_settings(chosen, READ)
     with Console(stderr=True).status("timing ..."):
         found = time_networks(
             chosen["out"],
             slim,
             runtimes=[name for names in runtime or () for name in names.split(",")],
-            input_shape=shape,
-            profile=bool(profile),
+            input_shape=load.parse_shape(chosen.get("input_shape")),
+            profile=chosen.get("profile", False),
             model=chosen.get("model"),
             settings=settings,
         )
     if json:
         print(report.benchmark_json(found))
         return
-    console = Console()
-    for part in report.benchmark_parts(found):
-        console.print(part)
+    print_parts(report.benchmark_parts(found))

@@ -6,17 +6,11 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from slimnet import report
-from slimnet.cli.options import (
-    DataOption,
-    JsonOption,
-    ModelArgument,
-    chosen_values,
-    require_model,
-    with_settings,
-)
+from slimnet.cli.chosen import chosen_settings, chosen_values, require_model
+from slimnet.cli.options import DataOption, JsonOption, ModelArgument, with_settings
+from slimnet.cli.printing import print_parts
 from slimnet.compare import compare as compare_metrics
 from slimnet.settings import Settings
 
@@ -25,7 +19,6 @@ DIALS = (
     "oracle_images", "labels", "size", "mean", "std", "channels", "scale", "preprocess",
     "batch_size", "metrics", "repair", "layers", "keep", "seed",
 )  # fmt: skip
-PIPE_COLUMNS = 200
 
 
 @partial(with_settings, names=DIALS)
@@ -59,22 +52,16 @@ def compare(
 
     Example: slimnet compare model.pt --data val/ --sample 200
     """
-    chosen = chosen_values(
-        {"model": model, "data": data, "metrics": metrics, "repair": repair, **dials}
-    )
+    own = {"model": model, "data": data, "sample": sample, "metrics": metrics, "repair": repair}
+    chosen = chosen_values({**own, **dials})
     require_model("compare", chosen)
-    settings = Settings(repair=False).changed({n: v for n, v in chosen.items() if n in DIALS})
+    settings = chosen_settings(chosen, DIALS, Settings(repair=False))
     with report.ComparisonProgress() as progress:
         found = compare_metrics(
-            chosen["model"], chosen.get("data"), sample=sample, out=out, settings=settings,
-            progress=progress,
+            chosen["model"], chosen.get("data"), sample=chosen.get("sample"), out=out,
+            settings=settings, progress=progress,
         )  # fmt: skip
     if json:
         print(report.comparison_json(found))
         return
-    terminal = Console().is_terminal
-    console = Console() if terminal else Console(width=PIPE_COLUMNS)
-    for table in report.comparison_tables(found, plain=not terminal):
-        console.print(table)
-    for line in report.comparison_lines(found):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_parts([*report.comparison_tables(found), *report.comparison_lines(found)])

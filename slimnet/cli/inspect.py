@@ -8,16 +8,10 @@ from typing import Any
 from rich.console import Console
 
 from slimnet import load, report
-from slimnet.cli.options import (
-    InputShapeOption,
-    JsonOption,
-    ModelArgument,
-    chosen_values,
-    require_model,
-    with_settings,
-)
+from slimnet.cli.chosen import chosen_settings, chosen_values, require_model
+from slimnet.cli.options import InputShapeOption, JsonOption, ModelArgument, with_settings
+from slimnet.cli.printing import print_parts
 from slimnet.inspect import inspect as inspect_network
-from slimnet.settings import Settings
 
 DIALS = ("arch", "arch_arg", "allow", "trust_pickle", "layers", "seed")
 
@@ -35,15 +29,13 @@ def inspect(
 
     Example: slimnet inspect model.pt --input-shape 3,224,224
     """
-    shape = None if input_shape is None else load.parse_shape(input_shape)
-    chosen = chosen_values({"model": model, **dials})
+    chosen = chosen_values({"model": model, "input_shape": input_shape, **dials})
     require_model("inspect", chosen)
-    settings = Settings().changed({n: v for n, v in chosen.items() if n in DIALS})
+    settings = chosen_settings(chosen, DIALS)
+    shape = load.parse_shape(chosen.get("input_shape"))
     with Console(stderr=True).status("inspecting ..."):
         inspection = inspect_network(chosen["model"], input_shape=shape, settings=settings)
     if json:
         print(report.inspection_json(inspection))
         return
-    console = Console()
-    for part in report.inspection_parts(inspection):
-        console.print(part)
+    print_parts(report.inspection_parts(inspection))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container
 from dataclasses import fields
-from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from slimnet import load
-from slimnet.errors import InputError
+from slimnet.cli.chosen import NONE
 from slimnet.settings import Settings
 
 ModelArgument = Annotated[
@@ -32,6 +30,9 @@ DataOption = Annotated[
         "(default: none, must be given)"
     ),
 ]
+
+
+ONE_WAY = ("trust_pickle",)  # so long a --no- form would leave the help's text no room
 
 
 def with_settings(
@@ -65,8 +66,8 @@ def _option(name: str, default: Any, metadata: Any) -> inspect.Parameter:
     if metadata["repeat"]:
         kind = list[str]
     flag = "--" + name.replace("_", "-")
-    if default is True:
-        flag += "/--no-" + name
+    if kind is bool and name not in ONE_WAY:  # slimnet.toml may say the other
+        flag += "/--no-" + flag[2:]
     if metadata["unit"] == "percent":
         kind = str
     number = {"parser": _NUMBERS[kind], "metavar": f"<{kind.__name__}>"} if kind in _NUMBERS else {}
@@ -90,36 +91,18 @@ def _unit_and_default(default: Any, metadata: Any) -> str:
     return f"({'; '.join(parts)})" if parts else ""
 
 
-def _whole_number(text: str) -> int:
+def _whole_number(text: str) -> int | str:
     try:
-        return int(text)
+        return text if text == NONE else int(text)
     except ValueError:
         raise typer.BadParameter(f"it takes a whole number; got {text!r}") from None
 
 
-def _number(text: str) -> float:
+def _number(text: str) -> float | str:
     try:
-        return float(text)
+        return text if text == NONE else float(text)
     except ValueError:
         raise typer.BadParameter(f"it takes a number; got {text!r}") from None
 
 
-_NUMBERS: dict[Any, Callable[[str], float]] = {int: _whole_number, float: _number}
-
-
-def chosen_values(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was given, over what the working folder's configuration says."""
-    chosen = load.read_configuration(Path.cwd())
-    return chosen | {name: value for name, value in given.items() if value not in (None, [])}
-
-
-def require_model(command: str, chosen: Mapping[str, Any]) -> None:
-    """Refuse to go on without a model.
-
-    Raises:
-        InputError: none was given.
-    """
-    if chosen.get("model") is None:
-        raise InputError(
-            f'no model given: slimnet {command} model.pt, or model = "model.pt" in slimnet.toml'
-        )
+_NUMBERS: dict[Any, Callable[[str], float | str]] = {int: _whole_number, float: _number}

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-
-from rich.console import Console
+from typing import Any
 
 from slimnet import report
-from slimnet.errors import InputError
-from slimnet.export.partial import partial_file
+from slimnet.cli.chosen import NONE, chosen_values
+from slimnet.cli.output_files import append, refusal, replace_file
+from slimnet.cli.printing import print_parts
+from slimnet.errors import InputError, SlimnetError
 from slimnet.records import Report, Result
 
 OUT = "slim"
 STDOUT = "-"
-HEAD_BYTES = 4096
-# how a file that slimnet wrote begins: only such a one is replaced
-MARKS = {"junit": b'<testsuites name="slimnet"', "json": b'"slimnet_version"'}
+NAMED = ("out", "summary", "junit")
 
 
 @dataclass(frozen=True)
 class Outputs:
     """Where the result is told, beside its folder ``out``; None: not there."""
 
-    out: str
+    out: str = OUT
     summary: str | None = None
     junit: str | None = None
     json: str | None = None
     quiet: bool = False
-    no_progress: bool = False
+    progress: bool = True
 
     def require_usable(self) -> None:
         """Refuse files that cannot be written, before any work; writes nothing.
@@ -45,7 +43,7 @@ class Outputs:
             raise InputError("only --json can go to stdout (-): name a file for the others")
         files = self._files()
         for name, file in files.items():
-            reason = _refusal(name, file, Path(self.out))
+            reason = refusal(name, file, Path(self.out))
             if reason:
                 raise InputError(f"--{name} {file!r} {reason}")
         if len({Path(file).resolve() for file in files.values()}) < len(files):
@@ -55,9 +53,11 @@ class Outputs:
             )
 
     @contextmanager
-    def progress(self, max_drop_points: float) -> Iterator[report.Progress | None]:
+    def show_progress(self, max_drop_points: float) -> Iterator[report.Progress | None]:
         """Yield what shows the progress; where JSON goes to stdout, nothing else can get there."""
-        shown = None if self.quiet or self.no_progress else report.TerminalProgress(max_drop_points)
+        shown = (
+            None if self.quiet or not self.progress else report.TerminalProgress(max_drop_points)
+        )
         elsewhere = redirect_stdout(sys.stderr) if self.json == STDOUT else nullcontext()
         with elsewhere, shown or nullcontext():
             yield shown
@@ -70,11 +70,11 @@ class Outputs:
         """
         told = result.report
         if self.summary is not None:
-            _append(Path(self.summary), report.markdown_summary(told))
+            append(Path(self.summary), report.markdown_summary(told))
         if self.junit is not None:
-            _replace(Path(self.junit), report.junit_xml(told))
+            replace_file(Path(self.junit), report.junit_xml(told))
         if self.json not in (None, STDOUT):
-            _replace(Path(str(self.json)), report.report_json(told))
+            replace_file(Path(str(self.json)), report.report_json(told))
         try:
             self._print(told, result)
             if self.json == STDOUT:
@@ -87,11 +87,11 @@ class Outputs:
     def tell_failure(self, message: str, exit_code: int) -> None:
         """Leave word, where a file can be written, that there is no result; raises nothing."""
         texts = {
-            "summary": (_append, report.markdown_error(message, exit_code)),
-            "junit": (_replace, report.junit_error(message, exit_code)),
+            "summary": (append, report.markdown_error(message, exit_code)),
+            "junit": (replace_file, report.junit_error(message, exit_code)),
         }
         for name, file in self._files().items():
-            if name in texts and not _refusal(name, file, Path(self.out)):
+            if name in texts and not refusal(name, file, Path(self.out)):
                 write, text = texts[name]
                 with suppress(InputError, OSError):
                     write(Path(file), text)
@@ -101,76 +101,30 @@ class Outputs:
         return {name: file for name, file in named.items() if file not in (None, STDOUT)}
 
     def _print(self, told: Report, result: Result) -> None:
-        console = Console(stderr=self.json == STDOUT)
         lines = [*report.summary_lines(told), f"Written to {result.folder}/"]
         if result.earlier:
             lines[-1] = f"Nothing has changed since: {result.folder}/ stands (--no-cache runs anew)"
-        if self.quiet:
-            lines = [report.verdict_line(told)]
-        else:
-            for table in (report.result_table(told), report.goals_table(told)):
-                if table is not None:
-                    console.print(table)
-        for line in lines:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        tables = [report.result_table(told), report.goals_table(told)]
+        parts = [part for part in (*tables, *lines) if part is not None]
+        parts = [report.verdict_line(told)] if self.quiet else parts
+        print_parts(parts, stderr=self.json == STDOUT)
+
+
+def outputs_chosen(chosen: Mapping[str, Any]) -> Outputs:
+    """Return the outputs that the command line or slimnet.toml chose."""
+    names = (output.name for output in fields(Outputs))
+    return Outputs(**{name: chosen[name] for name in names if name in chosen})
 
 
 def outputs_named(arguments: Sequence[str]) -> Outputs:
     """Return the files that a command line names, also one that cannot be understood."""
-    found = {"--out": OUT}
+    if arguments[:1] != ["compress"]:
+        return Outputs()
+    found: dict[str, Any] = {}
+    with suppress(SlimnetError):
+        found = {n: v for n, v in chosen_values({}).items() if n in NAMED}
     for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
         option, equals, value = word.partition("=")
-        if option in ("--out", "--summary", "--junit") and arguments[0] == "compress":
-            found[option] = value if equals else following
-    return Outputs(found["--out"], found.get("--summary"), found.get("--junit"))
-
-
-def _refusal(name: str, file: str, out: Path) -> str:
-    """Return why a file cannot be written, or an empty string."""
-    path = Path(file)
-    if file.startswith("--"):
-        return "is an option: name a file"
-    try:
-        if not file or path.is_dir() or not path.parent.is_dir():
-            return "is to be a file in a folder that is there: name another"
-        if path.resolve() in (out.resolve(), *out.resolve().parents):
-            return f"is where the output folder {out} comes: name another"
-        if path.resolve().parent == out.resolve() or (path.parent / "plan.json").is_file():
-            return "lies in a result of slimnet, which is replaced whole: name a file beside it"
-        if path.exists() and not path.is_file():  # a device
-            return ""
-        if not os.access(path.parent, os.W_OK | os.X_OK):
-            return "is in a folder that cannot be written: name another"
-        head = _head(path)
-    except OSError as error:
-        return f"cannot be used ({error.strerror or error}): name another"
-    ours = MARKS[name] in head if name in MARKS else not _is_of_another_form(head)
-    return "" if ours or not head else "holds something else: name another file"
-
-
-def _is_of_another_form(head: bytes) -> bool:
-    """Tell whether Markdown would spoil a file that begins so: no text, XML or JSON."""
-    return b"\0" in head or head.lstrip().startswith((b"<?xml", b"{"))
-
-
-def _head(path: Path) -> bytes:
-    if not path.exists():
-        return b""
-    with path.open("rb") as opened:
-        return opened.read(HEAD_BYTES)
-
-
-def _append(path: Path, text: str) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _replace(path: Path, text: str) -> None:
-    if path.exists() and not path.is_file():
-        _append(path, text)  # a device stays one
-        return
-    with partial_file(path.resolve()) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        if option.removeprefix("--") in NAMED and option.startswith("--"):
+            found[option[2:]] = value if equals else following
+    return Outputs(**{name: value for name, value in found.items() if value != NONE})

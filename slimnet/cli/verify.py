@@ -6,12 +6,12 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from slimnet import report
-from slimnet.cli.options import chosen_values, with_settings
+from slimnet.cli.chosen import chosen_settings, chosen_values
+from slimnet.cli.options import with_settings
+from slimnet.cli.printing import print_parts
 from slimnet.errors import ProofError
-from slimnet.settings import Settings
 from slimnet.verify import verify as verify_result
 
 DIALS = ("arch", "arch_arg", "allow", "trust_pickle", "calibration_data", "preprocess")
@@ -42,12 +42,11 @@ def verify(
     """
     given = {"out": folder, "model": model, "data": data, **dials}
     chosen = {"out": "slim"} | chosen_values(given)
-    settings = Settings().changed({n: v for n, v in chosen.items() if n in DIALS})
+    settings = chosen_settings(chosen, DIALS)
     found = verify_result(
         chosen["out"], model=chosen.get("model"), data=chosen.get("data"), settings=settings
     )
-    console = Console()
-    console.print(report.checks_table(found))
+    print_parts([report.checks_table(found)])
     if not found.holds:
         failed = ", ".join(check.name for check in found.checks if not check.holds)
         raise ProofError(f"{found.folder} is not what was measured and proven: {failed}")

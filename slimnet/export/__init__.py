@@ -1,6 +1,6 @@
 """Artefacts that are proven before they get their name: ONNX, .pt2, plan, weights, folder."""
 
-from slimnet.export.artefacts import write_artefacts
+from slimnet.export.artefacts import provenance, write_artefacts
 from slimnet.export.folder import check_output_folder, require_intact
 from slimnet.export.int8 import try_int8
 from slimnet.export.layer_timer import PROFILE_IMAGES, layer_timer
@@ -28,6 +28,7 @@ __all__ = [
     "load_slim",
     "onnx_parity",
     "plan_sha256",
+    "provenance",
     "read_plan_file",
     "require_exportable",
     "require_intact",

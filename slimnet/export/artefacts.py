@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from torch import nn
 
 from slimnet.export.onnx_file import export_onnx
-from slimnet.export.plan_file import save_plan, save_weights
+from slimnet.export.plan_file import plan_sha256, save_plan, save_weights
 from slimnet.export.program import save_program
 from slimnet.groups import channels_of
+from slimnet.load import sha256_of
 from slimnet.measure import fill_batch
 from slimnet.records import Artefacts, Inputs, Plan
+
+
+def provenance(source_sha256: str | None, plan: Plan) -> dict[str, str]:
+    """Return where a slim network comes from: what every file of it carries."""
+    return {
+        "slimnet_version": version("slimnet"),
+        "source_sha256": source_sha256 or "",
+        "plan_sha256": plan_sha256(plan),
+    }
 
 
 def write_artefacts(
@@ -49,11 +59,5 @@ def write_artefacts(
     save_weights(slim, folder / "slim.safetensors")
     channels = channels_of(original, plan)
     save_plan(plan, folder / "plan.json", note.get("source_sha256"), channels)
-    return Artefacts(original_onnx, slim_onnx, slim_program, _hash_files(folder))
-
-
-def _hash_files(folder: Path) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.iterdir())
-    }
+    digests = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+    return Artefacts(original_onnx, slim_onnx, slim_program, digests)

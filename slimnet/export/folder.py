@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from slimnet.errors import InputError, ProofError
+from slimnet.load import sha256_of
 
 ARTEFACTS = frozenset(
     {
@@ -70,7 +70,7 @@ def require_intact(folder: Path, digests: Mapping[str, str]) -> None:
     for name, digest in digests.items():
         if Path(name).name != name or not (folder / name).is_file():
             raise ProofError(f"{name} is missing")
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+        if sha256_of(folder / name) != digest:
             raise ProofError(f"{name} is not the file that the report tells of (SHA-256 differs)")
 
 

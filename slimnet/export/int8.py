@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import nn
 from slimnet.errors import SlimnetError
 from slimnet.export.int8_choice import inputs_to_quantise_on, quantise_best
 from slimnet.export.quantise import number_formats
+from slimnet.load import sha256_of
 from slimnet.measure import OnnxNetwork, Task, forward, measure_latency
 from slimnet.records import Artefacts, Drop, Inputs, Int8, Latency, Splits
 from slimnet.settings import Settings
@@ -63,8 +63,7 @@ def try_int8(
     if told.reason:
         path.unlink(missing_ok=True)
         return artefacts, told
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    kept = replace(artefacts, sha256={**artefacts.sha256, NAME: digest})
+    kept = replace(artefacts, sha256={**artefacts.sha256, NAME: sha256_of(path)})
     return kept, replace(told, shipped=True)
 
 

@@ -13,14 +13,18 @@ from slimnet.load.importing import first_line
 from slimnet.settings import Settings, nearest
 
 TOML_MODULE = "tomllib" if sys.version_info >= (3, 11) else "tomli"
-BESIDE_SETTINGS = ("model", "data", "out")
+OUTPUTS = ("summary", "junit", "json")
+BESIDE_SETTINGS: dict[str, type] = dict.fromkeys(("model", "data", "out", *OUTPUTS), str)
+BESIDE_SETTINGS |= {"quiet": bool, "progress": bool}
+BESIDE_SETTINGS |= {"input_shape": str, "sample": int, "profile": bool}
+IN_WORDS = {str: "text in quotes", bool: "true or false", int: "a whole number"}
 
 
 def read_configuration(folder: Path) -> dict[str, Any]:
     """Return the options that a folder's slimnet.toml sets, or {} where nothing is set.
 
     Without that file, the table [tool.slimnet] of its pyproject.toml. Keys are the names of the
-    settings and ``model``, ``data``, ``out``; a hyphen counts as an underscore.
+    settings and of the commands' other options; a hyphen counts as an underscore.
 
     Raises:
         InputError: not TOML, or an unknown or doubled key.
@@ -47,15 +51,21 @@ def _parse(path: Path) -> dict[str, Any]:
 def _checked(table: Any, path: Path) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise InputError(f"{path}: [tool.slimnet] is a table; got a {type(table).__name__}")
-    known = [field.name for field in fields(Settings)] + list(BESIDE_SETTINGS)
+    known = [*(dial.name for dial in fields(Settings)), *BESIDE_SETTINGS]
     options: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in known:
-            raise InputError(f"{path}: unknown key {key!r}{nearest(name, known)}")
-        if name in BESIDE_SETTINGS and not isinstance(value, str):
-            raise InputError(f"{path}: {name} is text in quotes; got {value!r}")
+            raise InputError(f"{path}: unknown key {key!r}{_hint(name, known)}")
+        kind = BESIDE_SETTINGS.get(name, type(value))
+        if type(value) is not kind:
+            raise InputError(f"{path}: {name} is {IN_WORDS[kind]}; got {value!r}")
         if name in options:
             raise InputError(f"{path}: {name!r} stands twice, with a hyphen and an underscore")
         options[name] = value
     return options
+
+
+def _hint(name: str, known: list[str]) -> str:
+    close = nearest(name, known)
+    return close if "did you mean" in close else "; slimnet init writes a file with every key"

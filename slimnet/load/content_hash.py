@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from slimnet.load.model_file import sha256_of
 from slimnet.settings import Settings
 
 MOST_CODE_FILES = 1000
-CHUNK_BYTES = 2**20
 
 
 def content_sha256(model: Any, data: Any, settings: Settings) -> str | None:
@@ -61,19 +61,11 @@ def _parts(name: str, value: Any) -> Iterator[bytes]:
 def _files(place: Path, pattern: str) -> Iterator[bytes]:
     """Yield name and content of a file, or of all such files in and below a folder, in order."""
     if place.is_file():
-        yield _digest(place)
+        yield sha256_of(place).encode()
         return
     files = sorted(path for path in place.rglob(pattern) if path.is_file())
     if not files or (pattern != "*" and len(files) > MOST_CODE_FILES):
         raise _UnknownError
     for path in files:
         yield str(path.relative_to(place)).encode(errors="surrogateescape")
-        yield _digest(path)
-
-
-def _digest(path: Path) -> bytes:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            found.update(chunk)
-    return found.digest()
+        yield sha256_of(path).encode()

@@ -25,14 +25,14 @@ MOST_ELEMENTS = 2**26
 RULE = "the input shape is that of one input, whole numbers of 1 or more such as 3,224,224"
 
 
-def parse_shape(text: str) -> Shape:
-    """Return the shape that a user wrote as 3,224,224.
+def parse_shape(text: str | None) -> Shape | None:
+    """Return the shape that a user wrote as 3,224,224, or None where none was.
 
     Raises:
         InputError: it is not whole numbers between commas.
     """
     try:
-        return tuple(int(part) for part in text.split(","))
+        return None if text is None else tuple(int(part) for part in text.split(","))
     except ValueError:
         raise InputError(f"{RULE}; got {text!r}") from None
 

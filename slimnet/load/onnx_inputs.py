@@ -93,13 +93,15 @@ def _filled(name: str, axes: Axes, shape: Sequence[int] | None) -> Axes:
     return (axes[0], *joined)
 
 
-def made_up_onnx_inputs(inputs: Sequence[OnnxInput], seed: int) -> tuple[Tensor, ...]:
-    """Return two rows for each input, (2, ...): noise, or zeros where it takes whole numbers."""
+def made_up_onnx_inputs(
+    inputs: Sequence[OnnxInput], seed: int, images: int = IMAGES
+) -> tuple[Tensor, ...]:
+    """Return rows for each input, (images, ...): noise, or zeros where it takes whole numbers."""
     generator, made = torch.Generator().manual_seed(seed), []
     for wanted in inputs:
         axes = [axis or 1 for axis in wanted.shape[1:]]
         kind: torch.dtype = getattr(torch, wanted.dtype)
-        noise = torch.randn(IMAGES, *axes, generator=generator)
+        noise = torch.randn(images, *axes, generator=generator)
         made.append(noise.to(kind) if kind.is_floating_point else torch.zeros_like(noise).to(kind))
     return tuple(made)
 

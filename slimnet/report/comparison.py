@@ -66,16 +66,13 @@ def by_agreement(comparison: Comparison) -> list[MetricAgreement]:
     return sorted(comparison.metrics, key=key, reverse=True)
 
 
-def comparison_tables(comparison: Comparison, *, plain: bool = False) -> list[Table]:
-    """Return what to print: one row a metric, then one row a group; does not change it.
-
-    ``plain`` leaves out all lines, for a pipe.
-    """
-    return [_metrics_table(comparison, plain), _groups_table(comparison, plain)]
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """Return what to print: one row a metric, then one row a group; does not change it."""
+    return [_metrics_table(comparison), _groups_table(comparison)]
 
 
-def _metrics_table(comparison: Comparison, plain: bool) -> Table:
-    table = _table(plain, "metric")
+def _metrics_table(comparison: Comparison) -> Table:
+    table = _table("metric")
     for name in ("Spearman", "95 % interval", "tau-b", "layers", "shared", "s"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in by_agreement(comparison):
@@ -98,9 +95,9 @@ def _metrics_table(comparison: Comparison, plain: bool) -> Table:
     return table
 
 
-def _groups_table(comparison: Comparison, plain: bool) -> Table:
+def _groups_table(comparison: Comparison) -> Table:
     """One row a group, with the metric that orders it best."""
-    table = _table(plain, "layers")
+    table = _table("layers")
     table.add_column("units", justify="right", no_wrap=True)
     table.add_column("best metric", overflow="fold")
     table.add_column("Spearman", justify="right", no_wrap=True)
@@ -117,9 +114,8 @@ def _groups_table(comparison: Comparison, plain: bool) -> Table:
     return table
 
 
-def _table(plain: bool, first: str) -> Table:
-    lines = None if plain else box.SIMPLE_HEAD
-    table = Table(box=lines, pad_edge=False, collapse_padding=True)
+def _table(first: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column(first, overflow="fold")
     return table
 

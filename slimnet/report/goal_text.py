@@ -8,6 +8,7 @@ from rich.text import Text
 from slimnet.records import Goal, Report
 from slimnet.report.goals import budget_missed, missed_goals
 
+DECIMALS, MOST_DECIMALS = 4, 15
 GOAL_HEADS = ("goal", "", "wanted", "got", "of")
 
 
@@ -64,12 +65,22 @@ def outcome_lines(report: Report) -> list[str]:
 
 
 def _wanted(goal: Goal) -> str:
-    return f"{'at least' if goal.at_least else 'at most'} {_number(goal.wanted)}"
+    return f"{'at least' if goal.at_least else 'at most'} {_number(goal.wanted, _decimals(goal))}"
 
 
 def _got(goal: Goal) -> str:
-    return "nothing measured" if goal.got is None else _number(goal.got)
+    return "nothing measured" if goal.got is None else _number(goal.got, _decimals(goal))
 
 
-def _number(value: float) -> str:
-    return f"{value:,.4f}".rstrip("0").rstrip(".")
+def _decimals(goal: Goal) -> int:
+    """Return how many decimals show on which side of the wanted number the measured one is."""
+    places = range(DECIMALS, MOST_DECIMALS)
+    if goal.got is None or goal.met:
+        return DECIMALS
+    told = (n for n in places if _number(goal.got, n) != _number(goal.wanted, n))
+    return next(told, MOST_DECIMALS)
+
+
+def _number(value: float, decimals: int) -> str:
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

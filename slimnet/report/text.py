@@ -28,9 +28,9 @@ def result_table(report: Report) -> Table:
 def changes_table(sections: Iterable[Sequence[Row]], caption: str | None = None) -> Table:
     """Return a table of rows: what it is, original, slim, and the change."""
     table = Table(caption=caption, caption_justify="left")
-    table.add_column("what")
+    table.add_column("what", overflow="fold")
     for name in ("original", "slim", "change"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for section in sections:
         for row in section:
             table.add_row(*map(Text, row))

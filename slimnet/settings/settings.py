@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import Field, asdict, dataclass, field, fields, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from slimnet.errors import InputError
+from slimnet.settings.dial import as_given, dial, nearest, require_fit
 
 PAPER_METRICS = (
     "mean_square_weight",
@@ -23,28 +22,6 @@ RUNTIMES = {
     "ort-cuda": "onnxruntime-cuda",
     "torch-cuda": "torch-cuda",
 }
-
-
-def _dial(
-    default: Any,
-    kind: type,
-    help_text: str,
-    *,
-    unit: str = "",
-    limits: tuple[float, float] = (-math.inf, math.inf),
-    choices: Sequence[str] = (),
-    optional: bool = False,
-    many: bool = False,
-    repeat: bool = False,
-) -> Any:
-    """Declare a dial: the type of one value, what it may be, and whether it takes ``many``.
-
-    Text must be one of ``choices``; a number may be one of these words instead. A ``repeat`` dial
-    takes many values by one option each, else they stand between commas.
-    """
-    rule = {"kind": kind, "unit": unit, "limits": limits, "choices": choices}
-    taking = {"optional": optional, "many": many or repeat, "repeat": repeat}
-    return field(default=default, metadata={"help": help_text, **rule, **taking})
 
 
 _COUNT = (1, math.inf)
@@ -65,215 +42,215 @@ class Settings:
         InputError: a value is of the wrong type or outside its range; the message gives the rule.
     """
 
-    max_drop: float = _dial(
+    max_drop: float = dial(
         5.0, float, "Accuracy that may be lost, in percentage points.",
         unit="percentage points", limits=(0, 100),
     )  # fmt: skip
-    confidence: float = _dial(
+    confidence: float = dial(
         0.95, float,
         "How sure the drop must be within the budget, one-sided; 0.5 takes the plain estimate.",
         unit="probability", limits=(0.5, 0.999),
     )  # fmt: skip
-    arch: str | None = _dial(
+    arch: str | None = dial(
         None, str,
         "What builds the network for a state dict: torchvision:resnet18, pkg.mod:f, file.py:f.",
         optional=True,
     )  # fmt: skip
-    arch_arg: tuple[str, ...] = _dial(
+    arch_arg: tuple[str, ...] = dial(
         (), str, "NAME=VALUE for --arch, e.g. num_classes=10; repeatable.", repeat=True
     )
-    allow: tuple[str, ...] = _dial(
+    allow: tuple[str, ...] = dial(
         (), str, "A class that the model file may hold, package.module.Class; repeatable.",
         repeat=True,
     )  # fmt: skip
-    trust_pickle: bool = _dial(
+    trust_pickle: bool = dial(
         False, bool, "Run whatever code the model file holds. Only for files you made yourself."
     )
-    task: str | None = _dial(
+    task: str | None = dial(
         None, str,
         "What the network is for, if not classification: a Python file that defines "
         "loss(model, batch) and score(model, batches), 0 to 100.",
         optional=True,
     )  # fmt: skip
-    calibration_data: str | None = _dial(
+    calibration_data: str | None = dial(
         None, str,
         "Images the network was trained on, for saliency, oracle, repair; forms as for --data.",
         optional=True,
     )  # fmt: skip
-    calibration_images: int = _dial(
+    calibration_images: int = dial(
         8192,
         int,
         "Images that the repair is solved on, at most; as many as fit in 512 MiB.",
         unit="images",
         limits=_COUNT,
     )
-    oracle_images: int = _dial(
+    oracle_images: int = dial(
         1024,
         int,
         "Of these, images for saliency and oracle, at most.",
         unit="images",
         limits=_COUNT,
     )
-    labels: str = _dial(
+    labels: str = dial(
         "given", str,
         "Labels of the images: given, or none, where the drop is how often slim and original "
         "answer differently.",
         choices=("given", "none"),
     )  # fmt: skip
-    size: int | None = _dial(
+    size: int | None = dial(
         None, int, "Resize the short side and crop to this many pixels.",
         unit="pixels", limits=_COUNT, optional=True,
     )  # fmt: skip
-    mean: tuple[float, ...] | None = _dial(
+    mean: tuple[float, ...] | None = dial(
         None, float, "Subtract these per channel, after scaling: 0.5,0.5,0.5.",
         optional=True, many=True,
     )  # fmt: skip
-    std: tuple[float, ...] | None = _dial(
+    std: tuple[float, ...] | None = dial(
         None, float, "Divide by these per channel, after the mean: 0.2,0.2,0.2.",
         optional=True, many=True,
     )  # fmt: skip
-    channels: str = _dial(
+    channels: str = dial(
         "rgb", str,
         "Colour channels that the network wants: rgb, bgr or grey; grey is also found by trying.",
         choices=("rgb", "bgr", "grey"),
     )  # fmt: skip
-    scale: float | None = _dial(
+    scale: float | None = dial(
         None, float,
         "Multiply pixels by this; 1/255 for integer pixels, 1 for floats, if not given.",
         limits=(1e-12, 1e12), optional=True,
     )  # fmt: skip
-    preprocess: str | None = _dial(
+    preprocess: str | None = dial(
         None, str, "imagenet, or file.py:callable from one image (C, H, W) to one input.",
         optional=True,
     )  # fmt: skip
-    batch_size: int = _dial(
+    batch_size: int = dial(
         128, int, "Images that pass the network at once.", unit="images", limits=_COUNT
     )
-    metrics: tuple[str, ...] | None = _dial(
+    metrics: tuple[str, ...] | None = dial(
         None, str,
         "Saliency metrics that propose channels, in turn. Not given: the paper's five, and with "
         "the repair also reconstruction_error and metrics per parameter saved.",
         optional=True, many=True,
     )  # fmt: skip
-    objective: str | None = _dial(
+    objective: str | None = dial(
         None, str,
         "What a step should save for its loss: latency (if not given), params, macs, or channels "
         "as in the paper (if not given, with --step).",
         choices=("latency", "params", "macs", "channels"), optional=True,
     )  # fmt: skip
-    runtime: str = _dial(
+    runtime: str = dial(
         "ort-cpu", str, "Where latency counts: ort-cpu, ort-cuda, or torch-cuda (PyTorch, eager).",
         choices=tuple(RUNTIMES),
     )  # fmt: skip
-    oracle_k: int = _dial(
+    oracle_k: int = dial(
         16, int, "Candidates that the oracle measures at each step.",
         unit="candidates", limits=_COUNT,
     )  # fmt: skip
-    step: int | None = _dial(
+    step: int | None = dial(
         None, int, "Channels per step, at first; 1 is the paper's scheme. Not given: 4 % of all.",
         unit="channels", limits=_COUNT, optional=True,
     )  # fmt: skip
-    repair: bool = _dial(
+    repair: bool = dial(
         True, bool, "Repair the layers that read what was removed, in closed form, in every trial."
     )
-    finetune_epochs: int = _dial(
+    finetune_epochs: int = dial(
         0, int, "Passes over the calibration images in each round of fine-tuning; 0: none.",
         unit="epochs", limits=(0, math.inf),
     )  # fmt: skip
-    finetune_every: int = _dial(
+    finetune_every: int = dial(
         4, int, "Steps of removal between two rounds of fine-tuning.", unit="steps", limits=_COUNT,
     )  # fmt: skip
-    distill: float = _dial(
+    distill: float = dial(
         0.5, float,
         "Share of the fine-tuning's loss that follows the original's scores; the rest the labels.",
         unit="share", limits=(0, 1),
     )  # fmt: skip
-    optimizer: str = _dial("sgd", str, "Of the fine-tuning.", choices=("sgd", "adamw"))
-    learning_rate: float | None = _dial(
+    optimizer: str = dial("sgd", str, "Of the fine-tuning.", choices=("sgd", "adamw"))
+    learning_rate: float | None = dial(
         None, float, "Of the fine-tuning, at its highest. Not given: 0.01 (sgd), 0.0005 (adamw).",
         limits=(1e-12, 1e3), optional=True,
     )  # fmt: skip
-    weight_decay: float = _dial(
+    weight_decay: float = dial(
         1e-4, float, "L2 penalty of the fine-tuning on weights, not on biases and norms.",
         limits=(0, 1e3),
     )  # fmt: skip
-    norm_scale_l1: float = _dial(
+    norm_scale_l1: float = dial(
         0.0, float, "L1 penalty of the fine-tuning on the scales of norms.", limits=(0, 1e3)
     )
-    augment: bool = _dial(
+    augment: bool = dial(
         True, bool, "Mirror and shift images in fine-tuning, where the original knows such images."
     )
-    layers: str = _dial(
+    layers: str = dial(
         "auto", str,
         "What may lose channels: conv, all (linear layers too), auto (all if no conv can).",
         choices=("auto", "conv", "all"),
     )  # fmt: skip
-    keep: tuple[str, ...] = _dial(
+    keep: tuple[str, ...] = dial(
         (), str, "A layer that keeps all its channels, or a pattern: layer1.*; repeatable.",
         repeat=True,
     )  # fmt: skip
-    max_ratio: float | None = _dial(
+    max_ratio: float | None = dial(
         None, float, "Share of each layer's channels that may go, at most, rounded down.",
         unit="share", limits=(0, 1), optional=True,
     )  # fmt: skip
-    round_to: int | str | None = _dial(
+    round_to: int | str | None = dial(
         None, int,
         "Slimmed layers keep a multiple of this many channels; auto: widths that --runtime likes.",
         unit="channels", limits=_COUNT, choices=("auto",), optional=True,
     )  # fmt: skip
-    cache: bool = _dial(
+    cache: bool = dial(
         True, bool,
         "Leave a finished result of the same model, data, dials, versions and machine as it is.",
     )  # fmt: skip
-    seed: int = _dial(0, int, "Seed of every random choice.", limits=(0, 2**62))
-    opset: int = _dial(20, int, "ONNX operator-set version to write.", limits=(18, 23))
-    int8: bool = _dial(
+    seed: int = dial(0, int, "Seed of every random choice.", limits=(0, 2**62))
+    opset: int = dial(20, int, "ONNX operator-set version to write.", limits=(18, 23))
+    int8: bool = dial(
         False, bool, "Write slim.int8.onnx too, if it is within the budget and faster on the CPU."
     )
-    threads: int = _dial(
+    threads: int = dial(
         1, int, "Threads that ONNX Runtime may use while latency is measured.",
         unit="threads", limits=_COUNT,
     )  # fmt: skip
-    latency_batch: tuple[int, ...] = _dial(
+    latency_batch: tuple[int, ...] = dial(
         (1, 32), int, "Batch sizes at which latency is measured.",
         unit="images", limits=_COUNT, many=True,
     )  # fmt: skip
-    latency_samples: int = _dial(
+    latency_samples: int = dial(
         40, int, "Timings of each network at each batch size.", unit="timings", limits=_COUNT
     )
-    min_speedup: float | None = _dial(
+    min_speedup: float | None = dial(
         None, float,
         "Goal: times as fast as the original, at the first of --latency-batch on --runtime; the "
         "lower end of the 95 % interval counts, so that it is met only if that is sure. Not "
         "given: no goal.",
         unit="times", limits=(0, math.inf), optional=True,
     )  # fmt: skip
-    max_params: int | None = _dial(
+    max_params: int | None = dial(
         None, int, "Goal: parameters of the slim network, at most. Not given: no goal.",
         unit="parameters", limits=_COUNT, optional=True,
     )  # fmt: skip
-    max_macs: int | None = _dial(
+    max_macs: int | None = dial(
         None, int,
         "Goal: multiply-accumulates (MACs) for one image, at most. Not given: no goal.",
         unit="MACs", limits=_COUNT, optional=True,
     )  # fmt: skip
-    max_bytes: int | None = _dial(
+    max_bytes: int | None = dial(
         None, int, "Goal: size of slim.onnx in bytes, at most. Not given: no goal.",
         unit="bytes", limits=_COUNT, optional=True,
     )  # fmt: skip
-    max_latency_ms: float | None = _dial(
+    max_latency_ms: float | None = dial(
         None, float,
         "Goal: median milliseconds for one batch, the first of --latency-batch, on --runtime, at "
         "most. Not given: no goal.",
         unit="milliseconds", limits=(0, math.inf), optional=True,
     )  # fmt: skip
-    baseline: str | None = _dial(
+    baseline: str | None = dial(
         None, str,
         "Goal: no worse than this earlier report.json of the same network in test drop, "
         "parameters, MACs, bytes of slim.onnx and speed-up. Not given: no goal.",
         optional=True,
     )  # fmt: skip
-    max_regression: float | None = _dial(
+    max_regression: float | None = dial(
         None, float,
         "How much worse than --baseline any of these may be, in percent, such as 2%; of the drop "
         "that many points. Not given: 2.",
@@ -281,8 +258,8 @@ class Settings:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        for dial in fields(self):
-            _check(dial, getattr(self, dial.name))
+        for one in fields(self):
+            require_fit(one, getattr(self, one.name))
         if self.objective == "latency" and self.step is not None:
             raise InputError(
                 "step sizes sets of channels, but with the latency objective the widths that pay "
@@ -312,12 +289,12 @@ class Settings:
             InputError: a name is not a dial (the message gives the nearest one), or a value is
                 of the wrong type or outside its range.
         """
-        known = {dial.name: dial for dial in fields(self)}
+        known = {one.name: one for one in fields(self)}
         values: dict[str, Any] = {}
         for name, value in changes.items():
             if name not in known:
                 raise InputError(f"unknown setting {name!r}{nearest(name, list(known))}")
-            values[name] = _as_given(known[name], value)
+            values[name] = as_given(known[name], value)
         return replace(self, **values)
 
     def as_dict(self) -> dict[str, Any]:
@@ -325,78 +302,20 @@ class Settings:
         return asdict(self)
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """Return "; did you mean ...?" for a mistyped name, or what is known."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+def settings_from(
+    given: Settings | Mapping[str, Any] | None,
+    changes: Mapping[str, Any],
+    defaults: Settings | None = None,
+) -> Settings:
+    """Return the settings that a caller gave, or the defaults, with some dials changed.
 
-
-def _as_given(dial: Field[Any], value: Any) -> Any:
-    """Turn what a user wrote into the dial's own form: text with commas into many values."""
-    if isinstance(value, Path):
-        value = str(value)
-    if dial.metadata["kind"] is float and type(value) is int:
-        return float(value)
-    if dial.metadata["choices"] and dial.metadata["kind"] is int and isinstance(value, str):
-        return int(value) if value.isdecimal() else value
-    if dial.metadata["unit"] == "percent" and isinstance(value, str):
-        return _percent(dial, value)
-    if not dial.metadata["many"] or value is None:
-        return value
-    if isinstance(value, str):
-        kind = dial.metadata["kind"]
-        try:
-            return tuple(kind(part) for part in value.split(",") if part.strip())
-        except ValueError as error:
-            raise InputError(f"{dial.name} is {rule_of(dial)}; got {value!r}") from error
-    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
-
-
-def _percent(dial: Field[Any], text: str) -> float:
-    try:
-        return float(text.strip().removesuffix("%"))
-    except ValueError:
-        raise InputError(f"{dial.name} is {rule_of(dial)}; got {text!r}") from None
-
-
-def _check(dial: Field[Any], value: Any) -> None:
-    if value is None and dial.metadata["optional"]:
-        return
-    parts = value if dial.metadata["many"] and isinstance(value, tuple) else (value,)
-    if not parts and dial.default != ():
-        raise InputError(f"{dial.name} is {rule_of(dial)}; got none")
-    for part in parts:
-        if not _fits(dial, part):
-            brief = type(part) is float and dial.metadata["kind"] is float
-            shown = f"{part:g}" if brief else repr(part)
-            raise InputError(f"{dial.name} is {rule_of(dial)}; got {shown}")
-
-
-def _fits(dial: Field[Any], part: Any) -> bool:
-    kind, choices = dial.metadata["kind"], dial.metadata["choices"]
-    if choices and (kind is str or isinstance(part, str)):
-        return part in choices
-    fits = type(part) is kind or (kind is float and type(part) is int)
-    if kind not in (int, float):
-        return fits
-    low, high = dial.metadata["limits"]
-    return fits and bool(low <= part <= high) and math.isfinite(part)
-
-
-def rule_of(dial: Field[Any]) -> str:
-    """Return what a dial may be, in words."""
-    if dial.metadata["choices"] and dial.metadata["kind"] is str:
-        return " or ".join(dial.metadata["choices"])
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    rule = names[dial.metadata["kind"]]
-    if dial.metadata["unit"] == "percentage points":
-        rule = "in percentage points"
-    elif dial.metadata["unit"] == "percent":
-        rule = "in percent, such as 2%"
-    elif dial.metadata["unit"]:
-        rule += f" of {dial.metadata['unit']}" if dial.metadata["kind"] is int else ""
-    low, high = dial.metadata["limits"]
-    if (low, high) != (-math.inf, math.inf):
-        rule += f", {low:g} to {high:g}" if high < 1e12 else f", {low:g} or more"
-    rule = ", or ".join((rule, *dial.metadata["choices"]))
-    return "a list, each " + rule if dial.metadata["many"] else rule
+    Raises:
+        InputError: they are something else, or see ``Settings.changed``.
+    """
+    if given is None or isinstance(given, Mapping):
+        given = (defaults or Settings()).changed(given or {})
+    if not isinstance(given, Settings):
+        raise InputError(
+            f"settings are a Settings or a dict of dials by name; got a {type(given).__name__}"
+        )
+    return given.changed(changes)

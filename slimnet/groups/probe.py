@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from slimnet.measure import forward, in_float64, output_tensors
 from slimnet.records import Plan
 
 STIRRING = 0.3
-UNSEEN = "the network's output does not depend on it, so nothing can be proven"
+RIGHT_SHARE = 1e-3  # of the change that a removal makes, what may be off
+ROUNDING = 1e-11  # of the output's scale, what float64 may make of it
+UNSEEN = "the network's output does not, or hardly, depend on it, so nothing can be proven"
 LIBRARIES = tuple(
     f"{folder}{os.sep}"
     for folder in (*torch.__path__, *torch_pruning.__path__, Path(__file__).parents[1])
@@ -43,8 +46,12 @@ class Probe:
             self._output = self._run(self._model)
         self._trains = _training_error(copy.deepcopy(self._model), self._inputs) is None
 
-    def objection(self, plan: Plan) -> str:
-        """Return in plain words why this removal is not right; empty where slim equals masked."""
+    def objection(self, plan: Plan, tolerance: float = TOLERANCE) -> str:
+        """Return in plain words why this removal is not right; empty where slim equals masked.
+
+        ``tolerance`` is the share of the output's scale that may be off. Less may be where the
+        removal changes next to nothing, which is to be right as well.
+        """
         try:
             slim = apply_plan(self._copy(plan), plan)
             found = self._run(slim)
@@ -55,14 +62,7 @@ class Probe:
             expected = self._run(self._model)
         if [part.shape for part in found] != [part.shape for part in expected]:
             return "it makes the network's output"
-        if not relative_error(found, expected) <= TOLERANCE:
-            return (
-                "removing its channels is not the same as masking them (proof in float64): "
-                "behind it channels are told apart by their place, as in a shuffle or a slice"
-            )
-        if all(torch.equal(a, b) for a, b in zip(expected, self._output, strict=True)):
-            return UNSEEN
-        return ""
+        return _difference(found, expected, self._output, tolerance)
 
     def objection_in_training(self, plan: Plan) -> str:
         """Return why a network slimmed in this way cannot be trained on; empty where it can.
@@ -85,6 +85,22 @@ class Probe:
     def _run(self, model: nn.Module) -> tuple[Tensor, ...]:
         with torch.no_grad():
             return output_tensors(forward(model, self._inputs))
+
+
+def _difference(
+    found: Sequence[Tensor], expected: Sequence[Tensor], whole: Sequence[Tensor], tolerance: float
+) -> str:
+    """Return what is wrong with the slim network's outputs, by those of masked and whole one."""
+    seen = False
+    for one, other, before in zip(found, expected, whole, strict=True):
+        error, change = relative_error([one], [other]), relative_error([before], [other])
+        if not error <= min(tolerance, max(RIGHT_SHARE * change, ROUNDING)):
+            return (
+                "removing its channels is not the same as masking them (proof in float64): "
+                "behind it channels are told apart by their place, as in a shuffle or a slice"
+            )
+        seen |= change * RIGHT_SHARE >= ROUNDING
+    return "" if seen else UNSEEN
 
 
 @torch.no_grad()

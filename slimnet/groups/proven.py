@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from slimnet.groups.group import Group, plan_for
-from slimnet.groups.probe import UNSEEN, Probe
+from slimnet.groups.probe import ROUNDING, UNSEEN, Probe
+from slimnet.groups.proof import TOLERANCE
 from slimnet.records import Plan
 
 Guilty = list[tuple[Group, str]]
@@ -36,21 +37,27 @@ def only_proven(groups: Sequence[Group], probe: Probe, seed: int) -> tuple[list[
     right, wrong = _without_guilty(movable, probe.objection, _patterns(movable, seed))
     # who reads a channel in training is told by the first removal, whatever its size
     patterns = _patterns(right, seed)[:1]
-    right, unfit = _without_guilty(right, probe.objection_in_training, patterns)
+    right, unfit = _without_guilty(
+        right, lambda plan, _: probe.objection_in_training(plan), patterns
+    )
     return right, stuck + wrong + unfit
 
 
 def _without_guilty(
-    groups: Sequence[Group], check: Callable[[Plan], str], patterns: Sequence[Sequence[Tensor]]
+    groups: Sequence[Group],
+    check: Callable[[Plan, float], str],
+    patterns: Sequence[Sequence[Tensor]],
 ) -> tuple[list[Group], Guilty]:
     """Try all groups at once, then halves, and halves of them, until the guilty stand alone."""
     guilty: Guilty = []
 
-    def objection(chosen: Sequence[int]) -> str:
+    def objection(chosen: Sequence[int], tolerance: float = TOLERANCE) -> str:
         seen = False
         for units in patterns:
             plan = plan_for([groups[i] for i in chosen], [units[i] for i in chosen])
-            text = check(plan) if plan else UNSEEN  # not all patterns take from every group
+            text = (
+                check(plan, tolerance) if plan else UNSEEN
+            )  # not all patterns take from every group
             if text not in ("", UNSEEN):
                 return text
             # units that these few images leave dead prove nothing, but others may
@@ -58,7 +65,9 @@ def _without_guilty(
         return "" if seen else UNSEEN
 
     def innocent(chosen: Sequence[int]) -> list[int]:
-        if not chosen or not (text := objection(chosen)):
+        # what is wrong with one may be small beside what the others change
+        tolerance = TOLERANCE if len(chosen) == 1 else ROUNDING
+        if not chosen or not (text := objection(chosen, tolerance)):
             return list(chosen)
         if len(chosen) == 1:
             guilty.append((groups[chosen[0]], text))

@@ -69,6 +69,38 @@ def test_next_to_nothing_hides_no_wrong_removal(images):
     assert "shuffle" in reasons["inner"]
 
 
+class Dimmed(nn.Module):
+    """What a wrong removal changes is small beside the output, whatever the weights are."""
+
+    def __init__(self, factor: float, by_mean: bool = True) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 6, 1), nn.Conv2d(3, 6, 1)
+        self.third, self.head = nn.Conv2d(6, 8, 1), nn.Linear(8, 4)
+        self.other = nn.Conv2d(6, 8, 1)
+        self.factor, self.by_mean = factor, by_mean
+
+    def forward(self, x):
+        dim = self.first(x)
+        if self.by_mean:  # over fewer channels once some are gone
+            dim = dim * dim.mean(1, keepdim=True).sigmoid()
+        x = self.third(self.second(x).relu()) + self.factor * self.other(dim).sigmoid()
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-4, 1e-7, 1e-9])
+def test_what_is_small_beside_the_output_hides_nothing(images, factor):
+    torch.manual_seed(0)
+    groups, reasons = reasons_of(Dimmed(factor), images)
+    assert {"second", "third"} <= groups
+    assert "first" in reasons
+
+
+def test_what_is_small_but_right_is_offered(images):
+    torch.manual_seed(0)
+    groups, _ = reasons_of(Dimmed(1e-7, by_mean=False), images)
+    assert {"first", "second", "third"} <= groups
+
+
 class OnlyInTraining(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from slimnet import export
 from slimnet.groups import Group, plan_for, slim_copy
+from slimnet.groups.proof import relative_error
 from slimnet.records import Plan
 from slimnet.settings import Settings
 
@@ -63,7 +64,7 @@ def rounding_error(slim: nn.Module, example: Tensor) -> float:
     """Return how far PyTorch in float32 is from itself in float64, as a share of the output."""
     inputs = other_inputs(torch.cat([example, example])[:3], 6)
     exact = copy.deepcopy(slim).double()(inputs.double())
-    return float((slim(inputs) - exact).abs().max() / exact.abs().max())
+    return relative_error([slim(inputs)], [exact])
 
 
 @torch.no_grad()

@@ -20,6 +20,8 @@ from slimnet.measure import Task, measured_on
 from slimnet.records import Split
 from slimnet.settings import GOALS, RUNTIMES, Settings
 
+LATER = {*GOALS, "cache", "int8", "opset"}
+
 
 def fingerprint(
     model: nn.Module,
@@ -29,14 +31,15 @@ def fingerprint(
     settings: Settings,
     task: Task,
 ) -> str:
-    """Return the hash of weights, groups, images, dials but goals, versions, threads, processor.
+    """Return the hash of weights, groups, images, dials, versions, threads and processor.
 
-    The model is not changed. The selection images count by what the model makes of them, all that
-    the search reads of them; the calibration images, of each of the splits, as they are.
+    The model is not changed. Dials that matter only after the search do not count. The selection
+    images count by what the model makes of them, all that the search reads of them; the calibration
+    images, of each of the splits, as they are.
     """
     dials = settings.as_dict()
     plain = {
-        "settings": {name: dials[name] for name in dials if name not in GOALS},
+        "settings": {name: dials[name] for name in dials if name not in LATER},
         "groups": [(group.name, group.units) for group in groups],
         "slimnet": version("slimnet"),
         "torch": torch.__version__,

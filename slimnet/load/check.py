@@ -77,7 +77,7 @@ def _require_scores(output: Any, shape: tuple[int, ...]) -> Tensor:
     if not isinstance(output, Tensor):
         raise InputError(
             f"the network must give one tensor of scores (N, classes); got a "
-            f"{type(output).__name__}: wrap it so that it returns the scores alone"
+            f"{type(output).__name__}: wrap it so that it returns the scores alone, or give --task"
         )
     if output.ndim != 2 or output.shape[0] != shape[0]:
         raise InputError(

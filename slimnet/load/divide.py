@@ -17,6 +17,7 @@ from slimnet.records import Split, Splits
 from slimnet.settings import Settings
 
 NAMES = ("calibration", "selection", "test")
+LARGEST_NORMALISED = 16.0
 LEAST_IMAGES = 10
 LEAST_PER_CLASS = 2
 
@@ -79,6 +80,11 @@ def _make(
     if fitting != settings:
         description += "; colours made grey, since the network takes one channel"
     preprocessor = build_preprocessor(fitting, sample)
+    if _looks_unscaled(sample) and settings.scale is None and settings.preprocess is None:
+        description += (
+            f"; pixels are decimal numbers as large as {sample.max():g}, taken as they are "
+            "(--scale 0.00392157 makes 0 to 255 into 0 to 1)"
+        )
     shape = _common_shape(parts, preprocessor, sample.dtype)
     calibration, selection, test = (
         Split(
@@ -91,6 +97,11 @@ def _make(
     names = parts[1][0].class_names
     classes = None if names is None else len(names)
     return Splits(calibration, selection, test, description, classes, preprocessor.describe())
+
+
+def _looks_unscaled(sample: Tensor) -> bool:
+    """Tell whether decimal numbers look like 0 to 255, not like 0 to 1 or normalised."""
+    return sample.is_floating_point() and float(sample.max()) > LARGEST_NORMALISED
 
 
 def _require_enough(name: str, source: Source, indices: Tensor) -> None:

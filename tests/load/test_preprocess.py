@@ -7,6 +7,7 @@ from PIL import Image
 from torchvision.models import ResNet18_Weights
 
 from slimnet.errors import InputError
+from slimnet.load import load_splits
 from slimnet.load.preprocess import build_preprocessor
 from slimnet.settings import Settings
 
@@ -109,3 +110,18 @@ def test_colours_become_grey_as_pil_does_it():
     assert torch.allclose(
         result(Settings(channels="grey"), image / 255), (got / 255).float(), atol=1 / 500
     )
+
+
+@pytest.mark.parametrize(
+    ("pixels", "dials", "told"),
+    [
+        (torch.rand(40, 3, 4, 4) * 255, {}, True),
+        (torch.rand(40, 3, 4, 4) * 255, {"scale": 1.0}, False),
+        (torch.rand(40, 3, 4, 4) * 6 - 3, {}, False),
+        ((torch.rand(40, 3, 4, 4) * 255).to(torch.uint8), {}, False),
+    ],
+)
+def test_decimal_pixels_that_look_unscaled_are_told(tmp_path, pixels, dials, told):
+    np.savez(tmp_path / "data.npz", images=pixels.numpy(), labels=[0, 1] * 20)
+    splits = load_splits(tmp_path / "data.npz", Settings(**dials))
+    assert ("taken as they are" in splits.description) == told

@@ -37,6 +37,7 @@ from slimnet.measure.task import Task, require_classes
 from slimnet.measure.task_file import choose_task
 from slimnet.measure.torch_latency import measure_torch_latency
 from slimnet.measure.torch_profile import profile_torch_layers
+from slimnet.measure.without_data import on_shapes
 
 __all__ = [
     "CLASSIFICATION",
@@ -71,6 +72,7 @@ __all__ = [
     "narrow_widths",
     "next_lower_width",
     "noise_warning",
+    "on_shapes",
     "output_tensors",
     "paired_drop",
     "profile_layers",

@@ -18,7 +18,8 @@ from slimnet.errors import InputError
 from slimnet.groups.mask import masked
 from slimnet.groups.proof import TOLERANCE, relative_error, steady_output
 from slimnet.groups.slim import apply_plan
-from slimnet.measure import forward, in_float64, on_shapes, output_tensors
+from slimnet.load import on_shapes
+from slimnet.measure import forward, in_float64, output_tensors
 from slimnet.records import Plan
 
 STIRRING = 0.3

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from slimnet.groups.bounded_walk import EndlessWalkError, bounded_walk
 from slimnet.groups.sides import BATCH_NORMS, PRODUCERS, TWO_SIDES_IN_ONE, is_depthwise
-from slimnet.measure import on_shapes
+from slimnet.load import on_shapes
 
 # of one group: a walk that ends takes a few hundred; a walk of 10,000 takes seconds
 MOST_MODULES = 10_000

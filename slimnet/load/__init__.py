@@ -8,6 +8,7 @@ from slimnet.load.input_shape import made_up_inputs, parse_shape, smaller_inputs
 from slimnet.load.model import load_model
 from slimnet.load.network_files import find_pair, possible_batch_sizes
 from slimnet.load.onnx_inputs import common_inputs, made_up_onnx_inputs
+from slimnet.load.without_data import on_shapes
 
 __all__ = [
     "check_pair",
@@ -18,6 +19,7 @@ __all__ = [
     "load_splits",
     "made_up_inputs",
     "made_up_onnx_inputs",
+    "on_shapes",
     "parse_shape",
     "possible_batch_sizes",
     "read_configuration",

@@ -37,7 +37,6 @@ from slimnet.measure.task import Task, require_classes
 from slimnet.measure.task_file import choose_task
 from slimnet.measure.torch_latency import measure_torch_latency
 from slimnet.measure.torch_profile import profile_torch_layers
-from slimnet.measure.without_data import on_shapes
 
 __all__ = [
     "CLASSIFICATION",
@@ -72,7 +71,6 @@ __all__ = [
     "narrow_widths",
     "next_lower_width",
     "noise_warning",
-    "on_shapes",
     "output_tensors",
     "paired_drop",
     "profile_layers",

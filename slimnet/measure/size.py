@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
+from slimnet.load import on_shapes
 from slimnet.measure.forward import fill_batch, forward
-from slimnet.measure.without_data import on_shapes
 from slimnet.records import Inputs, Size
 
 

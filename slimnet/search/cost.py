@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.groups import first_argument, is_depthwise, output_channels
-from slimnet.measure import fill_batch, forward, on_shapes
+from slimnet.load import on_shapes
+from slimnet.measure import fill_batch, forward
 from slimnet.records import Inputs, Plan
 
 

@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 Result = TypeVar("Result")
 # Without data these refuse the same shapes as with data. All others may let more pass: an index
 # beyond the end, say. Those that work element by element are known by torch's own tag.
-STRICT = frozenset(
-    """_adaptive_avg_pool2d _adaptive_avg_pool2d_backward _log_softmax _log_softmax_backward_data
-    _safe_softmax _softmax _softmax_backward_data _to_copy _unsafe_view addmm alias avg_pool2d
+NAMES = """
+    _adaptive_avg_pool2d _adaptive_avg_pool2d_backward _log_softmax_backward_data
+    _softmax_backward_data _to_copy _unsafe_view addmm alias avg_pool2d
     avg_pool2d_backward bernoulli_ bmm cat clone constant_pad_nd convolution_backward copy_ detach
     elu_backward empty empty_like expand fill_ full full_like hardsigmoid_backward hardswish_
     hardswish_backward hardtanh_backward leaky_relu_backward max_pool2d_with_indices
@@ -24,8 +24,9 @@ STRICT = frozenset(
     native_dropout native_group_norm native_group_norm_backward native_layer_norm
     native_layer_norm_backward new_empty new_empty_strided new_zeros ones ones_like permute rand
     rand_like randn randn_like select select_backward slice slice_backward split split_with_sizes
-    squeeze sum t transpose unbind unsqueeze var_mean view zero_ zeros zeros_like""".split()
-)
+    squeeze sum t transpose unbind unsqueeze var_mean view zero_ zeros zeros_like
+"""
+STRICT = frozenset(NAMES.split())
 
 
 def on_shapes(
@@ -41,7 +42,7 @@ def on_shapes(
     """
     try:
         empty = change(_emptied(model))
-        with _OnlyStrict() as operations:
+        with _OnlyStrict() as operations:  # type: ignore[no-untyped-call]
             result = run(empty, _pytree.tree_map(_without_data, inputs))
         if operations.all_strict:
             return result
@@ -50,7 +51,7 @@ def on_shapes(
     return run(change(copy.deepcopy(model)), copy.deepcopy(inputs))
 
 
-class _OnlyStrict(TorchDispatchMode):
+class _OnlyStrict(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
     """Raises at any operation that may let shapes pass which it refuses with data, and notes it:
     the network's own code may catch what is raised.
     """
@@ -74,11 +75,13 @@ def _is_strict(func: Any, args: Any) -> bool:
         _, weight, bias, *_, transposed, _, groups = args
         fits = bias is None or len(bias) == len(weight)
         return not transposed and fits and len(weight) % groups == 0
+    if name in ("_softmax", "_log_softmax", "_safe_softmax"):
+        return bool(-args[0].ndim <= args[1] < args[0].ndim)
     if name in ("as_strided", "as_strided_"):
         tensor, size, stride, *offset = args
         last = sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         held = tensor.untyped_storage().nbytes() // tensor.element_size()
-        return (offset[0] if offset else tensor.storage_offset()) + last < held
+        return bool((offset[0] if offset else tensor.storage_offset()) + last < held)
     return torch.Tag.pointwise in func.tags or name in STRICT
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from slimnet import load, report
 from slimnet.errors import InputError
-from slimnet.groups import Group, find_groups, output_channels, plan_for, slim_copy
+from slimnet.groups import Group, apply_plan, find_groups, output_channels, plan_for
 from slimnet.load.importing import first_line
 from slimnet.measure import measure_size
 from slimnet.records import GroupOffer, Inspection, Size
@@ -125,7 +126,7 @@ def _smallest_size(
         kept = _must_stay(group, parameters)
         gone.append(torch.tensor([unit for unit in range(group.units) if unit not in kept]))
     try:
-        return measure_size(slim_copy(model, plan_for(groups, gone)), example)
+        return measure_size(model, example, partial(apply_plan, plan=plan_for(groups, gone)))
     except Exception as error:  # the network's own code may not stand so few channels
         raise InputError(
             "the network does not run with one unit left in every group "

@@ -11,7 +11,6 @@ from slimnet.groups.build import NotPrunableError, build_group, produces
 from slimnet.groups.flow import Flow
 from slimnet.groups.group import Group
 from slimnet.groups.probe import Probe
-from slimnet.groups.proof import require_float64
 from slimnet.groups.proven import only_proven
 from slimnet.groups.sides import SUPPORTED, output_channels
 from slimnet.groups.trace import NotFollowedError, Trace
@@ -44,7 +43,6 @@ def find_groups(
     Raises:
         InputError: the proof cannot be run on this network.
     """
-    require_float64(model, example)
     probe = Probe(model, example, seed)
     groups, reasons, unfollowed = _from_graph(model, example)
     groups, objections = _proven(groups, probe, seed)

@@ -6,6 +6,7 @@ import copy
 import os
 import traceback
 from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 
+from slimnet.errors import InputError
 from slimnet.groups.mask import masked
-from slimnet.groups.proof import TOLERANCE, relative_error
-from slimnet.groups.slim import apply_plan, slim_copy
+from slimnet.groups.proof import TOLERANCE, relative_error, steady_output
+from slimnet.groups.slim import apply_plan
+from slimnet.groups.stir import stir
+from slimnet.groups.training_pass import training_error
 from slimnet.measure import forward, in_float64, output_tensors
 from slimnet.records import Plan
 
-STIRRING = 0.3
 RIGHT_SHARE = 1e-3  # of the change that a removal makes, what may be off
 ROUNDING = 1e-11  # of the output's scale, what float64 may make of it
 UNSEEN = "the network's output does not, or hardly, depend on it, so nothing can be proven"
@@ -37,14 +40,21 @@ class Probe:
     """
 
     def __init__(self, model: nn.Module, example: Any, seed: int) -> None:
-        self._model = copy.deepcopy(model).double().eval()
-        self._inputs = in_float64(example)
-        _stir(self._model, seed)
-        self._output = self._run(self._model)
-        if not all(bool(part.isfinite().all()) for part in self._output):
-            self._model = copy.deepcopy(model).double().eval()
-            self._output = self._run(self._model)
-        self._trains = _training_error(copy.deepcopy(self._model), self._inputs) is None
+        """Make the copy, in eval mode.
+
+        Raises:
+            InputError: the network does not run in float64, or does not repeat itself.
+        """
+        self._model, self._inputs = _in_float64(model, example)
+        stir(self._model, seed)
+        try:
+            self._output = steady_output(self._model, self._inputs)
+            ruined = not all(bool(part.isfinite().all()) for part in self._output)
+        except InputError:
+            ruined = True
+        if ruined:
+            self._model, self._inputs = _in_float64(model, example)
+            self._output = steady_output(self._model, self._inputs)
 
     def objection(self, plan: Plan, tolerance: float = TOLERANCE) -> str:
         """Return in plain words why this removal is not right; empty where slim equals masked.
@@ -58,6 +68,7 @@ class Probe:
         except Exception as error:
             # whatever the network's own code raises on smaller shapes means: not prunable
             return f"the network's own code does not follow a smaller width{_where(error)}"
+        del slim  # of a large network, gigabytes
         with masked(self._model, plan):
             expected = self._run(self._model)
         if [part.shape for part in found] != [part.shape for part in expected]:
@@ -69,18 +80,25 @@ class Probe:
 
         Also empty where the whole network cannot be trained on such inputs.
         """
-        if not self._trains:
-            return ""
-        error = _training_error(slim_copy(self._model, plan), self._inputs)
-        if error is None:
+        cut = partial(apply_plan, plan=plan)
+        error = training_error(self._model, self._inputs, cut)
+        if error is None or not self._trains:
             return ""
         return f"a part that runs only in training reads its channels{_where(error)}"
+
+    @cached_property
+    def _trains(self) -> bool:
+        return training_error(self._model, self._inputs) is None
 
     def _copy(self, plan: Plan) -> nn.Module:
         """Return a copy that shares every module which the plan leaves alone, to save time."""
         touched = {".".join(name.split(".")[:i]) for name in plan for i in range(len(name))}
-        shared = [m for name, m in self._model.named_modules() if name not in {*touched, *plan, ""}]
-        return copy.deepcopy(self._model, {id(module): module for module in shared})
+        own = {*touched, *plan, ""}
+        shared = [module for name, module in self._model.named_modules() if name not in own]
+        # cutting gives a module new parameters; the old ones stay as they are
+        return copy.deepcopy(
+            self._model, {id(part): part for part in [*shared, *self._model.parameters()]}
+        )
 
     def _run(self, model: nn.Module) -> tuple[Tensor, ...]:
         with torch.no_grad():
@@ -103,39 +121,8 @@ def _difference(
     return "" if seen else UNSEEN
 
 
-@torch.no_grad()
-def _stir(model: nn.Module, seed: int) -> None:
-    """Change the model in place: noise as large as fresh weights would be, on all it has."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def uniform(state: Tensor) -> Tensor:
-        # above zero: a variance stays one, and a scale that was next to nothing becomes one
-        return torch.rand(state.shape, generator=generator, dtype=state.dtype).add_(0.5)
-
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-            parameter.add_(noise, alpha=STIRRING / parameter[0].numel() ** 0.5)
-        elif parameter.ndim == 1 and parameter.is_floating_point():
-            parameter.add_(uniform(parameter), alpha=STIRRING)
-    for name, buffer in model.named_buffers():
-        if name.endswith(("running_mean", "running_var")):
-            buffer.add_(uniform(buffer), alpha=STIRRING)
-
-
-def _training_error(model: nn.Module, inputs: Any) -> Exception | None:
-    """Change the model: run it forward and backward in train mode; return what it raised."""
-    small = [p for p in model.train().parameters() if p.ndim < 2]
-    for parameter in model.parameters():
-        # biases and norms need all of the way back, at a fraction of the memory
-        parameter.requires_grad_(parameter.ndim < 2 or not small)
-    try:
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-            outputs = output_tensors(forward(model, inputs))
-            torch.autograd.backward([part.sum() for part in outputs])
-    except Exception as error:
-        return error
-    return None
+def _in_float64(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any]:
+    return copy.deepcopy(model).double().eval(), in_float64(copy.deepcopy(inputs))
 
 
 def _where(error: Exception) -> str:

@@ -26,11 +26,19 @@ def require_float64(model: nn.Module, example: Any) -> None:
     Raises:
         InputError: it does not; the message says why.
     """
-    reference, inputs = copy.deepcopy(model).double().eval(), in_float64(example)
+    steady_output(copy.deepcopy(model).double().eval(), in_float64(example))
+
+
+def steady_output(model: nn.Module, inputs: Any) -> tuple[Tensor, ...]:
+    """Return what a float64 model gives twice over, without changing its inputs.
+
+    Raises:
+        InputError: it does not; the message says why.
+    """
     before = copy.deepcopy(inputs)
     try:
         with torch.no_grad():
-            first, second = (output_tensors(forward(reference, inputs)) for _ in range(2))
+            first, second = (output_tensors(forward(model, inputs)) for _ in range(2))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
@@ -51,6 +59,7 @@ def require_float64(model: nn.Module, example: Any) -> None:
             "nothing can be proven about this network, because it gives another output each time; "
             "take the randomness out of its eval mode"
         )
+    return first
 
 
 def relative_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

@@ -32,8 +32,10 @@ def only_proven(groups: Sequence[Group], probe: Probe, seed: int) -> tuple[list[
     Returns:
         The groups that are right, and every other one with the reason in plain words.
     """
-    movable = [group for group in groups if len(_not_emptying(group, torch.arange(group.units), 1))]
-    stuck = [(group, STUCK) for group in groups if all(group is not other for other in movable)]
+    entries = [_entries(group) for group in groups]
+    may_go = [len(_not_emptying(each, torch.arange(each.shape[1]), 1)) > 0 for each in entries]
+    movable = [group for group, may in zip(groups, may_go, strict=True) if may]
+    stuck = [(group, STUCK) for group, may in zip(groups, may_go, strict=True) if not may]
     right, wrong = _without_guilty(movable, probe.objection, _patterns(movable, seed))
     # who reads a channel in training is told by the first removal, whatever its size
     patterns = _patterns(right, seed)[:1]
@@ -53,11 +55,13 @@ def _without_guilty(
 
     def objection(chosen: Sequence[int], tolerance: float = TOLERANCE) -> str:
         seen = False
+        tried: list[Plan] = [{}]  # not all patterns take from every group, or as much as another
         for units in patterns:
             plan = plan_for([groups[i] for i in chosen], [units[i] for i in chosen])
-            text = (
-                check(plan, tolerance) if plan else UNSEEN
-            )  # not all patterns take from every group
+            if plan in tried:
+                continue
+            tried.append(plan)
+            text = check(plan, tolerance)
             if text not in ("", UNSEEN):
                 return text
             # units that these few images leave dead prove nothing, but others may
@@ -95,6 +99,7 @@ def _patterns(groups: Sequence[Group], seed: int) -> list[list[Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     patterns: list[list[Tensor]] = [[] for _ in range(2 + SMALL_PATTERNS)]
     for number, group in enumerate(groups):
+        entries = _entries(group)
         units, half = torch.arange(group.units), max(1, group.units // 2)
         few = [(units, 1), (units, 2), (units.flip(0), 1), (units.flip(0), 2)]
         some = torch.randint(max(1, half // 2), half + 1, (2,), generator=generator).tolist()
@@ -104,13 +109,22 @@ def _patterns(groups: Sequence[Group], seed: int) -> list[list[Tensor]]:
         taken = {0: (units, some[0]), 1: (shuffled, some[1])}
         taken |= {2 + place: one for place, one in zip(places, few, strict=False)}
         for place, pattern in enumerate(patterns):
-            pattern.append(_not_emptying(group, *taken.get(place, (units, 0))))
+            pattern.append(_not_emptying(entries, *taken.get(place, (units, 0))))
     return patterns
 
 
-def _not_emptying(group: Group, order: Tensor, some: int) -> Tensor:
-    """Return the first units of the order, ``some`` at most, that leave no layer without any."""
-    entries = torch.stack([torch.bincount(m.unit, minlength=group.units) for m in group.members])
+def _entries(group: Group) -> Tensor:
+    """Return how many entries of each member go with each unit, (members, units) int64."""
+    return torch.stack([torch.bincount(m.unit, minlength=group.units) for m in group.members])
+
+
+def _not_emptying(entries: Tensor, order: Tensor, some: int) -> Tensor:
+    """Return the first units of the order, ``some`` at most, that leave no layer without any.
+
+    ``entries`` are as ``_entries`` gives them.
+    """
+    if not some:
+        return order[:0]
     left = entries.sum(1)
     if bool((left > entries[:, order[:some]].sum(1)).all()):
         return order[:some]

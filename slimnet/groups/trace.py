@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from slimnet.groups.bounded_walk import EndlessWalkError, bounded_walk
 from slimnet.groups.sides import BATCH_NORMS, PRODUCERS, TWO_SIDES_IN_ONE, is_depthwise
+from slimnet.load import on_shapes
 
 # of one group: a walk that ends takes a few hundred; a walk of 10,000 takes seconds
 MOST_MODULES = 10_000
@@ -57,25 +57,16 @@ class Trace:
     """
 
     def __init__(self, model: nn.Module, example: Any) -> None:
-        self.model = copy.deepcopy(model).eval()
-        for parameter in self.model.parameters():
-            # frozen parameters would vanish from the graph without a word
-            parameter.requires_grad_(True)
-        _free_single_slopes(self.model)
-        self._names = {module: name for name, module in self.model.named_modules()}
-        self._graph = torch_pruning.DependencyGraph()
         self._most_modules = MOST_MODULES
-        widest = max((max(p.shape, default=1) for p in self.model.parameters()), default=1)
+        widest = max((max(p.shape, default=1) for p in model.parameters()), default=1)
         self._most_channels = CHANNELS_PER_WIDEST * widest
         try:
-            with torch.enable_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                inputs = (example,) if isinstance(example, Tensor) else example
-                self._graph.build_dependency(self.model, inputs, verbose=False)
+            self.model, self._graph = on_shapes(_dependencies, model, example, _all_learning)
         except Exception as error:
             raise NotFollowedError(
                 f"the dependency graph of this network cannot be built ({error})"
             ) from error
+        self._names = {module: name for name, module in self.model.named_modules()}
 
     def roots(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield name and module of every traced layer that produces channels, in model order."""
@@ -126,6 +117,26 @@ class Trace:
         if alone and isinstance(outputs[0].module, BATCH_NORMS):
             return str(self._names[outputs[0].module])
         return None
+
+
+def _dependencies(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any]:
+    """Return the model, which belongs to the graph from now on, and its dependency graph."""
+    graph = torch_pruning.DependencyGraph()
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph.build_dependency(
+            model, (inputs,) if isinstance(inputs, Tensor) else inputs, verbose=False
+        )
+    return model, graph
+
+
+def _all_learning(model: nn.Module) -> nn.Module:
+    """Change the model to what the graph is built of, and return it."""
+    for parameter in model.eval().parameters():
+        # frozen parameters would vanish from the graph without a word
+        parameter.requires_grad_(True)
+    _free_single_slopes(model)
+    return model
 
 
 def _free_single_slopes(model: nn.Module) -> None:

@@ -9,6 +9,7 @@ from slimnet.load.model import load_model
 from slimnet.load.model_file import sha256_of
 from slimnet.load.network_files import find_pair, possible_batch_sizes
 from slimnet.load.onnx_inputs import common_inputs, made_up_onnx_inputs, onnx_inputs
+from slimnet.load.without_data import on_shapes
 
 __all__ = [
     "BESIDE_SETTINGS",
@@ -21,6 +22,7 @@ __all__ = [
     "load_splits",
     "made_up_inputs",
     "made_up_onnx_inputs",
+    "on_shapes",
     "onnx_inputs",
     "parse_shape",
     "possible_batch_sizes",

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from slimnet.errors import InputError
 from slimnet.load.importing import first_line
+from slimnet.load.without_data import on_shapes
 
 Shape = tuple[int, ...]
 
@@ -80,11 +81,16 @@ def smaller_inputs(model: nn.Module, inputs: Tensor) -> Tensor:
         return inputs
     smaller = inputs[:, :, :size, :size].contiguous()
     if _failure(model, smaller) is None:
-        with torch.no_grad():
-            whole, part = model(inputs[:1]), model(smaller[:1])
-        if isinstance(whole, Tensor) and whole.shape == part.shape:
+        whole, part = (on_shapes(_output_shape, model, x[:1]) for x in (inputs, smaller))
+        if whole is not None and whole == part:
             return smaller
     return inputs
+
+
+def _output_shape(model: nn.Module, inputs: Tensor) -> torch.Size | None:
+    with torch.no_grad():
+        output = model(inputs)
+    return output.shape if isinstance(output, Tensor) else None
 
 
 def usual_shapes(model: nn.Module) -> Iterator[Shape]:

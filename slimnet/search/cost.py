@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.groups import first_argument, is_depthwise, output_channels
+from slimnet.load import on_shapes
 from slimnet.measure import fill_batch, forward
 from slimnet.records import Inputs, Plan
 
@@ -76,14 +77,22 @@ def weights_cost(model: nn.Module) -> Cost:
 
 
 def macs_cost(model: nn.Module, example: Inputs) -> Cost:
-    """Cost in multiply-accumulates for one image; the model is run once and not changed."""
+    """Cost in multiply-accumulates for one image; the model is not changed."""
     positions = count_positions(model, example)
     weights = weights_cost(model)
     return lambda name, width: weights(name, width) * positions.get(name, 0)
 
 
 def count_positions(model: nn.Module, example: Inputs) -> dict[str, int]:
-    """Return at how many positions of one image each layer applies its weights."""
+    """Return at how many positions of one image each layer applies its weights.
+
+    The model is not changed.
+    """
+    return on_shapes(_positions, model, fill_batch(example, 1))
+
+
+def _positions(model: nn.Module, image: Inputs) -> dict[str, int]:
+    """Change the model: its layers get hooks."""
     positions: dict[str, int] = {}
 
     def watch(name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
@@ -93,21 +102,15 @@ def count_positions(model: nn.Module, example: Inputs) -> dict[str, int]:
         here = maps[0].numel() // maps.shape[axis]
         positions[name] = positions.get(name, 0) + here
 
-    handles = [
+    for name in widths_of(model):
         model.get_submodule(name).register_forward_hook(
             lambda module, args, kwargs, output, name=name: watch(
                 name, module, first_argument(args, kwargs), output
             ),
             with_kwargs=True,
         )
-        for name in widths_of(model)
-    ]
-    try:
-        with torch.no_grad():
-            forward(model, fill_batch(example, 1))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad():
+        forward(model, image)
     return positions
 
 

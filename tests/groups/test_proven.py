@@ -87,7 +87,7 @@ class Dimmed(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-@pytest.mark.parametrize("factor", [1.0, 1e-4, 1e-7, 1e-9])
+@pytest.mark.parametrize("factor", [1.0, 1e-4, 1e-6, 1e-8])
 def test_what_is_small_beside_the_output_hides_nothing(images, factor):
     torch.manual_seed(0)
     groups, reasons = reasons_of(Dimmed(factor), images)
@@ -102,24 +102,72 @@ def test_what_is_small_but_right_is_offered(images):
 
 
 class OnlyInTraining(nn.Module):
+    """What ``helper`` does with the channels of the first layer is done only in training."""
+
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, 8, 1)
         self.second = nn.Conv2d(8, 6, 1)
         self.head = nn.Linear(6, 4)
-        self.helper = nn.Linear(8, 4)
+        self.layer, self.transposed = nn.Linear(8, 4), nn.ConvTranspose2d(8, 3, 1)
+        self.register_buffer("mean", torch.zeros(8))
+        self.register_buffer("order", torch.randperm(8))
+        self.tensor = torch.zeros(8, dtype=torch.float64)
 
     def forward(self, x):
         x = self.first(x).relu()
         out = self.head(self.second(x).relu().mean((2, 3)))
-        return (out, self.helper(x.mean((2, 3)))) if self.training else out
+        return (out, self.helper(x)) if self.training else out
 
 
-def test_channels_that_a_part_reads_only_in_training_stay(images):
+HELPERS = {
+    "a layer": lambda self, x: self.layer(x.mean((2, 3))),
+    "a transposed layer": lambda self, x: self.transposed(x),
+    "statistics": lambda self, x: x + self.mean.lerp_(x.detach().mean((0, 2, 3)), 0.1).mean(),
+    "a table": lambda self, x: x[:, self.order],
+    "fixed places": lambda self, x: x[:, [0, 7]],
+    "a tensor that is no buffer": lambda self, x: x.mean((2, 3)) - self.tensor,
+    "a width": lambda self, x: x.unflatten(1, (8, 1)),
+    "values": lambda self, x: self.layer(x.mean((2, 3))) if float(x.detach().sum()) > -1 else x,
+}
+
+
+@pytest.mark.parametrize("helper", HELPERS)
+def test_channels_that_a_part_reads_only_in_training_stay(images, helper, monkeypatch):
+    monkeypatch.setattr(OnlyInTraining, "helper", HELPERS[helper], raising=False)
     groups, reasons = reasons_of(OnlyInTraining(), images)
     assert groups == {"second"}
     assert "training" in reasons["first"]
-    assert "does not run" in reasons["helper"]
+    assert "does not run" in reasons["layer"]
+
+
+def test_what_cannot_be_trained_on_at_all_is_offered(images, monkeypatch):
+    def helper(self, x):
+        raise ValueError
+
+    monkeypatch.setattr(OnlyInTraining, "helper", helper, raising=False)
+    assert reasons_of(OnlyInTraining(), images)[0] == {"first", "second"}
+
+
+class Noisy(nn.Module):
+    """Stirred, it gives no numbers; as it is, it works."""
+
+    def __init__(self, fail: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 6, 1)
+        self.register_buffer("running_var", torch.zeros(()))
+        self.fail = fail
+
+    def forward(self, x):
+        if self.fail and self.running_var > 0:
+            raise ValueError
+        x = self.second(self.first(x).relu())
+        return x.log() * 0 + x if self.running_var > 0 else x
+
+
+@pytest.mark.parametrize("fail", [False, True])
+def test_noise_that_ruins_a_network_is_left_out(images, fail):
+    assert reasons_of(Noisy(fail), images)[0] == {"first"}
 
 
 class FixedView(nn.Module):

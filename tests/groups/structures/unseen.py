@@ -137,7 +137,7 @@ class experts_chosen_by_the_input(Plain):
 
     def forward(self, x):
         x = self.stem(x).relu()
-        images = [self.experts[int(image.mean() > 0.4)](image[None]) for image in x]
+        images = [self.experts[int(image.mean() > 0.3)](image[None]) for image in x]
         return self.end(torch.cat(images).relu())
 
 

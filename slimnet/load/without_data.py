@@ -1,0 +1,97 @@
+"""A network run on shapes alone: what only its shapes tell needs no arithmetic and no memory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Result = TypeVar("Result")
+# Without data these refuse the same shapes as with data. All others may let more pass: an index
+# beyond the end, say. Those that work element by element are known by torch's own tag.
+NAMES = """
+    _adaptive_avg_pool2d _adaptive_avg_pool2d_backward _log_softmax_backward_data
+    _softmax_backward_data _to_copy _unsafe_view addmm alias avg_pool2d
+    avg_pool2d_backward bernoulli_ bmm cat clone constant_pad_nd convolution_backward copy_ detach
+    elu_backward empty empty_like expand fill_ full full_like hardsigmoid_backward hardswish_
+    hardswish_backward hardtanh_backward leaky_relu_backward max_pool2d_with_indices
+    max_pool2d_with_indices_backward mean mm native_batch_norm native_batch_norm_backward
+    native_dropout native_group_norm native_group_norm_backward native_layer_norm
+    native_layer_norm_backward new_empty new_empty_strided new_zeros ones ones_like permute rand
+    rand_like randn randn_like select select_backward slice slice_backward split split_with_sizes
+    squeeze sum t transpose unbind unsqueeze var_mean view zero_ zeros zeros_like
+"""
+STRICT = frozenset(NAMES.split())
+
+
+def on_shapes(
+    run: Callable[[nn.Module, Any], Result],
+    model: nn.Module,
+    inputs: Any,
+    change: Callable[[nn.Module], nn.Module] = lambda model: model,
+) -> Result:
+    """Return ``run(change(copy of the model), inputs)``, on tensors without data where they do.
+
+    Neither the model nor the inputs are changed. ``run`` must need nothing but shapes. Whatever
+    fails without data, or might have failed with data, is run with data.
+    """
+    try:
+        empty = change(_emptied(model))
+        with _OnlyStrict() as operations:  # type: ignore[no-untyped-call]
+            result = run(empty, _pytree.tree_map(_without_data, inputs))
+        if operations.all_strict:
+            return result
+    except Exception:  # the network's own code may work with values, or with other devices
+        pass
+    return run(change(copy.deepcopy(model)), copy.deepcopy(inputs))
+
+
+class _OnlyStrict(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
+    """Raises at any operation that may let shapes pass which it refuses with data, and notes it:
+    the network's own code may catch what is raised.
+    """
+
+    all_strict = True
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if not _is_strict(func, args):
+            self.all_strict = False
+            raise NotImplementedError(f"{func} without data")
+        return func(*args, **(kwargs or {}))
+
+
+def _is_strict(func: Any, args: Any) -> bool:
+    library, name, *_ = str(func).split(".")
+    if library != "aten":
+        return False
+    if name == "convolution":
+        _, weight, bias, *_, transposed, _, groups = args
+        fits = bias is None or len(bias) == len(weight)
+        return not transposed and fits and len(weight) % groups == 0
+    if name in ("_softmax", "_log_softmax", "_safe_softmax"):
+        return bool(-args[0].ndim <= args[1] < args[0].ndim)
+    if name in ("as_strided", "as_strided_"):
+        tensor, size, stride, *offset = args
+        last = sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        held = tensor.untyped_storage().nbytes() // tensor.element_size()
+        return bool((offset[0] if offset else tensor.storage_offset()) + last < held)
+    return torch.Tag.pointwise in func.tags or name in STRICT
+
+
+def _emptied(model: nn.Module) -> nn.Module:
+    """Return a copy without data, but for tensors that are no parameters or buffers."""
+    memo: dict[int, Any] = {id(buffer): _without_data(buffer) for buffer in model.buffers()}
+    for parameter in model.parameters():
+        memo[id(parameter)] = nn.Parameter(_without_data(parameter), parameter.requires_grad)
+    return copy.deepcopy(model, memo)
+
+
+def _without_data(leaf: Any) -> Any:
+    return leaf.detach().to("meta") if isinstance(leaf, Tensor) else leaf

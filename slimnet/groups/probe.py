@@ -15,6 +15,8 @@ import torch_pruning
 from torch import Tensor, nn
 
 from slimnet.errors import InputError
+from slimnet.groups.faint import faint_groups
+from slimnet.groups.group import Group
 from slimnet.groups.mask import masked
 from slimnet.groups.proof import TOLERANCE, relative_error, steady_output
 from slimnet.groups.slim import apply_plan
@@ -45,6 +47,7 @@ class Probe:
         Raises:
             InputError: the network does not run in float64, or does not repeat itself.
         """
+        self._example = example
         self._model, self._inputs = _in_float64(model, example)
         stir(self._model, seed)
         try:
@@ -89,6 +92,10 @@ class Probe:
     @cached_property
     def _trains(self) -> bool:
         return training_error(self._model, self._inputs) is None
+
+    def faint(self, groups: Sequence[Group]) -> list[Group]:
+        """Return the groups on which the output hardly depends; see ``faint_groups``."""
+        return faint_groups(self._model, self._example, groups)
 
     def _copy(self, plan: Plan) -> nn.Module:
         """Return a copy that shares every module which the plan leaves alone, to save time."""

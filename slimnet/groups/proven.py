@@ -27,7 +27,8 @@ def only_proven(groups: Sequence[Group], probe: Probe, seed: int) -> tuple[list[
     in the network, and random ones. How many differs from group to group, since what is taken
     from several may be right only where it is equally much. Small groups, where a number may be
     right by chance, also lose their first one, first two, last one and last two units, and are
-    tried without one another. No layer is emptied.
+    tried without one another. No layer is emptied. Those on which the output hardly depends are
+    tried alone.
 
     Returns:
         The groups that are right, and every other one with the reason in plain words.
@@ -37,12 +38,21 @@ def only_proven(groups: Sequence[Group], probe: Probe, seed: int) -> tuple[list[
     movable = [group for group, may in zip(groups, may_go, strict=True) if may]
     stuck = [(group, STUCK) for group, may in zip(groups, may_go, strict=True) if not may]
     right, wrong = _without_guilty(movable, probe.objection, _patterns(movable, seed))
+    right, hidden = _without_hidden(right, probe, seed)
     # who reads a channel in training is told by the first removal, whatever its size
     patterns = _patterns(right, seed)[:1]
     right, unfit = _without_guilty(
         right, lambda plan, _: probe.objection_in_training(plan), patterns
     )
-    return right, stuck + wrong + unfit
+    return right, stuck + wrong + hidden + unfit
+
+
+def _without_hidden(groups: Sequence[Group], probe: Probe, seed: int) -> tuple[list[Group], Guilty]:
+    """Try those alone again on which the output hardly depends."""
+    hidden: Guilty = []
+    for group in probe.faint(groups):
+        hidden += _without_guilty([group], probe.objection, _patterns([group], seed))[1]
+    return [group for group in groups if all(group is not other for other, _ in hidden)], hidden
 
 
 def _without_guilty(

@@ -26,7 +26,8 @@ from slimnet.measure import forward, in_float64, output_tensors
 from slimnet.records import Plan
 
 RIGHT_SHARE = 1e-3  # of the change that a removal makes, what may be off
-ROUNDING = 1e-11  # of the output's scale, what float64 may make of it
+ROUNDING = 1e-11  # of the output's scale, what float64 may make of it in a deep network
+VISIBLE = 1e-12  # of the output's scale, the least change that proves anything
 UNSEEN = "the network's output does not, or hardly, depend on it, so nothing can be proven"
 LIBRARIES = tuple(
     f"{folder}{os.sep}"
@@ -124,7 +125,7 @@ def _difference(
                 "removing its channels is not the same as masking them (proof in float64): "
                 "behind it channels are told apart by their place, as in a shuffle or a slice"
             )
-        seen |= change * RIGHT_SHARE >= ROUNDING
+        seen |= change >= VISIBLE and error <= RIGHT_SHARE * change
     return "" if seen else UNSEEN
 
 

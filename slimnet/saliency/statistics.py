@@ -61,10 +61,12 @@ def gather_statistics(
     batches: Batches,
     sums: Collection[str] = EVERY_SUM,
     task: Task = CLASSIFICATION,
+    weights_of: nn.Module | None = None,
 ) -> tuple[dict[str, LayerStatistics], Tensor]:
     """Run the model forward and backward once over the batches; it is not changed.
 
-    With ``sums`` only these fields of the statistics are gathered; the others are empty.
+    With ``sums`` only these fields of the statistics are gathered; the others are empty. Weights
+    are those of ``weights_of``, where ``model`` only stands for it.
 
     Returns:
         Statistics by layer name, and each image's loss, (images,) float64, in nats.
@@ -89,10 +91,10 @@ def gather_statistics(
         _add_batch(rows, calls, gradients, sums)
         losses.append(loss.detach().double())
         predictions.append(classes)
-    nothing = torch.empty(0)
+    nothing, weights_of = torch.empty(0), weights_of or model
     return {
         gate.layer: LayerStatistics(
-            weight=channel_weights(model.get_submodule(gate.layer)).detach().double(),
+            weight=channel_weights(weights_of.get_submodule(gate.layer)).detach().double(),
             prediction=torch.cat(predictions),
             **{
                 key: torch.cat(rows[gate.layer][key]) if key in rows[gate.layer] else nothing

@@ -15,16 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet.groups import Group, plan_for
-from slimnet.measure import CLASSIFICATION, Task
+from slimnet.groups import plan_for
 from slimnet.records import Batches, Sensitivity, Split
 from slimnet.recover import replaced
 from slimnet.search.cost import price_factor
 from slimnet.search.layout import Images
 from slimnet.search.proposals import Proposal
-from slimnet.search.replay import Call, Replay, trace_calls
+from slimnet.search.replay import Call, Replay
 from slimnet.search.state import State
-from slimnet.search.trial import Trial, can_replay, make_trial
+from slimnet.search.trial import Trial, make_trial, trace_state
 
 MOST_ELEMENTS = 2**26
 
@@ -32,18 +31,10 @@ MOST_ELEMENTS = 2**26
 class Oracle:
     """Measures the proposals of one search, always on the same calibration images."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        groups: Sequence[Group],
-        calibration: Split,
-        task: Task = CLASSIFICATION,
-    ) -> None:
-        self._task = task
+    def __init__(self, state: State, calibration: Split) -> None:
+        self._task = state.task
         self._batches, self._images = calibration.batches, calibration.images
-        run = partial(task.outputs, model, task.few(calibration.batches))
-        self._calls = trace_calls(model, run)
-        self._replayed = can_replay(model, groups, self._calls, run)
+        self._calls, self._replayed = trace_state(state, calibration.batches)
         self._seen: dict[Hashable, list[Tensor]] = {}
         self._known: dict[Hashable, Sensitivity] = {}
 
@@ -79,11 +70,11 @@ class Oracle:
         trials = _Trials(state, proposals, self._calls, self._replayed)
         batches, sorted_by_loss = self._hardest_first(losses)
         live, passed = list(range(len(proposals))), 0
-        with torch.inference_mode(), Replay(state.model, self._calls) as replay:
+        with torch.inference_mode(), Replay(state.running, self._calls) as replay:
             for number, batch in enumerate(batches):
                 missing = [i for i in live if len(seen[i]) <= number]
-                run = partial(self._losses, state.model, batch)
-                changes = loss_changes(state.model, replay, [trials[i] for i in missing], run)
+                run = partial(self._losses, state.running, batch)
+                changes = loss_changes(state.running, replay, [trials[i] for i in missing], run)
                 for i, change in zip(missing, changes, strict=True):
                     seen[i].append(change)
                 passed += self._task.images(batch)
@@ -174,9 +165,8 @@ class _Trials:
         groups, units = self._state.groups, self._proposals[number].units
         touched = {group.name for group, gone in zip(groups, units, strict=True) if len(gone)}
         trial = make_trial(
-            self._state.model,
+            self._state,
             plan_for(groups, units),
-            self._state.moments,
             self._calls,
             consumers_only=touched <= self._replayed,
         )

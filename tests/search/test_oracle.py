@@ -14,7 +14,7 @@ from slimnet.records import Split
 from slimnet.recover import gather_moments
 from slimnet.search.cost import price_factor
 from slimnet.search.layout import Layout, lay_out
-from slimnet.search.oracle import Oracle, _still_open
+from slimnet.search.oracle import Oracle
 from slimnet.search.proposals import propose_sets
 from slimnet.search.replay import trace_calls
 from slimnet.search.state import State, rank
@@ -104,19 +104,6 @@ def test_what_an_interrupted_run_measured_on_more_images_counts(found):
     assert fresh.measure(state, proposals, losses, savings) != expected
     resumed.forget()
     assert resumed.measure(state, proposals, losses, savings) != expected
-
-
-def test_a_loss_that_is_no_number_never_wins():
-    seen = [[torch.tensor([float("nan")])], [torch.tensor([1.0])], [torch.tensor([-1.0])]]
-    assert _still_open([0, 1, 2], seen, [1.0, 1.0, 1.0], rest=0) == [2]
-    assert _still_open([0], seen, [1.0, 1.0, 1.0], rest=5) == []
-
-
-def test_a_candidate_stays_while_the_rest_could_turn_it():
-    seen = [[torch.tensor([1.0, 1.0])], [torch.tensor([0.0, 0.0])]]
-    assert _still_open([0, 1], seen, [1.0, 1.0], rest=2) == [0, 1]
-    assert _still_open([0, 1], seen, [1.0, 1.0], rest=1) == [1]
-    assert _still_open([0, 1], seen, [1.0, 0.1], rest=1) == [1]
 
 
 class SumOverChannels(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.groups import Group, apply_plan, merge_plans, plan_for, shrink_groups
-from slimnet.measure import CLASSIFICATION, Task, mean_loss, require_finite_loss
+from slimnet.measure import CLASSIFICATION, Task, mean_loss
 from slimnet.records import Batches, FineTuning, Plan, Split
 from slimnet.recover import (
     Moments,
@@ -20,14 +20,12 @@ from slimnet.recover import (
     finetune,
     gather_moments,
     recalibrate_norms,
-    removal_errors,
     removed_inputs,
     repaired_weights,
     resolve,
     set_values,
     shrink_moments,
 )
-from slimnet.saliency import gather_statistics, needs_removal_errors, read_by, score_units
 from slimnet.search.folding import folded, norms_to_fold
 
 
@@ -102,19 +100,6 @@ class State:
         return replace(self, model=model, moments=moments, tuned=True), told
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """What the metrics say of a state, and its losses in nats on the oracle's images, (images,)."""
-
-    scores: Mapping[str, Tensor]
-    losses: Tensor
-
-    @property
-    def loss(self) -> float:
-        """The mean loss in nats."""
-        return float(self.losses.mean())
-
-
 def first_state(
     model: nn.Module,
     groups: Sequence[Group],
@@ -136,23 +121,3 @@ def first_state(
     run = partial(task.outputs, batch=task.few(calibration.batches))
     norms = norms_to_fold(working, groups, run)
     return State(working, groups, {}, moments, task=task, norms=norms)
-
-
-def rank(state: State, batches: Batches, metrics: Sequence[str]) -> Ranking:
-    """Score all units of a state by each metric, in one pass over the batches.
-
-    Raises:
-        InputError: the loss is not a finite number.
-    """
-    gates = [gate for group in state.groups for gate in group.gates]
-    statistics, losses = gather_statistics(
-        state.running, gates, batches, read_by(metrics), state.task, weights_of=state.model
-    )
-    require_finite_loss(float(losses.mean()), "calibration")
-    errors = None
-    if needs_removal_errors(metrics):
-        errors = removal_errors(state.model, state.groups, state.moments)
-    scores = score_units(
-        state.groups, statistics, metrics, model=state.model, removal_errors=errors
-    )
-    return Ranking(scores, losses)

@@ -14,7 +14,8 @@ from slimnet.recover import gather_moments, replaced
 from slimnet.search.folding import folded, folded_values, norms_to_fold
 from slimnet.search.oracle import Oracle
 from slimnet.search.proposals import propose_sets
-from slimnet.search.state import State, first_state, rank
+from slimnet.search.ranking import rank
+from slimnet.search.state import State, first_state
 from slimnet.search.trial import make_trial, trace_state
 
 

@@ -16,8 +16,9 @@ from slimnet.search.cost import price_factor
 from slimnet.search.layout import Layout, lay_out
 from slimnet.search.oracle import Oracle
 from slimnet.search.proposals import propose_sets
+from slimnet.search.ranking import rank
 from slimnet.search.replay import trace_calls
-from slimnet.search.state import State, rank
+from slimnet.search.state import State
 from slimnet.search.trial import can_replay
 
 

@@ -13,7 +13,8 @@ from slimnet.search import search
 from slimnet.search.layout import images_that_fit, lay_out
 from slimnet.search.oracle import Oracle
 from slimnet.search.proposals import propose_sets
-from slimnet.search.state import first_state, rank
+from slimnet.search.ranking import rank
+from slimnet.search.state import first_state
 from slimnet.settings import Settings
 
 OWN = Task(CLASSIFICATION.loss, CLASSIFICATION.score)

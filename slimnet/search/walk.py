@@ -106,9 +106,12 @@ class Walk:
         """Return what the oracle says of what the metrics propose."""
         metrics = self.settings.metrics or default_metrics(repaired=bool(state.moments))
         propose = partial(self.objective.proposer.propose, state.groups)
-        if self._ranking is None or not self._ranking.settled(propose):
-            self._ranking = rank(state, self.images, metrics, self._losses, propose)
-        ranking, self._losses = self._ranking, self._ranking.losses
+        ranking = self._ranking
+        if ranking is None or not ranking.settled(propose):
+            again = rank(state, self.images, metrics, self._losses, propose)
+            # of one state the oracle must see the images in one order
+            ranking = again if ranking is None else replace(again, losses=ranking.losses)
+        self._ranking, self._losses = ranking, ranking.losses
         proposals = propose(ranking.scores)
         savings = self.objective.savings(state, proposals)
         measured, chosen = self.oracle.measure(state, proposals, ranking.losses, savings)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from statistics import median
 
 import torch
@@ -18,9 +17,9 @@ from slimnet.groups import Group, plan_for
 from slimnet.records import OracleProgress, Split
 from slimnet.recover import replaced
 from slimnet.search.oracle import loss_changes
-from slimnet.search.replay import Replay, trace_calls
+from slimnet.search.replay import Replay
 from slimnet.search.state import State
-from slimnet.search.trial import Trial, can_replay, make_trial
+from slimnet.search.trial import Trial, make_trial, trace_state
 
 MOST_ELEMENTS = 2**24
 MOST_TRIALS = 64
@@ -50,16 +49,13 @@ class FullOracle:
     def __init__(self, state: State, calibration: Split, seed: int) -> None:
         self._state, self._seed = state, seed
         self._batches, self._images = calibration.batches, calibration.images
-        model, task = state.model, state.task
-        run = partial(task.outputs, model, task.few(calibration.batches))
-        self._calls = trace_calls(model, run)
-        self._replayed = can_replay(model, state.groups, self._calls, run)
+        self._calls, self._replayed = trace_state(state, calibration.batches)
 
     def expected_seconds(self, units: Sequence[Tensor]) -> float:
         """Return about how long ``measure`` will take, from a few units of some groups."""
         asked = [(g, u) for g, u in zip(self._state.groups, units, strict=True) if len(u)]
         timed = asked[:: -(-len(asked) // MOST_GROUPS_TIMED)]
-        with torch.inference_mode(), Replay(self._state.model, self._calls) as replay:
+        with torch.inference_mode(), Replay(self._state.running, self._calls) as replay:
             # the first run of a network is slower than all others
             replay.record(self._losses(next(iter(self._batches))), {0})
             spent = sum(self._expected_seconds(replay, *one) for one in timed)
@@ -84,7 +80,7 @@ class FullOracle:
         made = time.perf_counter()
         replay.record(run, {trial.start})
         recorded = time.perf_counter()
-        with replaced(self._state.model, trial.values):
+        with replaced(self._state.running, trial.values):
             replay.run(run, trial.start)
         return made - begun, recorded - made, time.perf_counter() - recorded
 
@@ -94,7 +90,7 @@ class FullOracle:
         """Return what each of ``units[i]`` of group i costs alone, group by group."""
         found, total = [], sum(map(len, units))
         done = 0
-        with torch.inference_mode(), Replay(self._state.model, self._calls) as replay:
+        with torch.inference_mode(), Replay(self._state.running, self._calls) as replay:
             for group, chosen in zip(self._state.groups, units, strict=True):
                 for trials in self._chunks(group, chosen):
 
@@ -112,7 +108,7 @@ class FullOracle:
         sums = torch.zeros(2, len(trials), dtype=torch.float64)
         passed = 0
         for batch, half in zip(self._batches, self._halves(), strict=False):
-            changes = loss_changes(self._state.model, replay, trials, self._losses(batch))
+            changes = loss_changes(self._state.running, replay, trials, self._losses(batch))
             sums += half @ torch.stack(changes, 1)
             passed += half.shape[1]
             tell(passed / self._images)
@@ -154,13 +150,12 @@ class FullOracle:
 
     def _trial(self, group: Group, unit: Tensor) -> Trial:
         return make_trial(
-            self._state.model,
+            self._state,
             plan_for([group], [unit]),
-            self._state.moments,
             self._calls,
             consumers_only=group.name in self._replayed,
         )
 
     def _losses(self, batch: object) -> Callable[[], Tensor]:
-        model, task = self._state.model, self._state.task
+        model, task = self._state.running, self._state.task
         return lambda: task.losses(model, batch).double()

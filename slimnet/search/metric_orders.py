@@ -11,7 +11,8 @@ from torch import Tensor
 from slimnet.records import Split
 from slimnet.recover import gather_moments
 from slimnet.saliency import GROUP_METRICS, METRICS, needs_removal_errors, read_by
-from slimnet.search.state import State, rank
+from slimnet.search.ranking import rank
+from slimnet.search.state import State
 from slimnet.settings import Settings
 
 

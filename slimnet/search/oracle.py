@@ -15,16 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet.groups import Group, plan_for
-from slimnet.measure import CLASSIFICATION, Task
+from slimnet.groups import plan_for
 from slimnet.records import Batches, Sensitivity, Split
 from slimnet.recover import replaced
-from slimnet.search.cost import price_factor
 from slimnet.search.layout import Images
 from slimnet.search.proposals import Proposal
-from slimnet.search.replay import Call, Replay, trace_calls
+from slimnet.search.race import still_open
+from slimnet.search.replay import Call, Replay
 from slimnet.search.state import State
-from slimnet.search.trial import Trial, can_replay, make_trial
+from slimnet.search.trial import Trial, make_trial, trace_state
 
 MOST_ELEMENTS = 2**26
 
@@ -32,18 +31,10 @@ MOST_ELEMENTS = 2**26
 class Oracle:
     """Measures the proposals of one search, always on the same calibration images."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        groups: Sequence[Group],
-        calibration: Split,
-        task: Task = CLASSIFICATION,
-    ) -> None:
-        self._task = task
+    def __init__(self, state: State, calibration: Split) -> None:
+        self._task = state.task
         self._batches, self._images = calibration.batches, calibration.images
-        run = partial(task.outputs, model, task.few(calibration.batches))
-        self._calls = trace_calls(model, run)
-        self._replayed = can_replay(model, groups, self._calls, run)
+        self._calls, self._replayed = trace_state(state, calibration.batches)
         self._seen: dict[Hashable, list[Tensor]] = {}
         self._known: dict[Hashable, Sensitivity] = {}
 
@@ -77,19 +68,18 @@ class Oracle:
         """
         seen = [self._seen.setdefault(proposal.key, []) for proposal in proposals]
         trials = _Trials(state, proposals, self._calls, self._replayed)
-        batches, sorted_by_loss = self._hardest_first(losses)
+        batches, losses, falling = self._hardest_first(losses)
         live, passed = list(range(len(proposals))), 0
-        with torch.inference_mode(), Replay(state.model, self._calls) as replay:
+        with torch.inference_mode(), Replay(state.running, self._calls) as replay:
             for number, batch in enumerate(batches):
                 missing = [i for i in live if len(seen[i]) <= number]
-                run = partial(self._losses, state.model, batch)
-                changes = loss_changes(state.model, replay, [trials[i] for i in missing], run)
+                run = partial(self._losses, state.running, batch)
+                changes = loss_changes(state.running, replay, [trials[i] for i in missing], run)
                 for i, change in zip(missing, changes, strict=True):
                     seen[i].append(change)
                 passed += self._task.images(batch)
-                rest = self._images - passed
-                if sorted_by_loss or rest == 0:
-                    live = _still_open(live, [s[: number + 1] for s in seen], savings, rest)
+                if falling or passed == self._images:
+                    live = still_open(live, [s[: number + 1] for s in seen], savings, losses)
                 if len(live) < 2:
                     break
         measured = [self._sensitivity(p, s) for p, s in zip(proposals, seen, strict=True)]
@@ -99,11 +89,12 @@ class Oracle:
         """Return the loss of each image, (images,) float64, in nats."""
         return self._task.losses(model, batch).double()
 
-    def _hardest_first(self, losses: Tensor) -> tuple[Batches, bool]:
+    def _hardest_first(self, losses: Tensor) -> tuple[Batches, Tensor, bool]:
         """Return the images by falling loss, where they are all in memory, and whether they are."""
         if not isinstance(self._batches, Images):
-            return self._batches, False
-        return self._batches.ordered(torch.argsort(losses, descending=True, stable=True)), True
+            return self._batches, losses, False
+        order = torch.argsort(losses, descending=True, stable=True)
+        return self._batches.ordered(order), losses[order], True
 
     def _sensitivity(self, proposal: Proposal, changes: Sequence[Tensor]) -> Sensitivity:
         """Return what these changes say, or what more images have said of the proposal before."""
@@ -114,29 +105,6 @@ class Oracle:
         total = sum(float(change.sum()) for change in changes) / self._images
         nats = total if math.isfinite(total) else math.inf
         return Sensitivity(nats, images)
-
-
-def _still_open(
-    live: Sequence[int], seen: Sequence[Sequence[Tensor]], savings: Sequence[float], rest: int
-) -> list[int]:
-    """Return which candidates may still win, when ``rest`` images are left.
-
-    The images are sorted by loss, so on those that are left the changes are mostly smaller than on
-    the last ones seen: a candidate has lost when even changes as large as those, all of them
-    in its favour, would not make up for what it is behind.
-    """
-    totals = {i: float(torch.cat(list(seen[i])).sum()) for i in live}
-    factors = {i: price_factor(totals[i], savings[i]) for i in live}
-    prices = {i: totals[i] * factors[i] for i in live if math.isfinite(totals[i])}
-    if not prices:
-        return []
-    leader = min(prices, key=prices.__getitem__)
-    last = {i: seen[i][-1] * factors[i] for i in prices}
-    return [
-        i
-        for i in prices
-        if prices[i] - prices[leader] <= rest * float((last[i] - last[leader]).abs().mean())
-    ]
 
 
 def loss_changes(
@@ -174,9 +142,8 @@ class _Trials:
         groups, units = self._state.groups, self._proposals[number].units
         touched = {group.name for group, gone in zip(groups, units, strict=True) if len(gone)}
         trial = make_trial(
-            self._state.model,
+            self._state,
             plan_for(groups, units),
-            self._state.moments,
             self._calls,
             consumers_only=touched <= self._replayed,
         )

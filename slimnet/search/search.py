@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -99,16 +100,14 @@ def search(
     def measure_drop(state: State) -> Drop:
         # a little above the budget, since that much may be recovered
         limit = settings.max_drop + RESOLVE_POINTS
-        judged = journal.once(
-            "drop",
-            lambda: asdict(task.judge(before, state.model, selection, settings.confidence, limit)),
-        )
+        judge = partial(task.judge, before, state.running, selection, settings.confidence, limit)
+        judged = journal.once("drop", lambda: asdict(judge()))
         return Drop(**judged)
 
     walk = Walk(
         original=model,
         objective=objective,
-        oracle=Oracle(state.model, groups, calibration, task),
+        oracle=Oracle(state, calibration),
         recovery=Recovery(model, everything, solving, settings, measure_drop),
         images=calibration.batches,
         settings=settings,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
 
 from slimnet.groups import Group, apply_plan, merge_plans, plan_for, shrink_groups
-from slimnet.measure import CLASSIFICATION, Task, mean_loss, require_finite_loss
+from slimnet.measure import CLASSIFICATION, Task, mean_loss
 from slimnet.records import Batches, FineTuning, Plan, Split
 from slimnet.recover import (
     Moments,
@@ -19,14 +20,13 @@ from slimnet.recover import (
     finetune,
     gather_moments,
     recalibrate_norms,
-    removal_errors,
     removed_inputs,
     repaired_weights,
     resolve,
     set_values,
     shrink_moments,
 )
-from slimnet.saliency import gather_statistics, needs_removal_errors, read_by, score_units
+from slimnet.search.folding import folded, norms_to_fold
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class State:
     """A slim network, its groups and moments in its own numbering, and its plan in the original.
 
     ``tuned`` says that it was trained, so that its layers no longer aim at the original's outputs.
+    ``norms`` are those that are folded where the network runs, by layer.
     """
 
     model: nn.Module
@@ -42,6 +43,12 @@ class State:
     moments: Mapping[str, Moments]
     tuned: bool = False
     task: Task = CLASSIFICATION
+    norms: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def running(self) -> nn.Module:
+        """What gives the model's outputs faster: a copy with norms folded, or the model itself."""
+        return folded(self.model, self.norms) if self.norms else self.model
 
     def without(self, units: Sequence[Tensor]) -> State:
         """Return the state after ``units[i]`` of group i are gone; this one is not changed."""
@@ -93,19 +100,6 @@ class State:
         return replace(self, model=model, moments=moments, tuned=True), told
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """What the metrics say of a state, and its losses in nats on the oracle's images, (images,)."""
-
-    scores: Mapping[str, Tensor]
-    losses: Tensor
-
-    @property
-    def loss(self) -> float:
-        """The mean loss in nats."""
-        return float(self.losses.mean())
-
-
 def first_state(
     model: nn.Module,
     groups: Sequence[Group],
@@ -124,24 +118,6 @@ def first_state(
     moments: Mapping[str, Moments] = {}
     if repair:
         moments = gather_moments(working, groups, calibration.batches, calibration.images, task)
-    return State(working, groups, {}, moments, task=task)
-
-
-def rank(state: State, batches: Batches, metrics: Sequence[str]) -> Ranking:
-    """Score all units of a state by each metric, in one pass over the batches.
-
-    Raises:
-        InputError: the loss is not a finite number.
-    """
-    gates = [gate for group in state.groups for gate in group.gates]
-    statistics, losses = gather_statistics(
-        state.model, gates, batches, read_by(metrics), state.task
-    )
-    require_finite_loss(float(losses.mean()), "calibration")
-    errors = None
-    if needs_removal_errors(metrics):
-        errors = removal_errors(state.model, state.groups, state.moments)
-    scores = score_units(
-        state.groups, statistics, metrics, model=state.model, removal_errors=errors
-    )
-    return Ranking(scores, losses)
+    run = partial(task.outputs, batch=task.few(calibration.batches))
+    norms = norms_to_fold(working, groups, run)
+    return State(working, groups, {}, moments, task=task, norms=norms)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from slimnet.groups import Group, masked, plan_for
-from slimnet.records import Plan
-from slimnet.recover import Moments, get_state, laid_out_as, repaired_weights, replaced
-from slimnet.search.replay import Call, Replay, first_call
-
-SAME = 1e-4
+from slimnet.records import Batches, Plan
+from slimnet.recover import get_state, laid_out_as, repaired_weights, replaced
+from slimnet.search.folding import alike, folded_values
+from slimnet.search.replay import Call, Replay, first_call, trace_calls
+from slimnet.search.state import State
 
 
 @dataclass(frozen=True)
@@ -29,35 +30,42 @@ class Trial:
     start: int
 
 
-def make_trial(
-    model: nn.Module,
-    plan: Plan,
-    moments: Mapping[str, Moments],
-    calls: Sequence[Call],
-    *,
-    consumers_only: bool,
-) -> Trial:
-    """Return the trial of removing what ``plan`` says; the model is as before on return.
+def make_trial(state: State, plan: Plan, calls: Sequence[Call], *, consumers_only: bool) -> Trial:
+    """Return the trial of removing what ``plan`` says; the state is as before on return.
 
     Args:
-        model: the network as it stands.
-        plan: what goes, in the numbering of ``model``.
-        moments: of its consumers; empty for a trial without repair.
-        calls: of its modules, in order.
+        state: the network as it stands, and the moments of its consumers where trials are
+            repaired. The trial is of ``state.running``.
+        plan: what goes, in the numbering of the state.
+        calls: of the network's modules, in order.
         consumers_only: zero only what consumers read, and not what producers put out.
     """
-    values = repaired_weights(model, plan, moments)
+    model = state.model
+    values = repaired_weights(model, plan, state.moments)
     reading = {name: {"in": sides["in"]} for name, sides in plan.items() if "in" in sides}
     zeroed = reading if consumers_only else plan
-    modules = {name.rpartition(".")[0] for name in values} | set(zeroed)
     with masked(model, zeroed):
         for name in zeroed:
             for leaf, parameter in model.get_submodule(name).named_parameters(recurse=False):
                 if (key := f"{name}.{leaf}") not in values:
                     values[key] = parameter.detach().clone()
+    values = folded_values(model, values, state.norms)
     # now, and not each time that the trial runs
-    values = {key: laid_out_as(value, get_state(model, key)) for key, value in values.items()}
-    return Trial(values, first_call(calls, modules))
+    values = {
+        key: laid_out_as(value, get_state(state.running, key)) for key, value in values.items()
+    }
+    return Trial(values, first_call(calls, {name.rpartition(".")[0] for name in values}))
+
+
+def trace_state(state: State, batches: Batches) -> tuple[tuple[Call, ...], frozenset[str]]:
+    """Return the calls of ``state.running``, and the groups whose trials can be replayed on it.
+
+    The state is as before on return. See ``trace_calls`` and ``can_replay``.
+    """
+    run = partial(state.task.outputs, batch=state.task.few(batches))
+    calls = trace_calls(state.running, partial(run, state.running))
+    own = trace_calls(state.model, partial(run, state.model)) if state.norms else calls
+    return calls, can_replay(state.model, state.groups, own, partial(run, state.model))
 
 
 @torch.no_grad()
@@ -76,18 +84,13 @@ def can_replay(
     found = set()
     for group in groups:
         plan = plan_for([group], [torch.arange(group.units)[::2]])
-        trial = make_trial(model, plan, {}, calls, consumers_only=True)
+        trial = make_trial(State(model, groups, {}, {}), plan, calls, consumers_only=True)
         with masked(model, plan):
             expected = run()
         with Replay(model, calls) as replay:
             replay.record(run, {trial.start})
             with replaced(model, trial.values):
                 got = replay.run(run, trial.start)
-        if len(got) == len(expected) and all(map(_alike, got, expected)):
+        if len(got) == len(expected) and all(map(alike, got, expected)):
             found.add(group.name)
     return frozenset(found)
-
-
-def _alike(got: Tensor, expected: Tensor) -> bool:
-    scale = float(expected.abs().max())
-    return torch.allclose(got, expected, rtol=SAME, atol=SAME * scale)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from slimnet.groups import Group
 from slimnet.measure import count_conv_weights, count_parameters
@@ -16,8 +17,9 @@ from slimnet.search.journal import STEP, Journal
 from slimnet.search.measured import Measured, from_plain
 from slimnet.search.objective import Objective
 from slimnet.search.oracle import Oracle
+from slimnet.search.ranking import Ranking, rank
 from slimnet.search.recovery import Recovery
-from slimnet.search.state import Ranking, State, rank
+from slimnet.search.state import State
 from slimnet.settings import Settings
 
 PATIENCE = 8
@@ -46,6 +48,7 @@ class Walk:
     steps: list[Step] = field(default_factory=list)
     finished_by: list[str] = field(default_factory=list)
     _ranking: Ranking | None = None
+    _losses: Tensor | None = None
 
     def run(self) -> None:
         """Walk until nothing more fits the budget, and on from there while recovery gains."""
@@ -102,8 +105,14 @@ class Walk:
     def _measure(self, state: State) -> Measured:
         """Return what the oracle says of what the metrics propose."""
         metrics = self.settings.metrics or default_metrics(repaired=bool(state.moments))
-        ranking = self._ranking = self._ranking or rank(state, self.images, metrics)
-        proposals = self.objective.proposer.propose(state.groups, ranking.scores)
+        propose = partial(self.objective.proposer.propose, state.groups)
+        ranking = self._ranking
+        if ranking is None or not ranking.settled(propose):
+            again = rank(state, self.images, metrics, self._losses, propose)
+            # of one state the oracle must see the images in one order
+            ranking = again if ranking is None else replace(again, losses=ranking.losses)
+        self._ranking, self._losses = ranking, ranking.losses
+        proposals = propose(ranking.scores)
         savings = self.objective.savings(state, proposals)
         measured, chosen = self.oracle.measure(state, proposals, ranking.losses, savings)
         return Measured(ranking.loss, proposals, savings, measured, chosen)

@@ -11,7 +11,8 @@ from slimnet.recover import gather_moments
 from slimnet.saliency import GROUP_METRICS, METRICS
 from slimnet.search import metric_orders
 from slimnet.search.metric_orders import order_by_each
-from slimnet.search.state import State, rank
+from slimnet.search.ranking import rank
+from slimnet.search.state import State
 from slimnet.settings import Settings
 
 

@@ -14,10 +14,11 @@ from slimnet.records import Split
 from slimnet.recover import gather_moments
 from slimnet.search.cost import price_factor
 from slimnet.search.layout import Layout, lay_out
-from slimnet.search.oracle import Oracle, _still_open
+from slimnet.search.oracle import Oracle
 from slimnet.search.proposals import propose_sets
+from slimnet.search.ranking import rank
 from slimnet.search.replay import trace_calls
-from slimnet.search.state import State, rank
+from slimnet.search.state import State
 from slimnet.search.trial import can_replay
 
 
@@ -43,7 +44,7 @@ def test_sensitivity_is_the_loss_of_the_slim_network_minus_the_loss(found, repai
     moments = gather_moments(model, groups, batches) if repair else {}
     state = State(model, groups, {}, moments)
     losses = rank(state, batches, ["taylor_first_order"]).losses
-    measured, chosen = Oracle(model, groups, calibration).measure(
+    measured, chosen = Oracle(state, calibration).measure(
         state, proposals, losses, [1.0] * len(proposals)
     )
     loss = mean_loss(model, batches)
@@ -66,8 +67,8 @@ def test_the_race_ends_with_the_winner_of_the_full_measurement(found):
     savings = [1.0 + number for number in range(len(proposals))]
     small = lay_out(calibration, layout=Layout(images=16))
     losses = rank(state, small.batches, ["taylor_first_order"]).losses
-    whole, best = Oracle(model, groups, calibration).measure(state, proposals, losses, savings)
-    oracle = Oracle(model, groups, small)
+    whole, best = Oracle(state, calibration).measure(state, proposals, losses, savings)
+    oracle = Oracle(state, small)
     raced, winner = oracle.measure(state, proposals, losses, savings)
     prices = [s.nats * price_factor(s.nats, c) for s, c in zip(whole, savings, strict=True)]
     assert winner == best == prices.index(min(prices))
@@ -81,11 +82,11 @@ def test_what_lost_before_runs_on_when_the_winner_is_gone(found):
     state, proposals = State(model, groups, {}, {}), proposals_for(groups, channels=1)
     small = lay_out(calibration, layout=Layout(images=16))
     losses = rank(state, small.batches, ["taylor_first_order"]).losses
-    oracle = Oracle(model, groups, small)
+    oracle = Oracle(state, small)
     _, first = oracle.measure(state, proposals, losses, [1.0] * len(proposals))
     rest = [p for number, p in enumerate(proposals) if number != first]
     measured, second = oracle.measure(state, rest, losses, [1.0] * len(rest))
-    fresh, expected = Oracle(model, groups, small).measure(state, rest, losses, [1.0] * len(rest))
+    fresh, expected = Oracle(state, small).measure(state, rest, losses, [1.0] * len(rest))
     assert second == expected
     assert measured[second].nats == pytest.approx(fresh[expected].nats, abs=1e-6)
 
@@ -95,7 +96,7 @@ def test_what_an_interrupted_run_measured_on_more_images_counts(found):
     state, proposals = State(model, groups, {}, {}), proposals_for(groups, channels=1)[:2]
     small = lay_out(calibration, layout=Layout(images=16))
     losses = rank(state, small.batches, ["taylor_first_order"]).losses
-    oracle, resumed, fresh = (Oracle(model, groups, small) for _ in range(3))
+    oracle, resumed, fresh = (Oracle(state, small) for _ in range(3))
     before, first = oracle.measure(state, proposals, losses, [1.0, 1.0])
     savings = [1e6 if number == first else 1.0 for number in (0, 1)]
     resumed.remember(proposals, before)
@@ -104,19 +105,6 @@ def test_what_an_interrupted_run_measured_on_more_images_counts(found):
     assert fresh.measure(state, proposals, losses, savings) != expected
     resumed.forget()
     assert resumed.measure(state, proposals, losses, savings) != expected
-
-
-def test_a_loss_that_is_no_number_never_wins():
-    seen = [[torch.tensor([float("nan")])], [torch.tensor([1.0])], [torch.tensor([-1.0])]]
-    assert _still_open([0, 1, 2], seen, [1.0, 1.0, 1.0], rest=0) == [2]
-    assert _still_open([0], seen, [1.0, 1.0, 1.0], rest=5) == []
-
-
-def test_a_candidate_stays_while_the_rest_could_turn_it():
-    seen = [[torch.tensor([1.0, 1.0])], [torch.tensor([0.0, 0.0])]]
-    assert _still_open([0, 1], seen, [1.0, 1.0], rest=2) == [0, 1]
-    assert _still_open([0, 1], seen, [1.0, 1.0], rest=1) == [1]
-    assert _still_open([0, 1], seen, [1.0, 0.1], rest=1) == [1]
 
 
 class SumOverChannels(nn.Module):
@@ -147,7 +135,7 @@ def test_where_channels_are_read_otherwise_all_of_theta_is_zeroed(images, residu
     if groups:
         calibration = Split("calibration", 6, [(images, torch.tensor([0, 1, 2, 3, 0, 1]))])
         state, proposals = State(model, groups, {}, {}), proposals_for(groups, channels=1)
-        measured, _ = Oracle(model, groups, calibration).measure(
+        measured, _ = Oracle(state, calibration).measure(
             state, proposals, torch.zeros(6), [1.0] * len(proposals)
         )
         loss = mean_loss(model, calibration.batches)

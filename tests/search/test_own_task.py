@@ -13,7 +13,8 @@ from slimnet.search import search
 from slimnet.search.layout import images_that_fit, lay_out
 from slimnet.search.oracle import Oracle
 from slimnet.search.proposals import propose_sets
-from slimnet.search.state import first_state, rank
+from slimnet.search.ranking import rank
+from slimnet.search.state import first_state
 from slimnet.settings import Settings
 
 OWN = Task(CLASSIFICATION.loss, CLASSIFICATION.score)
@@ -49,7 +50,7 @@ def test_the_oracle_measures_what_removing_does_on_every_batch(found, repair):
     state = first_state(model, groups, calibration, repair=repair, task=OWN)
     ranking = rank(state, calibration.batches, METRICS)
     proposals = propose_sets(groups, ranking.scores, candidates=6, channels=2)
-    oracle = Oracle(state.model, groups, calibration, OWN)
+    oracle = Oracle(state, calibration)
     assert oracle._replayed == {group.name for group in groups}
     measured, chosen = oracle.measure(state, proposals, ranking.losses, [1.0] * 6)
     loss = mean_loss(state.model, calibration.batches)
@@ -72,7 +73,7 @@ def test_a_loss_may_call_the_network_twice():
     state = first_state(model, groups, calibration, repair=False, task=task)
     ranking = rank(state, batches, METRICS)
     proposals = propose_sets(groups, ranking.scores, candidates=4, channels=1)
-    oracle = Oracle(state.model, groups, calibration, task)
+    oracle = Oracle(state, calibration)
     assert len(oracle._calls) == 10
     measured, _ = oracle.measure(state, proposals, ranking.losses, [1.0] * 4)
     before = mean_loss(state.model, batches, task)

@@ -1,0 +1,128 @@
+"""One batch forward and, where gradients are asked for, backward: the sums at every gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slimnet.groups import Gate
+from slimnet.measure import Task
+from slimnet.saliency.sums import OF_GRADIENTS, sums_of
+
+
+@dataclass(frozen=True)
+class BatchSums:
+    """Of one batch: sums by layer and name, (images, channels) each, and by image the rest.
+
+    ``losses`` (images,) float64 are in nats; ``prediction`` (images,) int64, or empty.
+    """
+
+    sums: Mapping[str, Mapping[str, Tensor]]
+    losses: Tensor
+    prediction: Tensor
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The output of a gate's module in one call, its channel axis, and its version then."""
+
+    layer: str
+    output: Tensor
+    axis: int
+    version: int
+
+
+class Gathering:
+    """Gathers sums batch by batch; the model is not changed. ``asked`` names the sums."""
+
+    def __init__(
+        self, model: nn.Module, gates: Iterable[Gate], asked: Collection[str], task: Task
+    ) -> None:
+        self._model, self._gates, self._asked, self._task = model, list(gates), asked, task
+        self._overwritten = False
+
+    def run(self, batch: Any, *, gradients: bool = True) -> BatchSums:
+        """Return the sums of one batch; without gradients, or where nobody asks, theirs are 0."""
+        evaluate = partial(self._task.evaluate, self._model, batch)
+        sums: dict[str, dict[str, Tensor]] = {}
+        if gradients and OF_GRADIENTS & set(self._asked):
+            losses, classes = self._backward(evaluate, sums)
+        else:
+            losses, classes = self._forward(evaluate, sums)
+        return BatchSums(sums, losses.detach().double(), classes)
+
+    @torch.no_grad()
+    def _forward(
+        self, evaluate: Callable[[], tuple[Tensor, Tensor]], sums: dict[str, dict[str, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        def watch(layer: str, module: nn.Module, _: object, output: Tensor) -> None:
+            self._add(sums, layer, sums_of(output, None, _axis(module, output), self._asked))
+
+        return self._watched(watch, evaluate)
+
+    def _backward(
+        self, evaluate: Callable[[], tuple[Tensor, Tensor]], sums: dict[str, dict[str, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            (loss, classes), calls = self._recorded(evaluate)
+            if any(call.output._version != call.version for call in calls):
+                # an in-place ReLU, say, took what was seen: from now on it gets a copy
+                self._overwritten = True
+                (loss, classes), calls = self._recorded(evaluate)
+            # every image's own loss: the sum, so that no gradient is divided by the batch size
+            gradients = torch.autograd.grad(
+                loss.sum(), [call.output for call in calls], allow_unused=True
+            )
+        for call, gradient in zip(calls, gradients, strict=True):
+            found = sums_of(call.output.detach(), gradient, call.axis, self._asked)
+            self._add(sums, call.layer, found)
+        return loss, classes
+
+    def _recorded(
+        self, evaluate: Callable[[], tuple[Tensor, Tensor]]
+    ) -> tuple[tuple[Tensor, Tensor], list[_Call]]:
+        """Return what ``evaluate`` gives and every call at a gate, whose outputs need gradients.
+
+        Where they were overwritten before, the network goes on with copies of them.
+        """
+        calls: list[_Call] = []
+
+        def watch(layer: str, module: nn.Module, _: object, output: Tensor) -> Tensor:
+            first = not output.requires_grad
+            if first:
+                output = output.requires_grad_()
+            calls.append(_Call(layer, output, _axis(module, output), output._version))
+            # nothing may work in place on the tensor where gradients begin
+            return output.clone() if first or self._overwritten else output
+
+        return self._watched(watch, evaluate), calls
+
+    def _watched(
+        self, watch: Callable[..., Any], evaluate: Callable[[], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        handles = []
+        try:
+            for gate in self._gates:
+                module = self._model.get_submodule(gate.module)
+                handles.append(module.register_forward_hook(partial(watch, gate.layer)))
+            return evaluate()
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _add(
+        self, sums: dict[str, dict[str, Tensor]], layer: str, found: Mapping[str, Tensor]
+    ) -> None:
+        # a module that runs more than once has one feature map: all its positions together
+        known = sums.setdefault(layer, {})
+        for key, value in found.items():
+            known[key] = known[key] + value if key in known else value
+
+
+def _axis(module: nn.Module, output: Tensor) -> int:
+    return output.ndim - 1 if isinstance(module, nn.Linear) else 1

@@ -1,0 +1,45 @@
+"""Who may still win a race: what was measured, and what the images that are left could turn."""
+
+from __future__ import annotations
+
+import torch
+
+from slimnet.search.race import still_open
+
+HARD = torch.full((4,), 2.0)
+
+
+def changes(*values):
+    return [torch.tensor(values, dtype=torch.float64)]
+
+
+def test_a_loss_that_is_no_number_never_wins():
+    seen = [changes(float("nan")), changes(1.0), changes(-1.0)]
+    assert still_open([0, 1, 2], seen, [1.0, 1.0, 1.0], HARD[:1]) == [2]
+    assert still_open([0], seen, [1.0, 1.0, 1.0], HARD) == []
+
+
+def test_a_candidate_stays_while_changes_as_large_as_the_last_could_turn_it():
+    seen = [changes(1.0, 1.0), changes(0.0, 0.0)]
+    assert still_open([0, 1], seen, [1.0, 1.0], HARD) == [0, 1]
+    assert still_open([0, 1], seen, [1.0, 1.0], HARD[:3]) == [1]
+    assert still_open([0, 1], seen, [1.0, 0.1], HARD[:3]) == [1]
+
+
+def test_images_that_are_nearly_certain_cannot_turn_anything():
+    seen = [changes(0.1, 0.1), changes(0.0, 0.0)]
+    for loss, expected in ((0.5, [0, 1]), (1e-3, [1])):
+        losses = torch.cat([HARD[:2], torch.full((100,), loss)])
+        assert still_open([0, 1], seen, [1.0, 1.0], losses) == expected
+
+
+def test_a_change_that_multiplies_the_odds_greatly_counts_on_certain_images_too():
+    losses = torch.cat([torch.full((2,), 1e-3), torch.full((100,), 5e-4)])
+    # the odds of these two images become many times larger, and so may those of the others
+    seen = [changes(0.05, 0.05), changes(0.0, 0.0)]
+    assert still_open([0, 1], seen, [1.0, 1.0], losses) == [0, 1]
+
+
+def test_two_that_are_equal_both_stay():
+    seen = [changes(0.1, 0.1), changes(0.1, 0.1)]
+    assert still_open([0, 1], seen, [1.0, 1.0], HARD) == [0, 1]

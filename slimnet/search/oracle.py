@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.groups import plan_for
+from slimnet.measure import Classification
 from slimnet.records import Batches, Sensitivity, Split
 from slimnet.recover import replaced
 from slimnet.search.layout import Images
@@ -79,7 +80,11 @@ class Oracle:
                     seen[i].append(change)
                 passed += self._task.images(batch)
                 if falling or passed == self._images:
-                    live = still_open(live, [s[: number + 1] for s in seen], savings, losses)
+                    known = [changes[: number + 1] for changes in seen]
+                    live = still_open(
+                        live, known, savings, losses,
+                        likelihoods=isinstance(self._task, Classification),
+                    )  # fmt: skip
                 if len(live) < 2:
                     break
         measured = [self._sensitivity(p, s) for p, s in zip(proposals, seen, strict=True)]

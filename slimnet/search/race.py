@@ -24,6 +24,8 @@ def still_open(
     seen: Sequence[Sequence[Tensor]],
     savings: Sequence[float],
     losses: Tensor,
+    *,
+    likelihoods: bool,
 ) -> list[int]:
     """Return which candidates may still win after some of the images.
 
@@ -33,6 +35,7 @@ def still_open(
         savings: what each candidate saves.
         losses: of all images before any change, (images,) in nats, those seen first. They fall,
             unless no image is left.
+        likelihoods: the losses are -log p of the right answer, not just any loss.
     """
     totals = {i: float(torch.cat(list(seen[i])).sum()) for i in live}
     factors = {i: price_factor(totals[i], savings[i]) for i in live}
@@ -43,11 +46,11 @@ def still_open(
     passed, last = sum(len(change) for change in seen[leader]), len(seen[leader][-1])
     before, rest = losses[passed - last : passed], losses[passed:]
     changes = torch.stack([seen[i][-1] * factors[i] for i in prices])
-    after = torch.stack([_odds(before + seen[i][-1]) * factors[i] for i in prices])
     place = list(prices).index(leader)
-    bounds = torch.minimum(
-        _as_large(changes - changes[place], rest), _as_likely(after - after[place], before, rest)
-    )
+    bounds = _as_large(changes - changes[place], rest)
+    if likelihoods:
+        after = torch.stack([_odds(before + seen[i][-1]) * factors[i] for i in prices])
+        bounds = torch.minimum(bounds, _as_likely(after - after[place], before, rest))
     return [
         i
         for i, bound in zip(prices, bounds.tolist(), strict=True)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slimnet.measure import require_finite_loss
+from slimnet.measure import Classification, require_finite_loss
 from slimnet.records import Batches
 from slimnet.recover import removal_errors
 from slimnet.saliency import (
@@ -94,14 +94,16 @@ def rank(
         batches: the oracle's images.
         metrics: their names.
         before: about what the losses of the images are, (images,); without it, or without
-            ``propose``, or where the images are not all in memory, scores lack nothing.
+            ``propose``, where the images are not all in memory, or with a loss of the user's own,
+            scores lack nothing.
         propose: what is made of the scores, and must be as if they lacked nothing.
 
     Raises:
         InputError: the loss is not a finite number.
     """
     ranker = _Ranker(state, metrics)
-    if propose is None or before is None or not isinstance(batches, Images):
+    likelihoods = isinstance(state.task, Classification)
+    if propose is None or before is None or not likelihoods or not isinstance(batches, Images):
         return ranker.ranking([ranker.gathering.run(batch) for batch in batches])
     order = torch.argsort(before, descending=True, stable=True)
     hardest: list[Any] = list(batches.ordered(order))

@@ -15,31 +15,33 @@ def changes(*values):
 
 def test_a_loss_that_is_no_number_never_wins():
     seen = [changes(float("nan")), changes(1.0), changes(-1.0)]
-    assert still_open([0, 1, 2], seen, [1.0, 1.0, 1.0], HARD[:1]) == [2]
-    assert still_open([0], seen, [1.0, 1.0, 1.0], HARD) == []
+    assert still_open([0, 1, 2], seen, [1.0, 1.0, 1.0], HARD[:1], likelihoods=True) == [2]
+    assert still_open([0], seen, [1.0, 1.0, 1.0], HARD, likelihoods=True) == []
 
 
 def test_a_candidate_stays_while_changes_as_large_as_the_last_could_turn_it():
     seen = [changes(1.0, 1.0), changes(0.0, 0.0)]
-    assert still_open([0, 1], seen, [1.0, 1.0], HARD) == [0, 1]
-    assert still_open([0, 1], seen, [1.0, 1.0], HARD[:3]) == [1]
-    assert still_open([0, 1], seen, [1.0, 0.1], HARD[:3]) == [1]
+    assert still_open([0, 1], seen, [1.0, 1.0], HARD, likelihoods=True) == [0, 1]
+    assert still_open([0, 1], seen, [1.0, 1.0], HARD[:3], likelihoods=True) == [1]
+    assert still_open([0, 1], seen, [1.0, 0.1], HARD[:3], likelihoods=True) == [1]
 
 
 def test_images_that_are_nearly_certain_cannot_turn_anything():
     seen = [changes(0.1, 0.1), changes(0.0, 0.0)]
     for loss, expected in ((0.5, [0, 1]), (1e-3, [1])):
         losses = torch.cat([HARD[:2], torch.full((100,), loss)])
-        assert still_open([0, 1], seen, [1.0, 1.0], losses) == expected
+        assert still_open([0, 1], seen, [1.0, 1.0], losses, likelihoods=True) == expected
+        # of any other loss nothing is known
+        assert still_open([0, 1], seen, [1.0, 1.0], losses, likelihoods=False) == [0, 1]
 
 
 def test_a_change_that_multiplies_the_odds_greatly_counts_on_certain_images_too():
     losses = torch.cat([torch.full((2,), 1e-3), torch.full((100,), 5e-4)])
     # the odds of these two images become many times larger, and so may those of the others
     seen = [changes(0.05, 0.05), changes(0.0, 0.0)]
-    assert still_open([0, 1], seen, [1.0, 1.0], losses) == [0, 1]
+    assert still_open([0, 1], seen, [1.0, 1.0], losses, likelihoods=True) == [0, 1]
 
 
 def test_two_that_are_equal_both_stay():
     seen = [changes(0.1, 0.1), changes(0.1, 0.1)]
-    assert still_open([0, 1], seen, [1.0, 1.0], HARD) == [0, 1]
+    assert still_open([0, 1], seen, [1.0, 1.0], HARD, likelihoods=True) == [0, 1]

@@ -22,11 +22,8 @@ def faint_groups(model: nn.Module, example: Any, groups: Sequence[Group]) -> lis
     Activation times gradient, absolute, of one image in float32. The model is not changed. Where
     there are no gradients nothing is known, so that all groups are returned.
     """
-    subject = copy.deepcopy(model).float()
-    for parameter in subject.parameters():
-        parameter.requires_grad_(False)
     try:
-        effects = _effects(subject, fill_batch(example, 1), groups)
+        effects = _effects(_in_float32(model), fill_batch(example, 1), groups)
     except Exception:  # whatever the network's own code raises where gradients are asked for
         return list(groups)
     return [
@@ -34,6 +31,16 @@ def faint_groups(model: nn.Module, example: Any, groups: Sequence[Group]) -> lis
         for group in groups
         if not sum(effects.get(gate.layer, 0.0) for gate in group.gates) >= FAINT
     ]
+
+
+def _in_float32(model: nn.Module) -> nn.Module:
+    """Return a copy that learns nothing, made without another one in float64."""
+    memo: dict[int, Any] = {}
+    for parameter in model.parameters():
+        value = parameter.detach()
+        value = value.float() if value.is_floating_point() else value
+        memo[id(parameter)] = nn.Parameter(value, requires_grad=False)
+    return copy.deepcopy(model, memo).float()
 
 
 def _effects(model: nn.Module, image: Any, groups: Sequence[Group]) -> dict[str, float]:

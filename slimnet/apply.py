@@ -41,7 +41,8 @@ def apply(
         plan: a folder that ``compress`` wrote, or a plan.json alone.
         model: a module of the network that the plan was made for, or the path of a model file.
         out: folder for the artefacts; None writes nothing.
-        input_shape: the shape of one input, such as (3, 224, 224); None guesses it.
+        input_shape: the shape of one input, such as (3, 224, 224); None takes the plan's, or
+            guesses it where that tells of none.
         settings: all dials at once; ``dials`` go on top. Only arch, arch_arg, allow, trust_pickle,
             opset and seed matter here.
         **dials: any field of Settings, by name.
@@ -57,7 +58,8 @@ def apply(
     planned = export.read_plan_file(source)
     loaded = load.load_model(model, settings)
     _require_fit(planned, loaded.model)
-    example = load.made_up_inputs(loaded.model, input_shape, settings.seed)
+    shape = planned.input_shape if input_shape is None else input_shape
+    example = load.made_up_inputs(loaded.model, shape, settings.seed)
     require_float64(loaded.model, example)
     slim = groups.slim_copy(loaded.model, planned.plan)
     proven = groups.prove_slim(loaded.model, slim, planned.plan, example)
@@ -68,7 +70,7 @@ def apply(
             artefacts = export.write_artefacts(
                 staging, loaded.model, slim, planned.plan, example, settings.opset, note
             )
-            record = _record(planned, loaded, slim, example, proven, artefacts, input_shape is None)
+            record = _record(planned, loaded, slim, example, proven, artefacts, shape is None)
             report.save_report(record, staging / "report.json")
     return Applied(slim, planned.plan, record, folder)
 

@@ -65,6 +65,18 @@ def test_the_slim_network_is_the_models_own_weights_without_the_plans(here, retr
     assert slimnet.verify("new", model=retrained).checks[0].holds
 
 
+def test_the_shape_of_an_input_is_the_plans(here, retrained, trained):
+    slimnet.compress(*trained, 20, out="slim", latency_batch=(1,), latency_samples=3)
+    applied = slimnet.apply("slim", retrained)
+    assert applied.report.input_shape == tuple(next(iter(trained[1].test.batches))[0].shape[1:])
+    assert not applied.report.input_shape_guessed
+    assert slimnet.apply("slim", retrained, input_shape=(1, 16, 16)).report.input_shape == (
+        1,
+        16,
+        16,
+    )
+
+
 def test_nothing_is_written_without_a_folder(here, retrained):
     there = set(here.iterdir())
     assert slimnet.apply("plan.json", retrained).folder is None
@@ -82,7 +94,8 @@ def test_a_result_of_compress_is_replayed_and_the_outcome_can_be_verified(here, 
     assert run(["apply", "slim", "retrained.pt", "--out", "new"]) == 0
     told = capsys.readouterr().out
     assert "very file" not in told
-    assert "(1, 32, 32) (guessed)" in told
+    assert "(1, 8, 8)" in told  # the plan's
+    assert "guessed" not in told
     assert run(["verify", "new", "--model", "retrained.pt"]) == 0
     assert run(["apply", "new", "retrained.pt", "--out", "new"]) == 2
     assert run(["verify", "new", "--data", "none.npz"]) == 2

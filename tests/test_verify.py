@@ -16,7 +16,10 @@ from slimnet.cli import run
 from slimnet.verify import verify
 
 DIALS = {"confidence": 0.5, "oracle_k": 3, "objective": "params", "latency_samples": 3}
-NAMES = ["files", "original.onnx", "slim.onnx", "plan", "model", "plan on model", "drop"]
+NAMES = [
+    "files", "original.onnx", "slim.onnx", "plan", "figures", "model", "sizes", "plan on model",
+    "drop",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +77,9 @@ def forge(folder, name):
     """Make the report tell of the file as it is now."""
     report = json.loads((folder / "report.json").read_text())
     report["artefacts"]["sha256"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    if name.endswith(".onnx"):
+        entry = name.replace(".", "_")
+        report["artefacts"][entry]["bytes"] = (folder / name).stat().st_size
     (folder / "report.json").write_text(json.dumps(report))
 
 
@@ -85,8 +91,32 @@ def test_another_model_and_another_drop_are_seen(copied, finished, trained, tmp_
     assert "model" in failing(copied, model=tmp_path / "other.pt")
     report = json.loads((copied / "report.json").read_text())
     report["test_drop"]["slim_percent"] -= 10
+    report["test_drop"]["points"] += 10
     (copied / "report.json").write_text(json.dumps(report))
     assert failing(copied, data=trained[1]) == ["drop"]
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "seen"),
+    [
+        ("test_drop", "points", 0.125, "figures"),
+        ("selection_drop", "slim_percent", 101.0, "figures"),
+        ("slim_size", "parameters", 1, "sizes"),
+        ("original_size", "macs", 1, "sizes"),
+    ],
+)
+def test_figures_that_were_made_up_are_seen(copied, finished, place, name, value, seen):
+    report = json.loads((copied / "report.json").read_text())
+    report[place][name] = value
+    (copied / "report.json").write_text(json.dumps(report))
+    assert failing(copied, model=finished / "model.pt") == [seen]
+
+
+def test_another_size_of_a_file_than_the_reports_is_seen(copied):
+    report = json.loads((copied / "report.json").read_text())
+    report["artefacts"]["slim_onnx"]["bytes"] -= 1
+    (copied / "report.json").write_text(json.dumps(report))
+    assert failing(copied) == ["figures"]
 
 
 def test_a_report_may_not_name_code_to_run_or_files_elsewhere(copied, tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from slimnet.export.onnx_file import export_onnx
 from slimnet.export.plan_file import plan_sha256, save_plan, save_weights
@@ -58,6 +58,7 @@ def write_artefacts(
     slim_program = save_program(slim, example, folder / "slim.pt2")
     save_weights(slim, folder / "slim.safetensors")
     channels = channels_of(original, plan)
-    save_plan(plan, folder / "plan.json", note.get("source_sha256"), channels)
+    shape = inputs.shape[1:] if isinstance(inputs, Tensor) else None
+    save_plan(plan, folder / "plan.json", note.get("source_sha256"), channels, shape)
     digests = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
     return Artefacts(original_onnx, slim_onnx, slim_program, digests)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,17 @@ def plan_sha256(plan: Plan) -> str:
 
 
 def save_plan(
-    plan: Plan, path: Path, source_sha256: str | None, channels: Channels | None = None
+    plan: Plan,
+    path: Path,
+    source_sha256: str | None,
+    channels: Channels | None = None,
+    input_shape: Sequence[int] | None = None,
 ) -> None:
     """Write the plan as JSON, with what its numbering belongs to.
 
     That is the hash of the model file and, for whoever replays the plan on another file, how many
-    ``channels`` the network had wherever the plan removes some (see ``groups.channels_of``).
+    ``channels`` the network had wherever the plan removes some (see ``groups.channels_of``), and
+    the shape of one input.
 
     Raises:
         InputError: the file cannot be written.
@@ -51,6 +57,7 @@ def save_plan(
             for name, sides in plan.items()
         },
         "channels": channels or {},
+        "input_shape": None if input_shape is None else list(input_shape),
     }
     with partial_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -94,7 +101,10 @@ def read_plan_file(path: Path) -> PlanFile:
     plan = {name: _read_sides(name, sides) for name, sides in layers.items()}
     digest = content.get("source_sha256")
     return PlanFile(
-        plan, _read_channels(content.get("channels")), digest if isinstance(digest, str) else None
+        plan,
+        _read_channels(content.get("channels")),
+        digest if isinstance(digest, str) else None,
+        _read_shape(content.get("input_shape")),
     )
 
 
@@ -141,3 +151,10 @@ def _read_channels(found: Any) -> dict[str, dict[str, int]]:
         for name, sides in layers
         if isinstance(sides, dict)
     }
+
+
+def _read_shape(found: Any) -> tuple[int, ...] | None:
+    """Return the shape of one input; None in a file that does not say."""
+    axes = found if isinstance(found, list) else []
+    right = axes and all(type(axis) is int and axis > 0 for axis in axes)
+    return tuple(axes) if right else None

@@ -76,5 +76,6 @@ def _channels(layer: str, groups: Iterable[Group]) -> int:
 
 
 def _nearest(pattern: str, layers: Sequence[str]) -> str:
-    close = difflib.get_close_matches(pattern, layers, n=1, cutoff=0)
+    cutoff = 0.6 if set(pattern) & set("*?[") else 0
+    close = difflib.get_close_matches(pattern, layers, n=1, cutoff=cutoff)
     return f"; the nearest is {close[0]!r}" if close else ""

@@ -27,9 +27,11 @@ Channels = Mapping[str, Mapping[str, int]]
 class PlanFile:
     """What a plan file says. ``channels`` are the network's wherever the plan removes some, or {}.
 
-    ``source_sha256`` is the hash of the model file that the plan was made for, or None.
+    ``source_sha256`` is the hash of the model file that the plan was made for, or None, and
+    ``input_shape`` that of one input, without the batch axis, where there is one tensor.
     """
 
     plan: Plan
     channels: Channels
     source_sha256: str | None
+    input_shape: tuple[int, ...] | None = None

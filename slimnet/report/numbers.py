@@ -66,10 +66,12 @@ def change(before: float, after: float) -> str:
 
 
 def share(part: float) -> str:
-    """Return a positive part of 1 in percent, as a whole number from 10 % on."""
+    """Return a positive part of 1 in percent, as a whole number from 10 % on; all is 1 alone."""
     value = 100 * part
     if value < 0.1:
         return "less than 0.1 %"
+    if 99.5 <= value < 100:
+        return "99.9 %" if value >= 99.9 else f"{value:.1f} %"
     return f"{value:.1f} %" if value < 9.95 else f"{value:.0f} %"
 
 

@@ -49,8 +49,7 @@ def prediction_notes(check: PredictionCheck | None) -> tuple[str, ...]:
     times = {0: "never corrected", 1: "corrected once"}
     corrected = times.get(check.corrections, f"corrected {check.corrections} times")
     return (
-        f"the search predicted {check.predicted_speedup:.1f} times as fast on {check.runtime}, "
-        f"batch {check.batch_size}, measured were {check.measured_speedup:.1f} times: what single "
+        f"the prediction of the speed-up is more than {WORTH_A_NOTE_PERCENT:g} % off: what single "
         "layers were taken to save is not what the whole network saved; the table of layer times "
         f"was {corrected} from a profile of the whole network",
     )

@@ -12,6 +12,7 @@ from slimnet import export, load, measure
 from slimnet.errors import ProofError
 
 BATCHES = (1, 3)
+POINTS_ROUNDING = 1e-6
 
 
 def check_files(folder: Path, told: dict[str, Any]) -> str:
@@ -19,6 +20,23 @@ def check_files(folder: Path, told: dict[str, Any]) -> str:
     digests = told["artefacts"]["sha256"]
     export.require_intact(folder, digests)
     return f"{len(digests)} files, each with its SHA-256"
+
+
+def check_figures(folder: Path, told: dict[str, Any]) -> str:
+    """Check that the report does not contradict itself, or the files, in what goals go by."""
+    for name in ("selection_drop", "test_drop"):
+        drop = told.get(name)
+        points = drop and drop["original_percent"] - drop["slim_percent"]
+        if drop and not abs(drop["points"] - points) <= POINTS_ROUNDING:
+            raise ProofError(
+                f"the report's {name} is {drop['points']:g} points, but from "
+                f"{drop['original_percent']:g} to {drop['slim_percent']:g} it is {points:g}"
+            )
+    for name in ("original_onnx", "slim_onnx"):
+        found = (folder / name.replace("_", ".")).stat().st_size
+        if told["artefacts"][name]["bytes"] != found:
+            raise ProofError(f"the report's {name} is not of {found:,} bytes, as the file is")
+    return "drops and file sizes agree with what they are made of"
 
 
 def check_int8(path: Path, told: dict[str, Any]) -> str:

@@ -18,8 +18,8 @@ from slimnet.load.importing import first_line
 from slimnet.records import Check, Verification
 from slimnet.settings import Settings, settings_from
 from slimnet.verify.drop import INT8, check_drop, require_accuracy
-from slimnet.verify.files import check_files, check_int8, check_onnx, check_plan
-from slimnet.verify.replay import check_replay, check_source
+from slimnet.verify.files import check_figures, check_files, check_int8, check_onnx, check_plan
+from slimnet.verify.replay import check_replay, check_sizes, check_source
 
 # what the report may say of the data; dials that name files or code are the user's alone
 DIALS_OF_THE_REPORT = (
@@ -61,6 +61,7 @@ def verify(
         _check("original.onnx", lambda: check_onnx(path / "original.onnx", told)),
         _check("slim.onnx", lambda: check_onnx(path / "slim.onnx", told)),
         _check("plan", lambda: check_plan(path, told)),
+        _check("figures", lambda: check_figures(path, told)),
     ]
     int8 = _shipped_int8(told)
     if int8:
@@ -68,6 +69,7 @@ def verify(
     if model is not None:
         loaded = load.load_model(model, settings)
         checks.append(_check("model", lambda: check_source(loaded.sha256, told)))
+        checks.append(_check("sizes", lambda: check_sizes(path, loaded.model, told)))
         checks.append(_check("plan on model", lambda: check_replay(path, loaded.model)))
     if data is not None:
         require_accuracy(told)
@@ -90,6 +92,10 @@ def _check(name: str, look: Callable[[], str]) -> Check:
 
 
 def _read_report(folder: Path) -> dict[str, Any]:
+    if not (folder / "report.json").is_file():
+        raise InputError(
+            f"a folder that slimnet wrote holds a report.json; there is no {folder}/report.json"
+        )
     try:
         told = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         fits = isinstance(told, dict) and told["schema_version"] == 1

@@ -6,13 +6,12 @@ Lines are held back until whoever shows them lets go: bad input is told in one l
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+Bar = TypeVar("Bar", bound="HeldBar")
 
 
 class HeldBar:
@@ -34,7 +33,7 @@ class HeldBar:
         self._held: list[str] = []
         self._holding = True
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Bar) -> Bar:
         self._bar.start()
         return self
 

@@ -14,7 +14,7 @@ from slimnet.settings import Settings
 NONE = "none"
 # without a default of their own: "none" on the command line takes back what the file says
 TAKEN_BACK = {dial.name for dial in fields(Settings) if dial.default in (None, ())}
-TAKEN_BACK |= {"data", "input_shape", "sample", *load.OUTPUTS}
+TAKEN_BACK |= {"data", "input_shape", *load.OUTPUTS}
 
 
 def chosen_values(given: Mapping[str, Any]) -> dict[str, Any]:

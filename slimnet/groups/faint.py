@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.groups.group import Group
+from slimnet.load import copied_with
 from slimnet.measure import fill_batch, forward, output_tensors
 
 FAINT = 1e-5  # of the output's scale, summed over all positions: up to 3,000 times the change
@@ -22,8 +22,9 @@ def faint_groups(model: nn.Module, example: Any, groups: Sequence[Group]) -> lis
     Activation times gradient, absolute, of one image in float32. The model is not changed. Where
     there are no gradients nothing is known, so that all groups are returned.
     """
+    subject = copied_with(model, _in_float32).requires_grad_(False)
     try:
-        effects = _effects(_in_float32(model), fill_batch(example, 1), groups)
+        effects = _effects(subject, fill_batch(example, 1), groups)
     except Exception:  # whatever the network's own code raises where gradients are asked for
         return list(groups)
     return [
@@ -33,14 +34,9 @@ def faint_groups(model: nn.Module, example: Any, groups: Sequence[Group]) -> lis
     ]
 
 
-def _in_float32(model: nn.Module) -> nn.Module:
-    """Return a copy that learns nothing, made without another one in float64."""
-    memo: dict[int, Any] = {}
-    for parameter in model.parameters():
-        value = parameter.detach()
-        value = value.float() if value.is_floating_point() else value
-        memo[id(parameter)] = nn.Parameter(value, requires_grad=False)
-    return copy.deepcopy(model, memo).float()
+def _in_float32(leaf: Tensor) -> Tensor:
+    kind = torch.float32 if leaf.is_floating_point() else leaf.dtype
+    return leaf.detach().to(kind, copy=True)
 
 
 def _effects(model: nn.Module, image: Any, groups: Sequence[Group]) -> dict[str, float]:

@@ -41,7 +41,7 @@ def on_shapes(
     fails without data, or might have failed with data, is run with data.
     """
     try:
-        empty = change(_emptied(model))
+        empty = change(copied_with(model, _without_data))
         with _OnlyStrict() as operations:  # type: ignore[no-untyped-call]
             result = run(empty, _pytree.tree_map(_without_data, inputs))
         if operations.all_strict:
@@ -85,11 +85,14 @@ def _is_strict(func: Any, args: Any) -> bool:
     return torch.Tag.pointwise in func.tags or name in STRICT
 
 
-def _emptied(model: nn.Module) -> nn.Module:
-    """Return a copy without data, but for tensors that are no parameters or buffers."""
-    memo: dict[int, Any] = {id(buffer): _without_data(buffer) for buffer in model.buffers()}
+def copied_with(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:
+    """Return a copy of which each parameter and buffer is converted, and never copied as it is.
+
+    Tensors that are neither are copied.
+    """
+    memo: dict[int, Any] = {id(buffer): convert(buffer) for buffer in model.buffers()}
     for parameter in model.parameters():
-        memo[id(parameter)] = nn.Parameter(_without_data(parameter), parameter.requires_grad)
+        memo[id(parameter)] = nn.Parameter(convert(parameter), parameter.requires_grad)
     return copy.deepcopy(model, memo)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from slimnet import measure
 from slimnet.errors import InputError, ProofError
+from slimnet.export.int8 import NAME as INT8
 from slimnet.records import Drop, Split
 from slimnet.settings import Settings
 
-INT8 = "slim.int8.onnx"
 INT8_POINTS = 0.5  # processors round, and some saturate, differently
 
 

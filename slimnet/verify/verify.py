@@ -14,10 +14,11 @@ from torch import nn
 
 from slimnet import load, measure
 from slimnet.errors import InputError, SlimnetError
+from slimnet.export.int8 import NAME as INT8
 from slimnet.load.importing import first_line
 from slimnet.records import Check, Verification
 from slimnet.settings import Settings, settings_from
-from slimnet.verify.drop import INT8, check_drop, require_accuracy
+from slimnet.verify.drop import check_drop, require_accuracy
 from slimnet.verify.files import check_figures, check_files, check_int8, check_onnx, check_plan
 from slimnet.verify.replay import check_replay, check_sizes, check_source
 

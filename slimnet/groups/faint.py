@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.groups.group import Group
-from slimnet.load import copied_with
+from slimnet.load import copied_in
 from slimnet.measure import fill_batch, forward, output_tensors
 
 FAINT = 1e-5  # of the output's scale, summed over all positions: up to 3,000 times the change
@@ -22,7 +22,7 @@ def faint_groups(model: nn.Module, example: Any, groups: Sequence[Group]) -> lis
     Activation times gradient, absolute, of one image in float32. The model is not changed. Where
     there are no gradients nothing is known, so that all groups are returned.
     """
-    subject = copied_with(model, _in_float32).requires_grad_(False)
+    subject = copied_in(model, torch.float32).requires_grad_(False)
     try:
         effects = _effects(subject, fill_batch(example, 1), groups)
     except Exception:  # whatever the network's own code raises where gradients are asked for
@@ -32,11 +32,6 @@ def faint_groups(model: nn.Module, example: Any, groups: Sequence[Group]) -> lis
         for group in groups
         if not sum(effects.get(gate.layer, 0.0) for gate in group.gates) >= FAINT
     ]
-
-
-def _in_float32(leaf: Tensor) -> Tensor:
-    kind = torch.float32 if leaf.is_floating_point() else leaf.dtype
-    return leaf.detach().to(kind, copy=True)
 
 
 def _effects(model: nn.Module, image: Any, groups: Sequence[Group]) -> dict[str, float]:

@@ -41,7 +41,7 @@ def find_groups(
         The groups, and every layer with channels that are not in one, with its reason.
 
     Raises:
-        InputError: the proof cannot be run on this network.
+        InputError: the proof cannot be run on this network, or it gives another output each time.
     """
     probe = Probe(model, example, seed)
     groups, reasons, unfollowed = _from_graph(model, example)
@@ -53,6 +53,8 @@ def find_groups(
         for layer, text in (lost | objected).items():
             if layer in unfollowed or layer not in objections:
                 reasons[layer] = text
+    if not groups:
+        probe.require_repeats()  # else that is the reason
     groups, spared = _restrict(model, groups, layers)
     found = {gate.layer for group in groups for gate in group.gates}
     frozen = [

@@ -18,10 +18,11 @@ from slimnet.errors import InputError
 from slimnet.groups.faint import faint_groups
 from slimnet.groups.group import Group
 from slimnet.groups.mask import masked
-from slimnet.groups.proof import TOLERANCE, relative_error, steady_output
+from slimnet.groups.proof import TOLERANCE, float64_output, relative_error, require_repeats
 from slimnet.groups.slim import apply_plan
 from slimnet.groups.stir import stir
 from slimnet.groups.training_pass import training_error
+from slimnet.load import copied_in
 from slimnet.measure import forward, in_float64, output_tensors
 from slimnet.records import Plan
 
@@ -46,25 +47,40 @@ class Probe:
         """Make the copy, in eval mode.
 
         Raises:
-            InputError: the network does not run in float64, or does not repeat itself.
+            InputError: the network does not run in float64.
         """
         self._example = example
-        self._model, self._inputs = _in_float64(model, example)
+        self._inputs = in_float64(copy.deepcopy(example))
+        self._model = copied_in(model, torch.float64).eval()
+        self._repeats = False  # known to give the same output twice
         stir(self._model, seed)
         try:
-            self._output = steady_output(self._model, self._inputs)
+            self._output = float64_output(self._model, self._inputs)
             ruined = not all(bool(part.isfinite().all()) for part in self._output)
         except InputError:
             ruined = True
         if ruined:
-            self._model, self._inputs = _in_float64(model, example)
-            self._output = steady_output(self._model, self._inputs)
+            self._model = copied_in(model, torch.float64).eval()
+            self._output = float64_output(self._model, self._inputs)
+
+    def require_repeats(self) -> None:
+        """Check that the network gives the same output twice; asked again, it knows.
+
+        Raises:
+            InputError: it does not.
+        """
+        if not self._repeats:
+            require_repeats(self._model, self._inputs, self._output)
+        self._repeats = True
 
     def objection(self, plan: Plan, tolerance: float = TOLERANCE) -> str:
         """Return in plain words why this removal is not right; empty where slim equals masked.
 
         ``tolerance`` is the share of the output's scale that may be off. Less may be where the
         removal changes next to nothing, which is to be right as well.
+
+        Raises:
+            InputError: the network gives another output each time.
         """
         try:
             slim = apply_plan(self._copy(plan), plan)
@@ -75,9 +91,9 @@ class Probe:
         del slim  # of a large network, gigabytes
         with masked(self._model, plan):
             expected = self._run(self._model)
-        if [part.shape for part in found] != [part.shape for part in expected]:
-            return "it makes the network's output"
-        return _difference(found, expected, self._output, tolerance)
+        if text := _difference(found, expected, self._output, tolerance):
+            self.require_repeats()  # what is right repeats itself; a pass of a large one is long
+        return text
 
     def objection_in_training(self, plan: Plan) -> str:
         """Return why a network slimmed in this way cannot be trained on; empty where it can.
@@ -117,6 +133,8 @@ def _difference(
     found: Sequence[Tensor], expected: Sequence[Tensor], whole: Sequence[Tensor], tolerance: float
 ) -> str:
     """Return what is wrong with the slim network's outputs, by those of masked and whole one."""
+    if [part.shape for part in found] != [part.shape for part in expected]:
+        return "it makes the network's output"
     seen = False
     for one, other, before in zip(found, expected, whole, strict=True):
         error, change = relative_error([one], [other]), relative_error([before], [other])
@@ -127,10 +145,6 @@ def _difference(
             )
         seen |= change >= VISIBLE and error <= RIGHT_SHARE * change
     return "" if seen else UNSEEN
-
-
-def _in_float64(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any]:
-    return copy.deepcopy(model).double().eval(), in_float64(copy.deepcopy(inputs))
 
 
 def _where(error: Exception) -> str:

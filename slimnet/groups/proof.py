@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from slimnet.errors import InputError, ProofError
 from slimnet.groups.mask import mask
 from slimnet.groups.slim import slim_copy
+from slimnet.load import copied_in
 from slimnet.measure import forward, in_float64, output_tensors
 from slimnet.records import Parity, Plan
 
@@ -26,26 +27,27 @@ def require_float64(model: nn.Module, example: Any) -> None:
     Raises:
         InputError: it does not; the message says why.
     """
-    steady_output(copy.deepcopy(model).double().eval(), in_float64(example))
+    reference, inputs = copied_in(model, torch.float64).eval(), in_float64(example)
+    require_repeats(reference, inputs, float64_output(reference, inputs))
 
 
-def steady_output(model: nn.Module, inputs: Any) -> tuple[Tensor, ...]:
-    """Return what a float64 model gives twice over, without changing its inputs.
+def float64_output(model: nn.Module, inputs: Any) -> tuple[Tensor, ...]:
+    """Return what a float64 model gives.
 
     Raises:
-        InputError: it does not; the message says why.
+        InputError: it does not run, gives no floating-point tensor or changes its inputs.
     """
     before = copy.deepcopy(inputs)
     try:
         with torch.no_grad():
-            first, second = (output_tensors(forward(model, inputs)) for _ in range(2))
+            outputs = output_tensors(forward(model, inputs))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             "nothing can be proven about this network, because it does not run in float64 "
             f"({reason}); take fixed casts like x.float() out of its forward"
         ) from error
-    if not first:
+    if not outputs:
         raise InputError(
             "nothing can be proven about this network, because no floating-point tensor comes out"
         )
@@ -54,12 +56,21 @@ def steady_output(model: nn.Module, inputs: Any) -> tuple[Tensor, ...]:
             "the network's forward changes its own input in place, as x.sub_(mean) does, so every "
             "image would be another the second time; let it work on a copy (x = x - mean)"
         )
+    return outputs
+
+
+def require_repeats(model: nn.Module, inputs: Any, first: Sequence[Tensor]) -> None:
+    """Check that a float64 model gives the same output once more.
+
+    Raises:
+        InputError: it does not.
+    """
+    second = float64_output(model, inputs)
     if not all(torch.equal(a, b) for a, b in zip(first, second, strict=True)):
         raise InputError(
             "nothing can be proven about this network, because it gives another output each time; "
             "take the randomness out of its eval mode"
         )
-    return first
 
 
 def relative_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
@@ -81,7 +92,7 @@ def masked_slim_error(model: nn.Module, plan: Plan, example: Any) -> float:
     The model is not changed. The result is inf where the slim network fails or its output has
     another shape or is not finite.
     """
-    reference, inputs = copy.deepcopy(model).double().eval(), in_float64(example)
+    reference, inputs = copied_in(model, torch.float64).eval(), in_float64(example)
     with torch.no_grad():
         try:
             slim_output = output_tensors(forward(slim_copy(reference, plan), inputs))
@@ -95,7 +106,7 @@ def masked_slim_error(model: nn.Module, plan: Plan, example: Any) -> float:
 @torch.no_grad()
 def expanded_copy(model: nn.Module, slim: nn.Module, plan: Plan) -> nn.Module:
     """Return a copy of ``model`` that holds the weights of ``slim`` where the plan leaves them."""
-    full, coded = copy.deepcopy(model), copy.deepcopy(model).double()
+    full, coded = copy.deepcopy(model), copied_in(model, torch.float64)
     for state in (*coded.parameters(), *coded.buffers()):
         if state.is_floating_point():
             # every element says where it stands; cutting then tells where each slim one stood

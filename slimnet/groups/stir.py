@@ -19,9 +19,9 @@ def stir(model: nn.Module, seed: int) -> None:
 
     for parameter in filter(torch.is_floating_point, model.parameters()):
         if parameter.ndim > 1:
-            # in float32, which is made several times as fast
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.add_(noise, alpha=STIRRING / parameter[0].numel() ** 0.5)
+            # in float32, which is made several times as fast; of variance 1
+            noise = torch.rand(parameter.shape, generator=generator).sub_(0.5)
+            parameter.add_(noise, alpha=STIRRING * (12 / parameter[0].numel()) ** 0.5)
         elif parameter.ndim == 1:
             parameter.add_(uniform(parameter), alpha=STIRRING)
     for name, buffer in model.named_buffers():

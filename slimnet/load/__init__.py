@@ -9,7 +9,7 @@ from slimnet.load.model import load_model
 from slimnet.load.model_file import sha256_of
 from slimnet.load.network_files import find_pair, possible_batch_sizes
 from slimnet.load.onnx_inputs import common_inputs, made_up_onnx_inputs, onnx_inputs
-from slimnet.load.without_data import copied_with, on_shapes
+from slimnet.load.without_data import copied_in, on_shapes
 
 __all__ = [
     "BESIDE_SETTINGS",
@@ -17,7 +17,7 @@ __all__ = [
     "check_pair",
     "common_inputs",
     "content_sha256",
-    "copied_with",
+    "copied_in",
     "find_pair",
     "load_model",
     "load_splits",

@@ -81,16 +81,18 @@ def smaller_inputs(model: nn.Module, inputs: Tensor) -> Tensor:
         return inputs
     smaller = inputs[:, :, :size, :size].contiguous()
     if _failure(model, smaller) is None:
-        whole, part = (on_shapes(_output_shape, model, x[:1]) for x in (inputs, smaller))
-        if whole is not None and whole == part:
+        whole, part = (
+            on_shapes(_output_shapes, model, x[:1], harmless=True) for x in (inputs, smaller)
+        )
+        if len(whole) == 1 and whole == part:
             return smaller
     return inputs
 
 
-def _output_shape(model: nn.Module, inputs: Tensor) -> torch.Size | None:
+def _output_shapes(model: nn.Module, inputs: Tensor) -> list[Shape]:
     with torch.no_grad():
         output = model(inputs)
-    return output.shape if isinstance(output, Tensor) else None
+    return [tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
 
 
 def usual_shapes(model: nn.Module) -> Iterator[Shape]:
@@ -141,10 +143,9 @@ def _failure(model: nn.Module, inputs: Tensor) -> str | None:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            output = model(inputs)
+            shapes = on_shapes(_output_shapes, model, inputs, harmless=True)
     except Exception as error:  # a network's own code may raise anything
         return first_line(error)
-    shapes = [tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
     if any(shape[:1] == (len(inputs),) for shape in shapes):
         return None
     raise InputError(

@@ -34,21 +34,24 @@ def on_shapes(
     model: nn.Module,
     inputs: Any,
     change: Callable[[nn.Module], nn.Module] = lambda model: model,
+    *,
+    harmless: bool = False,
 ) -> Result:
     """Return ``run(change(copy of the model), inputs)``, on tensors without data where they do.
 
     Neither the model nor the inputs are changed. ``run`` must need nothing but shapes. Whatever
-    fails without data, or might have failed with data, is run with data.
+    fails without data, or might have failed with data, is run with data: on the model itself
+    where ``run`` is ``harmless`` to it, which saves the copy of a large one.
     """
     try:
-        empty = change(copied_with(model, _without_data))
+        empty = change(_copied_with(model, _without_data))
         with _OnlyStrict() as operations:  # type: ignore[no-untyped-call]
             result = run(empty, _pytree.tree_map(_without_data, inputs))
         if operations.all_strict:
             return result
     except Exception:  # the network's own code may work with values, or with other devices
         pass
-    return run(change(copy.deepcopy(model)), copy.deepcopy(inputs))
+    return run(change(model if harmless else copy.deepcopy(model)), copy.deepcopy(inputs))
 
 
 class _OnlyStrict(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
@@ -85,7 +88,16 @@ def _is_strict(func: Any, args: Any) -> bool:
     return torch.Tag.pointwise in func.tags or name in STRICT
 
 
-def copied_with(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:
+def copied_in(model: nn.Module, kind: torch.dtype) -> nn.Module:
+    """Return a copy of which the floating-point parameters and buffers are of this kind."""
+
+    def convert(leaf: Tensor) -> Tensor:
+        return leaf.detach().to(kind if leaf.is_floating_point() else leaf.dtype, copy=True)
+
+    return _copied_with(model, convert)
+
+
+def _copied_with(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:
     """Return a copy of which each parameter and buffer is converted, and never copied as it is.
 
     Tensors that are neither are copied.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -299,6 +300,22 @@ def test_a_network_that_changes_its_input_is_refused(images):
 def test_a_network_that_cannot_be_proven_is_refused_with_the_reason(images):
     with pytest.raises(InputError, match="does not run in float64"):
         find_groups(Casting().eval(), images)
+
+
+class Noisy(nn.Module):
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.layers(x) + torch.rand(())
+
+
+@pytest.mark.parametrize("layers", [(3, 5, 4), (3, 4)], ids=["prunable", "nothing prunable"])
+def test_a_network_that_is_another_each_time_is_refused(images, layers):
+    network = Noisy(*(nn.Conv2d(a, b, 1) for a, b in pairwise(layers)))
+    with pytest.raises(InputError, match="gives another output each time"):
+        find_groups(network.eval(), images)
 
 
 def test_proof_of_buffers_of_any_type_and_any_layout(residual, images):

@@ -479,6 +479,11 @@ def test_exit_code_and_line_of_every_failure(error, code, line, tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_mistyped_option_is_told_the_nearest(capsys):
+    assert cli.run(["compress", "model.pt", "--max-dorp", "3"]) == 2
+    assert "no such option: --max-dorp; did you mean --max-drop?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("where", [0, 1, 4])
 def test_verbose_shows_the_traceback_and_then_the_line(where, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -6,6 +6,7 @@ import errno
 import io
 import sys
 import traceback
+from difflib import SequenceMatcher
 from importlib.metadata import version
 from typing import Annotated
 
@@ -28,8 +29,7 @@ DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 app = typer.Typer(
     add_completion=False,
     help="Make a trained network physically smaller and faster within an accuracy budget, "
-    "and prove it.\n\nExample: slimnet compress model.pt --data val/ --max-drop 5\n\n"
-    "With --verbose an error comes with its traceback.",
+    "and prove it.\n\nExample: slimnet compress model.pt --data val/ --max-drop 5",
 )
 for command in (compress, inspect, compare, verify, apply, bench, init, demo):
     app.command()(command)
@@ -49,6 +49,10 @@ def _options_of_its_own(
             "--version", callback=_tell_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", help="Show an error with its traceback; may stand anywhere."),
+    ] = False,
 ) -> None:
     """Take what stands before a sub-command."""
 
@@ -59,7 +63,7 @@ def run(arguments: list[str]) -> int:
     0 done, 1 internal error, 2 bad input, 3 a goal or the budget missed, 4 a proof failed, 130
     interrupted.
     """
-    verbose = "--verbose" in arguments
+    verbose = "--verbose" in arguments  # before or behind the sub-command
     arguments = [argument for argument in arguments if argument != "--verbose"]
     try:
         code = app(arguments or ["--help"], standalone_mode=False)
@@ -85,7 +89,11 @@ def _explained(error: BaseException, resumes: bool) -> tuple[str, int]:
         return "interrupted" + "; the same command goes on from there" * resumes, INTERRUPTED
     if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
         return f"the disk cannot be written: {error}; nothing was written", 2
-    if hasattr(error, "format_message"):  # Typer's own: a mistyped option or value
+    if near := getattr(error, "possibilities", None):  # Typer's own: a mistyped option
+        mistyped = getattr(error, "option_name", "")
+        closest = max(near, key=lambda name: SequenceMatcher(None, name, mistyped).ratio())
+        return f"no such option: {mistyped}; did you mean {closest}? (see --help)", 2
+    if hasattr(error, "format_message"):  # Typer's own: an option or value that does not fit
         return f"{error.format_message()} (see --help)", 2
     what = f"{type(error).__name__}: {error}".splitlines()[0]
     return f"internal error, please report it: {what}", 1

@@ -11,6 +11,11 @@ from slimnet.errors import InputError
 from slimnet.groups.sides import is_depthwise
 from slimnet.records import Plan
 
+OTHER_NETWORK = (
+    "it was made for another network, or was applied already: give the architecture that it was "
+    "made for, before slimming; its weights may be others"
+)
+
 
 def slim_copy(model: nn.Module, plan: Plan) -> nn.Module:
     """Return a slim copy of the model; the model itself is not changed."""
@@ -53,7 +58,7 @@ def _pruner(name: str, module: nn.Module) -> torch_pruning.pruner.function.BaseP
     if kind not in torch_pruning.pruner.function.PrunerBox:
         raise InputError(
             f"the plan removes channels of {name!r}, which in this network is a "
-            f"{type(module).__name__} and has none; it was made for another network"
+            f"{type(module).__name__} and has none; {OTHER_NETWORK}"
         )
     return torch_pruning.pruner.function.PrunerBox[kind]
 
@@ -70,7 +75,10 @@ def channels_of(model: nn.Module, plan: Plan) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for name, sides in plan.items():
         if name not in modules:
-            raise InputError(f"the plan names the layer {name!r}, which this network does not have")
+            raise InputError(
+                f"the plan names the layer {name!r}, which this network does not have; "
+                f"{OTHER_NETWORK}"
+            )
         module = modules[name]
         pruner = _pruner(name, module)
         counts = {
@@ -90,5 +98,5 @@ def _check_fit(model: nn.Module, plan: Plan) -> None:
             if indices and not (indices[0] >= 0 and indices[-1] < size):
                 raise InputError(
                     f"the plan removes index {indices[-1]} of {name!r} ({side}), which has {size}; "
-                    "it was made for another network, or was applied already"
+                    f"{OTHER_NETWORK}"
                 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
 from slimnet.errors import InputError
 from slimnet.load.importing import first_line
-from slimnet.settings import Settings, nearest
+from slimnet.settings import Settings, as_given, nearest, require_fit
 
 TOML_MODULE = "tomllib" if sys.version_info >= (3, 11) else "tomli"
 OUTPUTS = ("summary", "junit", "json")
@@ -51,7 +51,8 @@ def _parse(path: Path) -> dict[str, Any]:
 def _checked(table: Any, path: Path) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise InputError(f"{path}: [tool.slimnet] is a table; got a {type(table).__name__}")
-    known = [*(dial.name for dial in fields(Settings)), *BESIDE_SETTINGS]
+    dials = {dial.name: dial for dial in fields(Settings)}
+    known = [*dials, *BESIDE_SETTINGS]
     options: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
@@ -62,8 +63,18 @@ def _checked(table: Any, path: Path) -> dict[str, Any]:
             raise InputError(f"{path}: {name} is {IN_WORDS[kind]}; got {value!r}")
         if name in options:
             raise InputError(f"{path}: {name!r} stands twice, with a hyphen and an underscore")
+        if name in dials:
+            _require_dial(dials[name], value, path)
         options[name] = value
     return options
+
+
+def _require_dial(dial: Field[Any], value: Any, path: Path) -> None:
+    """Name the file: the same dial may stand on the command line, and in Python."""
+    try:
+        require_fit(dial, as_given(dial, value))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _hint(name: str, known: list[str]) -> str:

@@ -76,7 +76,8 @@ def require_better_than_chance(quality: Quality, split: Split) -> None:
     spread = math.sqrt(max(chance * (1 - chance), 0.0) / len(labels))
     if accuracy <= chance + NormalDist().inv_cdf(0.99) * spread:
         raise InputError(
-            f"the network is at chance on this data ({quality.percent:.1f} % of {split.images} "
-            f"images right, chance is {100 * chance:.1f} %); most often the preprocessing is "
-            "wrong: see --scale, --mean, --std, --channels, --size, or the order of the classes"
+            f"the network is at chance on this data: {quality.percent:.1f} % of {split.images} "
+            f"images right, where guesses that name each class as often get {100 * chance:.1f} %; "
+            "most often the preprocessing is wrong (see --scale, --mean, --std, --channels, "
+            "--size), else the order of the classes, or it was trained on other data"
         )

@@ -73,7 +73,9 @@ def require_fit(dial: Field[Any], value: Any) -> None:
         if not _fits(dial, part):
             brief = type(part) is float and dial.metadata["kind"] is float
             shown = f"{part:g}" if brief else repr(part)
-            raise InputError(f"{dial.name} is {rule_of(dial)}; got {shown}")
+            quoted = isinstance(part, str) and part.replace(".", "", 1).isdecimal()
+            hint = ": leave the quotes out" * (quoted and dial.metadata["kind"] in (int, float))
+            raise InputError(f"{dial.name} is {rule_of(dial)}; got {shown}{hint}")
 
 
 def _fits(dial: Field[Any], part: Any) -> bool:

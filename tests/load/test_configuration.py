@@ -37,6 +37,8 @@ def test_own_file_wins_over_pyproject(tmp_path):
         (b"max_drop = = 3", "not valid TOML"),
         (b"\xff\xfe", "not valid TOML"),
         (b"max_drop = 3\nmax-drop = 4", "stands twice"),
+        (b'max_drop = "3"', "in percentage points, 0 to 100; got '3': leave the quotes out"),
+        (b"oracle_k = 5.5", "oracle_k is a whole number of candidates, 1 or more; got 5.5"),
     ],
 )
 def test_errors_name_the_file(tmp_path, text, message):

@@ -41,7 +41,7 @@ def build_group(
     _refuse_unsupported(entries)
     _refuse_special(entries, model)
     modules = [e for e in entries if not issubclass(e.kind, OPERATIONS)]
-    unit_of = _merge_grouped(output_channels(model)[name], modules, model)
+    unit_of = _merge_grouped(1 + max(int(e.unit.max()) for e in modules), modules, model)
     units = int(unit_of.max()) + 1
     if units < 2:
         # marks may know better, where one channel spreads over all of them
@@ -83,7 +83,7 @@ def _refuse_unsupported(entries: Iterable[Entry]) -> None:
             raise NotPrunableError(f"{what} works across its channels")
         consumed |= entry.is_input
     if not consumed:
-        raise NotPrunableError("no layer that reads its channels was found")
+        raise NotFollowedError("no layer that reads its channels was found")
 
 
 def _refuse_special(entries: Iterable[Entry], model: nn.Module) -> None:
@@ -96,11 +96,11 @@ def _refuse_special(entries: Iterable[Entry], model: nn.Module) -> None:
             raise NotPrunableError(f"{entry.module} is a transposed convolution in groups")
 
 
-def _merge_grouped(channels: int, entries: Iterable[Entry], model: nn.Module) -> Tensor:
-    """Return the unit of each root channel, (channels,): a grouped convolution needs the same
+def _merge_grouped(units: int, entries: Iterable[Entry], model: nn.Module) -> Tensor:
+    """Return the new unit of each unit, (units,): a grouped convolution needs the same
     channels gone in every one of its groups, so these become one unit.
     """
-    unit_of = torch.arange(channels)
+    unit_of = torch.arange(units)
     for entry in entries:
         module = model.get_submodule(entry.module)
         if not isinstance(module, (*CONVOLUTIONS, *TRANSPOSED)) or is_depthwise(module):
@@ -116,5 +116,5 @@ def _merge_grouped(channels: int, entries: Iterable[Entry], model: nn.Module) ->
         for position in range(side // module.groups):
             together = torch.unique(unit_of[entry.unit[local == position]])
             unit_of[torch.isin(unit_of, together)] = together[0]
-    units: Tensor = torch.unique(unit_of, return_inverse=True)[1]
-    return units
+    numbers: Tensor = torch.unique(unit_of, return_inverse=True)[1]
+    return numbers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from slimnet.groups.build import NotPrunableError, build_group, produces
 from slimnet.groups.flow import Flow
 from slimnet.groups.group import Group
+from slimnet.groups.heads import head_entries
 from slimnet.groups.probe import Probe
 from slimnet.groups.proven import only_proven
 from slimnet.groups.sides import SUPPORTED, output_channels
@@ -102,10 +104,18 @@ def _from_graph(model: nn.Module, example: Any) -> tuple[list[Group], Reasons, l
 def _from_flow(
     model: nn.Module, example: Any, layers: Sequence[str]
 ) -> tuple[list[Group], Reasons]:
-    """Return the groups found by marks for these layers, and why the others are in none."""
+    """Return the groups of these layers, whole attention heads first, then by marks, and why the
+    others are in none.
+    """
     flow = Flow(model, example)
     groups, reasons = [], {}
+    for entries in head_entries(model, example, layers):
+        with suppress(NotFollowedError, NotPrunableError):
+            groups.append(build_group(entries[0].module, entries, model, flow.norm_after))
+    in_heads = {gate.layer for group in groups for gate in group.gates}
     for layer in layers:
+        if layer in in_heads:
+            continue
         try:
             groups.append(build_group(layer, flow.entries(layer), model, flow.norm_after))
         except (NotFollowedError, NotPrunableError) as reason:

@@ -24,6 +24,7 @@ from slimnet.groups.sides import (
     BATCH_NORMS,
     PRODUCERS,
     TWO_SIDES_IN_ONE,
+    channel_axis,
     first_argument,
     is_depthwise,
     output_channels,
@@ -124,12 +125,12 @@ class Flow:
 
         def read(name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
             inputs = first_argument(args, kwargs)
-            marked, clean = _take_marks(inputs, _axis(module, inputs), images)
+            marked, clean = _take_marks(inputs, channel_axis(module, inputs), images)
             seen[name, "in"].append(marked)
             return ((clean, *args[1:]), kwargs) if args else ((), {**kwargs, "input": clean})
 
         def write(name: str, marks: Tensor, module: nn.Module, _: Any, output: Tensor) -> Tensor:
-            marked = _with_marks(output, _axis(module, output), marks)
+            marked = _with_marks(output, channel_axis(module, output), marks)
             last[:] = name, marked
             return marked
 
@@ -191,10 +192,6 @@ def _with_marks(values: Tensor, axis: int, marks: Tensor) -> Tensor:
     parts = values.reshape(len(marks), -1, *values.shape[1:])
     shape = [n if d in (0, axis + 1) else 1 for d, n in enumerate(parts.shape)]
     return parts.masked_fill(marks.reshape(shape), math.nan).reshape(values.shape)
-
-
-def _axis(module: nn.Module, values: Tensor) -> int:
-    return values.ndim - 1 if isinstance(module, nn.Linear) else 1
 
 
 def _repeated(example: Any, images: int) -> Any:

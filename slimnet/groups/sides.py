@@ -26,6 +26,11 @@ def first_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     return found
 
 
+def channel_axis(module: nn.Module, values: Tensor) -> int:
+    """Return the axis of the channels in what such a module reads or gives."""
+    return values.ndim - 1 if isinstance(module, nn.Linear) else 1
+
+
 def is_depthwise(module: nn.Module) -> bool:
     """Tell whether the module is a convolution with one filter for each channel."""
     return (

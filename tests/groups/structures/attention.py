@@ -84,6 +84,97 @@ class Projections(nn.Module):
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
+class InferredHeads(nn.Module):
+    """Attention whose view infers the number of heads; of ``keys`` each serves several queries."""
+
+    def __init__(self, width, size=2, queries=4, keys=4, norm=None):
+        super().__init__()
+        self.size, self.repeats = size, queries // keys
+        self.q, self.out = nn.Linear(width, queries * size), nn.Linear(queries * size, width)
+        self.k, self.v = (nn.Linear(width, keys * size) for _ in range(2))
+        self.norm = norm or nn.Identity()
+
+    def forward(self, x):
+        q, k, v = (f(x).unflatten(-1, (-1, self.size)) for f in (self.q, self.k, self.v))
+        k, v = (part.repeat_interleave(self.repeats, 2).transpose(1, 2) for part in (k, v))
+        q = self.norm(q).transpose(1, 2)
+        return self.out(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+INFERRED = "expand attention.q attention.k attention.v"
+
+
+@structure(INFERRED, example=tokens)
+def heads_of_inferred_number():
+    return Encoder(InferredHeads(8))
+
+
+@structure(INFERRED, example=tokens)
+def heads_of_inferred_number_wider_than_the_stream():
+    return Encoder(InferredHeads(8, size=3, queries=6, keys=6))
+
+
+@structure(INFERRED, example=tokens)
+def heads_that_share_keys():
+    return Encoder(InferredHeads(8, queries=6, keys=3))
+
+
+@structure("expand", words=dict.fromkeys(["attention.k", "attention.v"], HEADS), example=tokens)
+def heads_that_share_one_key():
+    return Encoder(InferredHeads(8, keys=1))
+
+
+@structure(INFERRED, example=tokens)
+def heads_with_a_norm_within_each():
+    return Encoder(InferredHeads(8, norm=nn.LayerNorm(2)))
+
+
+class FusedHeads(nn.Module):
+    """Queries, keys and values by one layer, all heads of each, or each head's own, in a row."""
+
+    def __init__(self, width, by_head):
+        super().__init__()
+        self.qkv, self.out, self.by_head = nn.Linear(width, 24), nn.Linear(8, width), by_head
+
+    def forward(self, x):
+        shape, axis = ((-1, 3, 2), 3) if self.by_head else ((3, -1, 2), 2)
+        parts = self.qkv(x).unflatten(-1, shape).unbind(axis)
+        q, k, v = (part.transpose(1, 2) for part in parts)
+        return self.out(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+@structure("expand attention.qkv", example=tokens)
+def fused_heads_of_inferred_number():
+    return Encoder(FusedHeads(8, by_head=False))
+
+
+@structure("expand attention.qkv", example=tokens)
+def fused_heads_each_by_itself():
+    return Encoder(FusedHeads(8, by_head=True))
+
+
+class heads_of_images(Net):
+    """Attention over places, by convolutions with a norm each."""
+
+    def __init__(self):
+        super().__init__(
+            stem=nn.Conv2d(3, 8, 3, padding=1),
+            q=nn.Conv2d(8, 12, 1), k=nn.Conv2d(8, 12, 1), v=nn.Conv2d(8, 12, 1),
+            norm_q=nn.BatchNorm2d(12), depthwise=nn.Conv2d(12, 12, 3, padding=1, groups=12),
+            out=nn.Conv2d(12, 8, 1), head=nn.Linear(8, 4),
+        )  # fmt: skip
+
+    def forward(self, x):
+        x = self.stem(x)
+        q, k, v = self.norm_q(self.q(x)), self.k(x), self.depthwise(self.v(x))
+        q, k, v = (part.flatten(2).unflatten(1, (-1, 3)).transpose(2, 3) for part in (q, k, v))
+        mixed = functional.scaled_dot_product_attention(q, k, v).transpose(2, 3)
+        return self.head((x + self.out(mixed.flatten(1, 2).view(len(x), -1, 8, 8))).mean((2, 3)))
+
+
+structure("q k v")(heads_of_images)
+
+
 @structure("expand", words={f"attention.{name}": HEADS for name in "qkv"}, example=tokens)
 def scaled_dot_product_attention():
     return Encoder(Projections())

@@ -1,18 +1,22 @@
-"""What the inputs and outputs of an exported network are called."""
+"""What the inputs, outputs and weights of an exported network are called."""
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from typing import Any
 
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
 from slimnet.export.tracing import evaluation_copy
-from slimnet.measure import forward, input_tensors
+from slimnet.measure import TRANSPOSED_WEIGHT, forward, input_tensors
 from slimnet.records import Inputs
+
+NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def input_names(model: nn.Module, example: Inputs) -> list[str]:
@@ -42,6 +46,30 @@ def output_names(model: nn.Module, example: Inputs) -> list[str]:
     names = [_name(path) for path, leaf in leaves if isinstance(leaf, Tensor)]
     taken = set(input_names(model, example))  # in an ONNX file no two values share a name
     return [f"{name}_output" if name in taken else name for name in names]
+
+
+def name_weights(proto: onnx.ModelProto) -> None:
+    """Change a file to call what its linear layers multiply by "layer.weight.T" each.
+
+    A linear layer on tokens becomes a product with its weight transposed, of which PyTorch's
+    exporter makes a nameless value; the notes of a node say of which layer it was.
+    """
+    values = {value.name: value for value in proto.graph.initializer}
+    named: dict[str, str] = {}
+    for node in proto.graph.node:
+        scopes = [note.value for note in node.metadata_props if note.key == NAME_SCOPES]
+        factor = values.get(node.input[1]) if node.op_type == "MatMul" and scopes else None
+        if factor is None or factor.name.endswith(".weight"):
+            continue
+        # the network's own name, those of its parts down to the layer, and the operation's
+        layers: list[str] = ast.literal_eval(scopes[0])[1:-1]
+        name = f"{layers[-1] if layers else ''}{TRANSPOSED_WEIGHT}"
+        if layers and name not in values and name not in named.values():
+            named.setdefault(factor.name, name)
+    for node in proto.graph.node:
+        node.input[:] = [named.get(name, name) for name in node.input]
+    for value in values.values():
+        value.name = named.get(value.name, value.name)
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from slimnet.errors import InputError, ProofError
-from slimnet.export.names import input_names, output_names
+from slimnet.export.names import input_names, name_weights, output_names
 from slimnet.export.parity import onnx_parity
 from slimnet.export.partial import partial_file
 from slimnet.export.tracing import (
@@ -56,6 +56,7 @@ def export_onnx(
     """
     names = input_names(model, example), output_names(model, example)
     proto = _translate(model, example, names, opset)
+    name_weights(proto)
     clear_notes(proto)
     onnx.helper.set_model_props(proto, dict(sorted(metadata.items())))
     require_sound(proto, names)

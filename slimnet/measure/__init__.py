@@ -23,7 +23,7 @@ from slimnet.measure.paying_widths import (
     width_in_effect,
     widths_in_words,
 )
-from slimnet.measure.profile import profile_layers
+from slimnet.measure.profile import TRANSPOSED_WEIGHT, profile_layers
 from slimnet.measure.quality import (
     Quality,
     measure_quality,
@@ -41,6 +41,7 @@ from slimnet.measure.torch_profile import profile_torch_layers
 __all__ = [
     "CLASSIFICATION",
     "TIMED_RUNTIMES",
+    "TRANSPOSED_WEIGHT",
     "Classification",
     "OnnxNetwork",
     "Quality",

@@ -17,6 +17,8 @@ from slimnet.measure.runtime import open_session, session_options
 
 RUNS = 12
 WARM_UP_RUNS = 3
+TRANSPOSED_WEIGHT = ".weight.T"
+WEIGHTS = (".weight", TRANSPOSED_WEIGHT)
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 FUSED_INTO_PRODUCER = {"Relu", "Clip", "Sigmoid", "HardSigmoid", "Add", "Mul", "LeakyRelu", "Tanh"}
 
@@ -95,8 +97,8 @@ def layers_by_name(model: onnx.ModelProto) -> Mapping[str, str]:
     found: dict[str, str] = {}
     weights = {initializer.name for initializer in model.graph.initializer}
     for node in model.graph.node:
-        own = [name for name in node.input if name in weights and name.endswith(".weight")]
-        layer = own[0].removesuffix(".weight") if own and node.op_type in LAYERS else None
+        own = [name for name in node.input if name in weights and name.endswith(WEIGHTS)]
+        layer = own[0].rpartition(".weight")[0] if own and node.op_type in LAYERS else None
         if layer is None and node.op_type in FUSED_INTO_PRODUCER:
             # a fused node carries the name of the last output that it swallowed
             layer = next((found[i] for i in node.input if i in found), None)

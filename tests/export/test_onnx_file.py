@@ -215,3 +215,15 @@ def test_folder_that_is_not_there_is_refused(net, images, tmp_path, monkeypatch)
 def test_record_is_frozen(exported):
     with pytest.raises(dataclasses.FrozenInstanceError):
         exported[0].bytes = 0
+
+
+def test_weights_of_linear_layers_on_tokens_carry_their_layers_names(tmp_path):
+    # a product with the transposed weight, which PyTorch's exporter leaves nameless
+    part = nn.Sequential(nn.Linear(6, 5, bias=False), nn.GELU(), nn.Linear(5, 6))
+    model, tokens = nn.Sequential(nn.Linear(4, 6), part, part, nn.Flatten()), torch.rand(2, 7, 4)
+    export_onnx(model.eval(), tokens, tmp_path / "tokens.onnx", 20, {})
+    proto = onnx.load(tmp_path / "tokens.onnx")
+    weights = {value.name: numpy_helper.to_array(value) for value in proto.graph.initializer}
+    for name in ("0", "1.0", "1.2"):
+        expected = model.get_submodule(name).weight.detach().T
+        assert np.array_equal(weights[f"{name}.weight.T"], expected)

@@ -60,6 +60,14 @@ def test_profile_names_the_layers_of_the_pytorch_network(tmp_path):
     assert set(times) <= {"0", "3", "7", "9", ""}
 
 
+def test_profile_names_the_linear_layers_on_tokens(tmp_path):
+    model = nn.Sequential(nn.Linear(8, 64, bias=False), nn.GELU(), nn.Linear(64, 8)).eval()
+    file = tmp_path / "network.onnx"
+    export_onnx(model, torch.randn(2, 50, 8), file, 20, {}, check_batches=())
+    batch = numpy.zeros((4, 50, 8), numpy.float32)
+    assert {"0", "2"} <= set(profile_layers(file, [batch], 1, "onnxruntime-cpu"))
+
+
 @pytest.mark.parametrize(
     ("width", "effect"), [(1, 8), (8, 8), (9, 16), (17, 32), (33, 48), (48, 48), (0, 0)]
 )

@@ -92,7 +92,10 @@ class Trace:
             raise NotFollowedError("following its channels does not end") from error
         except Exception as error:
             raise NotFollowedError(f"its channels cannot be followed ({error})") from error
-        return [self._entry(found[i]) for i in range(len(found))]
+        items = [found[i] for i in range(len(found))]
+        if any(None in item.root_idxs for item in items):
+            raise NotFollowedError("its channels are mixed, so that they cannot be followed")
+        return [self._entry(item) for item in items]
 
     def _entry(self, item: torch_pruning._helpers.GroupItem) -> Entry:
         node, module = item.dep.target, item.dep.target.module

@@ -105,6 +105,27 @@ class SpaceAttention(nn.Module):
         return x * x.mean(1, keepdim=True).sigmoid()
 
 
+class Heads(nn.Module):
+    """Attention over places; the number of heads inferred from the width, or fixed, or keys and
+    values of one head for all.
+    """
+
+    def __init__(self, channels: int, heads: int, size: int, how: str) -> None:
+        super().__init__()
+        self.heads, self.size = heads if how == "fixed" else -1, size
+        self.repeats = heads if how == "shared" else 1
+        width = heads * size
+        self.q, self.out = nn.Conv2d(channels, width, 1), nn.Conv2d(width, channels, 1)
+        self.k, self.v = (nn.Conv2d(channels, width // self.repeats, 1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = (layer(x).flatten(2) for layer in (self.q, self.k, self.v))
+        q, k, v = (y.unflatten(1, (self.heads, self.size)).transpose(2, 3) for y in maps)
+        k, v = (part.repeat_interleave(self.repeats, 1) for part in (k, v))
+        mixed = (q @ k.transpose(2, 3)).softmax(-1) @ v
+        return x + self.out(mixed.transpose(2, 3).flatten(1, 2).unflatten(2, x.shape[2:]))
+
+
 class Excite(nn.Module):
     """Squeeze and excitation, of convolutions or of linear layers."""
 

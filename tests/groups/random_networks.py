@@ -16,6 +16,7 @@ from random_layers import (
     Add,
     Apart,
     Excite,
+    Heads,
     Join,
     PadChannels,
     Scale,
@@ -49,6 +50,8 @@ SIMPLE = st.one_of(
     st.tuples(st.just("excite"), st.booleans()),
     st.tuples(st.just("scale")),
     st.tuples(st.just("space attention")),
+    st.tuples(st.just("heads"), st.integers(1, 4), st.integers(1, 3),
+              st.sampled_from(("inferred", "shared", "fixed"))),
     st.tuples(st.just("pixel shuffle")),
 )  # fmt: skip
 
@@ -135,6 +138,7 @@ def _layer(layer: Layer, shape: torch.Size) -> nn.Module:
         "excite": lambda: Excite(channels, linear=numbers[0]),
         "scale": lambda: Scale(channels),
         "space attention": SpaceAttention,
+        "heads": lambda: Heads(channels, *numbers),
     }
     return simple[kind]() if kind in simple else _branches(kind, numbers, shape)
 

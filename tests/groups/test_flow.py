@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 import torchvision
+from random_layers import Heads
 from torch import nn
 
 from slimnet.groups import find_groups
@@ -116,3 +117,12 @@ def test_a_network_whose_graph_cannot_be_built_is_slimmed_where_marks_can_follow
     reasons = {f.layer: f.reason for f in frozen}
     assert "(shufflenetv2.py, line" in reasons["stage2.1.branch2.5"]
     assert reasons["fc"]
+
+
+def test_where_the_graph_forgets_which_channels_go_together_none_are_cut():
+    network = nn.Sequential(Heads(3, 3, 1, "fixed"), nn.Flatten(), nn.Linear(192, 4))
+    groups, frozen = find_groups(network.eval(), torch.randn(2, 3, 8, 8), layers="all")
+    mixed = {entry.layer for entry in frozen} - {"2"}
+    assert mixed | {gate.layer for group in groups for gate in group.gates} == {
+        "0.q", "0.k", "0.v", "0.out"
+    }  # fmt: skip

@@ -102,6 +102,7 @@ def bench(
 
 
 def _chosen_runtimes(names: Sequence[str]) -> list[str]:
+    names = names.split(",") if isinstance(names, str) else names
     for name in names:
         if name not in measure.TIMED_RUNTIMES:
             raise InputError(

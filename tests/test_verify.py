@@ -168,11 +168,16 @@ def test_the_slim_network_comes_back_on_a_fresh_one_and_on_no_other(finished, tr
     slim = slimnet.load_slim(finished / "slim", fresh())
     expected = load_file(finished / "slim" / "slim.safetensors")
     assert all(torch.equal(value, expected[name]) for name, value in slim.state_dict().items())
+    assert not slim.training
     other = torch.nn.Sequential(*fresh()[:8], torch.nn.Linear(32, 5))
     with pytest.raises(slimnet.InputError, match=r"other shapes|another network"):
         slimnet.load_slim(finished / "slim", other)
     with pytest.raises(slimnet.InputError, match="cannot read the weights"):
         slimnet.load_slim(finished, fresh())
+    with pytest.raises(slimnet.InputError, match=r"a network .an instance.*; got Sequential"):
+        slimnet.load_slim(finished / "slim", torch.nn.Sequential)
+    with pytest.raises(slimnet.InputError, match=r"what slimnet.load_plan reads"):
+        slimnet.apply_plan(fresh(), finished / "slim" / "plan.json")
 
 
 def fresh():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 import sys
 import traceback
 from difflib import SequenceMatcher
@@ -26,6 +27,7 @@ from slimnet.errors import SlimnetError
 
 INTERRUPTED = 130
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+NOT_WHOLE = re.compile(r"Input should be a valid integer[^;.]*")
 app = typer.Typer(
     add_completion=False,
     help="Make a trained network physically smaller and faster within an accuracy budget, "
@@ -94,7 +96,8 @@ def _explained(error: BaseException, resumes: bool) -> tuple[str, int]:
         closest = max(near, key=lambda name: SequenceMatcher(None, name, mistyped).ratio())
         return f"no such option: {mistyped}; did you mean {closest}? (see --help)", 2
     if hasattr(error, "format_message"):  # Typer's own: an option or value that does not fit
-        return f"{error.format_message()} (see --help)", 2
+        told = NOT_WHOLE.sub("it takes a whole number", error.format_message())
+        return f"{told} (see --help)", 2
     what = f"{type(error).__name__}: {error}".splitlines()[0]
     return f"internal error, please report it: {what}", 1
 

@@ -28,7 +28,7 @@ def compare(
     sample: Annotated[
         int | None,
         typer.Option(
-            help="Measure so many, drawn at random over all layers. (unit: channels; default: all)"
+            help="Measure so many, drawn evenly over all layers. (unit: channels; default: all)"
         ),
     ],
     out: Annotated[

@@ -23,11 +23,17 @@ def load_slim(folder: str | Path, model: nn.Module) -> nn.Module:
         model: built as the original was; its weights do not matter.
 
     Returns:
-        The same model, now slim, with the slim weights.
+        The same model, now slim, with the slim weights, in eval mode.
 
     Raises:
-        InputError: the folder cannot be read, or belongs to another network.
+        InputError: the folder cannot be read, or belongs to another network, or there is none.
     """
+    if not isinstance(model, nn.Module):
+        kind = model.__name__ if isinstance(model, type) else type(model).__name__
+        raise InputError(
+            "load_slim takes the folder and a network (an instance), built as the original was; "
+            f"got {kind}"
+        )
     path = Path(folder)
     try:
         weights = load_file(path / "slim.safetensors")
@@ -44,4 +50,4 @@ def load_slim(folder: str | Path, model: nn.Module) -> nn.Module:
         slim.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise InputError(f"{path} holds weights of other shapes than this network's") from error
-    return slim
+    return slim.eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch_pruning
 from torch import nn
@@ -92,6 +93,10 @@ def channels_of(model: nn.Module, plan: Plan) -> dict[str, dict[str, int]]:
 
 
 def _check_fit(model: nn.Module, plan: Plan) -> None:
+    if not isinstance(plan, Mapping):
+        raise InputError(
+            f"a plan is what slimnet.load_plan reads from plan.json; got a {type(plan).__name__}"
+        )
     for name, counts in channels_of(model, plan).items():
         for side, size in counts.items():
             indices = plan[name][side]

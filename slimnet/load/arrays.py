@@ -36,7 +36,9 @@ def open_arrays(path: Path, labelled: bool = True) -> Source:
     wanted = NAMES if labelled else NAMES[:1]
     other = [name for name in wanted if name in arrays and not isinstance(arrays[name], Tensor)]
     if other:
-        raise InputError(f"{path}: {' and '.join(other)} must be numbers in an array; got no such")
+        raise InputError(
+            f"{path}: {' and '.join(other)} must be arrays of numbers; got text or objects"
+        )
     if any(not isinstance(arrays.get(name), Tensor) for name in wanted):
         found = listed(arrays) or "nothing"
         raise InputError(

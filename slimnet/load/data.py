@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from slimnet.errors import InputError
 from slimnet.load.arrays import ARRAY_EXTENSIONS, open_arrays
@@ -56,6 +56,10 @@ def _read_splits(
 ) -> Splits:
     name = str(data) if isinstance(data, (str, Path)) else type(data).__name__
     given: Any = _called(data)
+    if _is_several(given) and not _is_three(given):
+        raise InputError(
+            f"data are one data set, or three: calibration, selection, test; got {len(given)}"
+        )
     if isinstance(given, Splits) or _is_three(given):
         if settings.calibration_data is not None:
             raise InputError(
@@ -119,6 +123,10 @@ def _called(data: Any) -> Any:
         raise InputError(f"{data} failed: {first_line(error)}") from error
 
 
+def _is_several(data: Any) -> bool:
+    return isinstance(data, (tuple, list)) and all(isinstance(part, Dataset) for part in data)
+
+
 def _is_three(data: Any) -> bool:
     return isinstance(data, (tuple, list)) and len(data) == 3
 
@@ -135,7 +143,8 @@ def _open(data: Any, name: str, settings: Settings) -> Parts:
         return _open_path(Path(data).expanduser(), labelled)
     if isinstance(data, Dataset) or hasattr(data, "__getitem__"):
         return Parts(open_dataset(data, name, labelled))
-    raise InputError(f"data are {FORMS}; got a {type(data).__name__}")
+    hint = ": give its data set (loader.dataset)" if isinstance(data, DataLoader) else ""
+    raise InputError(f"data are {FORMS}; got a {type(data).__name__}{hint}")
 
 
 def _open_path(path: Path, labelled: bool) -> Parts:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from slimnet.errors import InputError
 from slimnet.load.importing import first_line
-from slimnet.load.source import WITHOUT_LABELS, Source, checked_labels
+from slimnet.load.source import OF_OWN_TASK, WITHOUT_LABELS, Source, checked_labels
 
 REPEATED_ITEMS = 4
 
@@ -83,7 +83,7 @@ def _read_item(dataset: Dataset[Any], index: int, name: str) -> tuple[Tensor, in
             if isinstance(item, (tuple, list))
             else type(item).__name__
         )
-        hint = f"; {WITHOUT_LABELS}" if isinstance(item, Tensor) else ""
+        hint = f"; {WITHOUT_LABELS if isinstance(item, Tensor) else OF_OWN_TASK}"
         raise InputError(f"{name}: items are (image tensor, whole-number label); got {got}{hint}")
     return _checked_image(item[0], index, name), _checked_label(item[1], index, name)
 

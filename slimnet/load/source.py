@@ -11,6 +11,7 @@ from torch import Tensor
 from slimnet.errors import InputError
 
 WITHOUT_LABELS = "for images without labels, give --labels none"
+OF_OWN_TASK = "for anything but one label an image, say what the network is for with --task"
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,9 @@ def require_score(measured: BatchScores, split: Split) -> None:
     if not LEAST_SCORE < measured.percent <= 100:
         raise InputError(
             f"the task's score is in points, 0 to 100, and above {LEAST_SCORE:g} for a network "
-            f"worth slimming; got {measured.percent:g} on the {split.name} split: multiply a "
-            "share by 100, or check data and weights"
+            f"worth slimming; got {measured.percent:g} on the {split.name} split: "
+            + "multiply a share by 100, or " * (0 < measured.percent <= 1)
+            + "check the score, the data and the weights"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,9 @@ from slimnet.errors import InputError, SlimnetError
 from slimnet.load.importing import first_line
 from slimnet.measure.forward import fill_batch, input_tensors, output_tensors
 from slimnet.records import Batches, Inputs
+
+LOSS = "one number, the mean over the batch, as of .mean()"
+SAME = 1e-6  # what rounding may make of it
 
 
 def watched(model: nn.Module, run: Callable[[], Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -96,9 +100,8 @@ def check_task(
             f"the task's loss fails on the first batch: {first_line(error)}; it is called with "
             "model and batch, as the data's items collated"
         ) from error
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise InputError(f"the task's loss is one number, the mean over the batch; got {got}")
+    if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+        raise InputError(f"the task's loss is {LOSS}; got {_in_words(value)}")
     if not bool(value.isfinite()):
         raise InputError(
             f"the task's loss is {value.item()} on the first batch; check data and weights"
@@ -133,11 +136,41 @@ def scored(
             f"the task's score fails: {first_line(error)}; it is called with model and batches, "
             "which it can iterate over"
         ) from error
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+    try:
+        if not isinstance(value, (bool, str)):
+            return float(value)
+    except (TypeError, ValueError, RuntimeError):  # tensors and arrays of several numbers, or none
+        pass
+    raise InputError(f"the task's score is one number, 0 to 100 points; got {_in_words(value)}")
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)} and type {value.dtype}"
+    return f"a {type(value).__name__}"
+
+
+def check_score(
+    score: Callable[[nn.Module, Iterable[Any]], float], model: nn.Module, batches: Batches
+) -> None:
+    """Try a user's score on the first batch; the model stays.
+
+    Raises:
+        InputError: it fails, is no number, changes the model or does not call it, or is another each
+            time.
+    """
+    batch = next(iter(batches))
+    with torch.no_grad(), _watched_calls(model) as calls:
+        with unchanged(model, "score"):
+            first = scored(score, model, [batch])
+        second = scored(score, model, [batch])
+    if not calls:
+        raise InputError("the task's score never calls the model that it is given; call that one")
+    if not math.isclose(first, second, rel_tol=SAME, abs_tol=SAME) and first == first:
         raise InputError(
-            f"the task's score is one number, 0 to 100 points; got a {type(value).__name__}"
+            f"the task's score is another each time, {first:g} and {second:g} for the same batch, "
+            "so that no drop can be measured; take the randomness out of it"
         )
-    return float(value)
 
 
 @contextmanager

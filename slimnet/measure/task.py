@@ -13,7 +13,7 @@ from torch.utils import _pytree
 
 from slimnet.errors import InputError
 from slimnet.measure.batch_drop import BatchScores, batch_drop, require_score
-from slimnet.measure.calls import check_task, first_inputs, scored, unchanged, watched
+from slimnet.measure.calls import check_score, check_task, first_inputs, scored, unchanged, watched
 from slimnet.records import Batches, Drop, Inputs, Split, Splits
 
 
@@ -82,8 +82,7 @@ class Task:
         """
         with unchanged(model, "loss"):
             example = check_task(model, self.loss, splits.calibration.batches)
-        with unchanged(model, "score"), torch.no_grad():
-            scored(self.score, model, [next(iter(splits.calibration.batches))])
+        check_score(self.score, model, splits.calibration.batches)
         return example
 
     def measure(self, model: nn.Module, split: Split, confidence: float) -> Any:

@@ -10,6 +10,8 @@ from slimnet.measure.classification import AGREEMENT, CLASSIFICATION
 from slimnet.measure.task import Task
 from slimnet.settings import Settings
 
+FUNCTIONS = {"loss": "loss(model, batch)", "score": "score(model, batches)"}
+
 
 def choose_task(given: object, settings: Settings) -> Task:
     """Return the task given, else the one in the file that the settings name, else classification.
@@ -35,13 +37,13 @@ def choose_task(given: object, settings: Settings) -> Task:
         return CLASSIFICATION
     if not settings.task.endswith(".py"):
         raise InputError(
-            f"task is a Python file that defines loss and score; got {settings.task!r}"
+            "task is a Python file that defines loss and score, such as task.py (without a "
+            f"function's name); got {settings.task!r}"
         )
     module = import_file(Path(settings.task))
-    loss, score = (getattr(module, name, None) for name in ("loss", "score"))
-    if not callable(loss) or not callable(score):
+    if missing := [name for name in FUNCTIONS if not callable(getattr(module, name, None))]:
         raise InputError(
-            f"{settings.task} must define the functions loss(model, batch) and "
-            "score(model, batches); at least one is not there"
+            f"{settings.task} must define the functions {' and '.join(FUNCTIONS.values())}; "
+            f"{' and '.join(missing)} is not there"
         )
-    return Task(loss, score)
+    return Task(module.loss, module.score)

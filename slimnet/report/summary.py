@@ -7,6 +7,7 @@ from slimnet.report.goal_text import outcome_lines
 from slimnet.report.int8 import int8_line
 from slimnet.report.numbers import level, points, share, titled
 from slimnet.report.prediction import prediction_line
+from slimnet.search.recovery import FINE_TUNED
 
 
 def summary_lines(report: Report) -> list[str]:
@@ -55,14 +56,22 @@ def _removed_lines(report: Report) -> list[str]:
 
 
 def _fine_tunings(report: Report) -> list[str]:
-    """Say how many rounds of training there were, and why any was undone."""
-    rounds = list(report.trajectory.fine_tunings.values())
+    """Say how many rounds of training there were, and what became of them."""
+    trajectory = report.trajectory
+    rounds = trajectory.fine_tunings
     if not rounds:
         return []
-    kept = sum(told.kept for told in rounds)
-    reasons = sorted({told.undone_because for told in rounds if not told.kept})
-    why = f" ({'; '.join(reasons)})" if reasons else ""
-    return [f"Fine-tuning helped in {kept} of {len(rounds)} rounds{why}."]
+    standing = [step for step in trajectory.steps[: trajectory.kept_steps] if not step.taken_back]
+    stands = sum(FINE_TUNED in step.recovered_by for step in standing)
+    stands += FINE_TUNED in trajectory.finished_by
+    undone = [told.undone_because for told in rounds.values() if not told.kept]
+    parts = [f"what {stands or 'none'} of them learnt is in the result"]
+    if lost := len(rounds) - len(undone) - stands:
+        parts.append(f"{lost} did not lower the drop, or went with a step that was taken back")
+    if undone:
+        parts.append(f"{len(undone)} made it worse and {'were' if undone[1:] else 'was'} undone")
+    last = f" ({'the last one: ' * bool(undone[1:])}{undone[-1]})" if undone else ""
+    return [f"Fine-tuning, {len(rounds)} round{'s' * (len(rounds) > 1)}: {', '.join(parts)}{last}."]
 
 
 def _nothing_lines(report: Report) -> list[str]:

@@ -116,8 +116,15 @@ def uneven(model, batch):
         (failing, "fails on the first batch: KeyError: 'image"),
         (never, "never calls the model"),
         (lambda m, b: loss(m, b).detach(), "must have a gradient"),
-        (lambda m, b: loss(m, b).item(), "one number, the mean over the batch; got float"),
-        (lambda m, b: m(b["image"], b["mask"])["out"], r"one number.*got \(3, 2, 4, 4\)"),
+        (
+            lambda m, b: loss(m, b).item(),
+            "one number, the mean over the batch, .*got a float",
+        ),
+        (
+            lambda m, b: m(b["image"], b["mask"])["out"],
+            r"one number.*of shape \(3, 2, 4, 4\)",
+        ),
+        (lambda m, b: loss(m, b) * 1j, "one number.*type torch.complex64"),
         (lambda m, b: loss(m, b) * torch.nan, "is nan on the first batch"),
         (uneven, r"one entry an image.*got \(3, 3, 4, 4\), \(1, 4, 4\)"),
         (detection, "positional arguments; got list, Tensor: wrap it"),
@@ -180,7 +187,8 @@ def test_without_a_task_it_is_classification():
         (3, None, "got a int"),
         (None, "segmentation", "a Python file"),
         (None, "absent.py", "there is no Python file"),
-        (None, "half.py", r"must define the functions loss.model, batch. and score"),
+        (None, "task.py:loss", "without a function's name"),
+        (None, "half.py", r"must define the functions loss.model, batch. and .*; score is not"),
     ],
 )
 def test_what_is_no_task_is_refused(tmp_path, monkeypatch, given, name, message):
@@ -236,6 +244,10 @@ def test_a_task_that_changes_the_network_is_refused(masked, changing, message):
         (lambda model, batches: 1 / 0, "score fails: .*division by zero"),
         (lambda model, batches: None, "one number.*NoneType"),
         (lambda model, batches: {"iou": 50}, "one number.*dict"),
+        (lambda model, batches: torch.ones(2), r"one number.*shape \(2,\)"),
+        (lambda model, batches: torch.ones(2).numpy(), "one number.*ndarray"),
+        (lambda model, batches: 50.0, "score never calls the model"),
+        (lambda model, batches: score(model, batches) * torch.rand(1), "another each time"),
     ],
 )
 def test_a_wrong_score_is_told_in_one_line(masked, wrong, message):

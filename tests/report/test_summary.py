@@ -67,10 +67,17 @@ def test_rounds_of_training_are_told_also_those_undone(report):
     def told(why):
         return FineTuning((1.0, 0.5), 1.0, 0.9, 70, 10, ("mirror",), why)
 
-    rounds = {4: told(""), 8: told("the loss rose"), 9: told("")}
-    trained = dataclasses.replace(
-        report, trajectory=dataclasses.replace(report.trajectory, fine_tunings=rounds)
+    rounds = {1: told(""), 8: told("the loss rose"), 9: told("")}
+    (step,) = report.trajectory.steps
+    steps = (
+        dataclasses.replace(step, recovered_by=("fine-tuning",)),
+        dataclasses.replace(step, number=2, recovered_by=("fine-tuning",), taken_back=True),
     )
-    assert "Fine-tuning helped in 2 of 3 rounds (the loss rose)." in summary_lines(trained)
+    search = dataclasses.replace(report.trajectory, steps=steps, kept_steps=2, fine_tunings=rounds)
+    trained = dataclasses.replace(report, trajectory=search)
+    assert (
+        "Fine-tuning, 3 rounds: what 1 of them learnt is in the result, 1 did not lower the drop, "
+        "or went with a step that was taken back, 1 made it worse and was undone (the loss rose)."
+    ) in summary_lines(trained)
     plain = report_as_dict(trained)["trajectory"]["fine_tunings"]
     assert plain["8"]["undone_because"] == "the loss rose"

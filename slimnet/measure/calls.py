@@ -156,8 +156,8 @@ def check_score(
     """Try a user's score on the first batch; the model stays.
 
     Raises:
-        InputError: it fails, is no number, changes the model or does not call it, or is another each
-            time.
+        InputError: it fails, is no number, changes the model, does not call it, or is another
+            each time.
     """
     batch = next(iter(batches))
     with torch.no_grad(), _watched_calls(model) as calls:

@@ -107,7 +107,7 @@ def test_few_values_expanded_to_many_images(tmp_path):
     [
         (np.full(60, 2**63 + 5, np.uint64), "labels are 0 or more"),
         (np.full(60, np.nan), "whole numbers"),
-        (np.array(["cat"] * 60), "labels must be numbers; got text"),
+        (np.array(["cat"] * 60), "labels must be arrays of numbers; got text"),
         (np.array([{}] * 60, dtype=object), "plain arrays"),
     ],
 )

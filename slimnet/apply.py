@@ -107,7 +107,11 @@ def _require_fit(planned: PlanFile, model: nn.Module) -> None:
             wanted = planned.channels.get(name, {}).get(side, count)
             if count != wanted:
                 left = wanted - len(planned.plan[name][side])
-                already = "the plan was applied to it already" if count == left else "it is another"
+                already = (
+                    "the plan was applied to it already; give the network before slimming"
+                    if count == left
+                    else "it is another; give one of the architecture that the plan was made for"
+                )
                 raise InputError(
                     f"the plan is of a network whose layer {name!r} has {wanted:,} {side}put "
                     f"channels; in this one it has {count:,}: {already}"

@@ -161,7 +161,7 @@ def test_what_is_not_given_comes_from_the_configuration(here, monkeypatch, tmp_p
         ("nowhere", "there is no file or folder nowhere"),
         ("slim nowhere.onnx", "there is no file or folder nowhere.onnx"),
         ("slim/slim.onnx", "two networks are compared; got slim/slim.onnx alone"),
-        (".", "a folder that slimnet wrote holds a original.onnx"),
+        (".", "a folder that slimnet wrote holds original.onnx"),
         ("model.pt slim", "ONNX files and folders that slimnet wrote can be timed; got model.pt"),
         ("slim/original.onnx slim/slim.onnx --runtime torch-cpu", "PyTorch cannot run"),
         ("slim --runtime ort-gpu", "unknown runtime 'ort-gpu'; did you mean 'ort-c"),

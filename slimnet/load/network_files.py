@@ -33,7 +33,7 @@ def _network(path: Path, is_original: bool = False) -> NetworkFile:
     folder = path if path.is_dir() else None
     file = path if folder is None else path / ("original.onnx" if is_original else "slim.onnx")
     if not file.is_file():
-        raise InputError(f"a folder that slimnet wrote holds a {file.name}; {path} does not")
+        raise InputError(f"a folder that slimnet wrote holds {file.name}; {path} does not")
     if file.suffix != ".onnx":
         raise InputError(
             f"ONNX files and folders that slimnet wrote can be timed; got {path}: slimnet compress "

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from slimnet.errors import InputError
 from slimnet.load.importing import first_line, folders_on_path, import_callable
 from slimnet.settings import nearest
 
+RANDOM = {
+    torch.Tensor.uniform_,
+    torch.Tensor.normal_,
+    nn.init.uniform_,
+    nn.init.normal_,
+    nn.init.kaiming_uniform_,
+}
+
 
 def build_architecture(arch: str, arguments: Sequence[str]) -> nn.Module:
-    """Return a new network, with whatever weights its constructor gives it.
+    """Return a new network, with whatever weights its constructor gives it; those of torchvision's
+    are not drawn, since a state dict is loaded onto them.
 
     ``arch`` is ``torchvision:resnet18`` (nothing is downloaded), ``package.module:callable`` or
     ``path/file.py:callable``. ``arguments`` are ``name=value``; a value that is a Python literal
@@ -65,6 +76,21 @@ def _torchvision_builder(name: str, named: dict[str, Any]) -> Callable[..., Any]
         named.setdefault("init_weights", False)  # their own is slow, and is overwritten
 
     def build(**chosen: Any) -> Any:
-        return torchvision.models.get_model(name, weights=None, **chosen)
+        with _WithoutRandomWeights():
+            return torchvision.models.get_model(name, weights=None, **chosen)
 
     return build
+
+
+class _WithoutRandomWeights(TorchFunctionMode):
+    """Leaves weights as they come from memory: of a large network, drawing them takes seconds,
+    and every one of torchvision's is overwritten by the file's.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if func in RANDOM:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)

@@ -54,6 +54,8 @@ def name_weights(proto: onnx.ModelProto) -> None:
     A linear layer on tokens becomes a product with its weight transposed, of which PyTorch's
     exporter makes a nameless value; the notes of a node say of which layer it was.
     """
+    if any(part.type == part.GRAPH for node in proto.graph.node for part in node.attribute):
+        return  # a branch has nodes of its own, which read these values as well
     values = {value.name: value for value in proto.graph.initializer}
     named: dict[str, str] = {}
     for node in proto.graph.node:

@@ -124,7 +124,8 @@ def _called(data: Any) -> Any:
 
 
 def _is_several(data: Any) -> bool:
-    return isinstance(data, (tuple, list)) and all(isinstance(part, Dataset) for part in data)
+    parts = data if isinstance(data, (tuple, list)) else ()
+    return bool(parts) and all(isinstance(part, Dataset) for part in parts)
 
 
 def _is_three(data: Any) -> bool:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from slimnet.errors import InputError
 from slimnet.load import load_splits
@@ -99,3 +99,14 @@ def test_live_data_set():
     splits = load_splits(dataset(), Settings())
     three = (splits.calibration, splits.selection, splits.test)
     assert sorted(number for split in three for number in numbers(split)) == list(range(60))
+
+
+@pytest.mark.parametrize("many", [2, 4])
+def test_data_sets_are_one_or_three(many):
+    with pytest.raises(InputError, match=f"one data set, or three.*got {many}"):
+        load_splits(tuple(dataset() for _ in range(many)), Settings())
+
+
+def test_of_a_loader_the_data_set_is_asked_for():
+    with pytest.raises(InputError, match=r"got a DataLoader: give its data set .loader\.dataset"):
+        load_splits(DataLoader(dataset()), Settings())

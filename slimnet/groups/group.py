@@ -58,6 +58,11 @@ class Group:
         """How many units are left."""
         return len(self.original_units)
 
+    @property
+    def consumers(self) -> tuple[str, ...]:
+        """The layers that read the channels, by name, each once."""
+        return tuple(dict.fromkeys(m.module for m in self.members if m.direction == "in"))
+
     def producer(self, layer: str) -> Member:
         """Return the member for the output side of ``layer``."""
         return next(m for m in self.members if m.module == layer and m.direction == "out")

@@ -4,7 +4,7 @@ from slimnet.recover.finetune import finetune
 from slimnet.recover.moments import Moments, gather_moments, shrink_moments
 from slimnet.recover.norm_statistics import recalibrate_norms
 from slimnet.recover.recipe import TrainingRecipe
-from slimnet.recover.reconstruction import removal_errors
+from slimnet.recover.removal_errors import RemovalErrors
 from slimnet.recover.repair import (
     get_state,
     laid_out_as,
@@ -13,10 +13,13 @@ from slimnet.recover.repair import (
     replaced,
     set_values,
 )
-from slimnet.recover.resolve import divide, resolve
+from slimnet.recover.resolve import resolve
+from slimnet.recover.targets import Targets, divide
 
 __all__ = [
     "Moments",
+    "RemovalErrors",
+    "Targets",
     "TrainingRecipe",
     "divide",
     "finetune",
@@ -24,7 +27,6 @@ __all__ = [
     "get_state",
     "laid_out_as",
     "recalibrate_norms",
-    "removal_errors",
     "removed_inputs",
     "repaired_weights",
     "replaced",

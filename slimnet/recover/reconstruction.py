@@ -1,9 +1,10 @@
-"""Reconstruction errors: how far a consumer stays off its own outputs when inputs go, repaired."""
+"""Reconstruction errors: how far consumers stay off their own outputs when inputs go, repaired."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,50 +12,90 @@ from torch import Tensor, nn
 from slimnet.groups import Group
 from slimnet.recover.moments import Moments
 
+NO_COLUMN = -1
 
-def removal_errors(
-    model: nn.Module, groups: Iterable[Group], moments: Mapping[str, Moments]
-) -> dict[str, dict[str, Tensor]]:
-    """Return, by group and consumer, what each unit's removal would cost, (units,) float64.
 
-    The model is not changed. The cost is ``reconstruction_errors`` of all of the consumer's
-    inputs that go with the unit; consumers without moments are left out, and so are groups none
-    of whose consumers have any.
+@dataclass
+class Consumer:
+    """One consumer of a group, while units of the group go.
+
+    ``weight`` is (convolution groups, outputs, columns) float64, ``inverse`` H⁻¹ with as many
+    columns or one more for the constant. ``columns`` (units, widest) int64 are each unit's, from
+    the first on, then -1.
     """
-    errors = {}
-    for group in groups:
-        inputs: dict[str, list[Tensor]] = defaultdict(list)
-        for member in group.members:
-            if member.direction == "in" and member.module in moments:
-                inputs[member.module].append(torch.stack([member.unit, member.index], 1))
-        if inputs:
-            errors[group.name] = {
-                name: _consumer_errors(
-                    model.get_parameter(f"{name}.weight"),
-                    moments[name],
-                    torch.cat(pairs),
-                    group.units,
-                )
-                for name, pairs in inputs.items()
-            }
-    return errors
+
+    weight: Tensor
+    inverse: Tensor
+    columns: Tensor
+
+    def errors(self, units: Tensor) -> Tensor:
+        """Return the error that each of these units leaves if it goes alone, (units,) float64."""
+        columns = self.columns[units]
+        widths = (columns != NO_COLUMN).sum(1)
+        errors = torch.zeros(len(units), dtype=torch.float64)
+        # units with equally many columns make one batch: nearly always all of them
+        for width in torch.unique(widths[widths > 0]).tolist():
+            alike = widths == width
+            blocks = columns[alike, :width]
+            errors[alike] = reconstruction_errors(self.weight, self.inverse, blocks)
+        return errors
+
+    def remove(self, units: Tensor) -> None:
+        """Change this consumer: these units are gone from it, and it is repaired."""
+        gone = torch.unique(self.columns[units])
+        gone = gone[gone != NO_COLUMN]
+        rows = self.inverse[:, gone]
+        solved = torch.linalg.solve(rows[:, :, gone].double(), rows.double())
+        self.weight -= self.weight[:, :, gone] @ solved[:, :, : self.weight.shape[2]]
+        self.weight[:, :, gone] = 0
+        self.inverse.baddbmm_(rows.transpose(1, 2), solved.to(rows.dtype), alpha=-1)
+        self.inverse[:, gone] = 0
+        self.inverse[:, :, gone] = 0
+        # what is gone is no part of any other block, and costs nothing
+        self.inverse[:, gone, gone] = 1
+
+    def only(self, units: Tensor) -> Consumer:
+        """Return a copy that has these units alone, numbered anew; their errors are the same."""
+        columns = self.columns[units]
+        kept = torch.unique(columns[columns != NO_COLUMN])
+        numbers = torch.full((self.weight.shape[2] + 1,), NO_COLUMN)
+        numbers[kept] = torch.arange(len(kept))
+        return Consumer(
+            self.weight[:, :, kept],
+            self.inverse[:, kept][:, :, kept],
+            numbers[columns],  # -1 stays -1: it is the last number
+        )
 
 
-def _consumer_errors(weight: Tensor, moments: Moments, pairs: Tensor, units: int) -> Tensor:
-    """Return the error of each unit, (units,); ``pairs`` (entries, 2) are unit, input channel."""
+def consumers_of(
+    model: nn.Module, group: Group, moments: Mapping[str, Moments]
+) -> dict[str, Consumer]:
+    """Return the consumers of a group that have moments, by name, as copies; the model stays."""
+    inputs: dict[str, list[Tensor]] = defaultdict(list)
+    for member in group.members:
+        if member.direction == "in" and member.module in moments:
+            inputs[member.module].append(torch.stack([member.unit, member.index], 1))
+    return {
+        name: _consumer(
+            model.get_parameter(f"{name}.weight"), moments[name], torch.cat(pairs), group.units
+        )
+        for name, pairs in inputs.items()
+    }
+
+
+def _consumer(weight: Tensor, moments: Moments, pairs: Tensor, units: int) -> Consumer:
+    """Return a consumer; ``pairs`` (entries, 2) are unit and input channel."""
     matrix = weight.detach().double().reshape(len(moments.inverse), -1, weight[0].numel())
     within = matrix.shape[2] // moments.kernel
     # removing a channel from one group of a grouped convolution removes it from all of them
     entries = torch.stack([pairs[:, 0], pairs[:, 1] % within], 1)
     unit, channel = torch.unique(entries, dim=0).unbind(1)
     inputs = torch.bincount(unit, minlength=units)
-    errors = torch.zeros(units, dtype=torch.float64)
-    # units with equally many input channels make one batch: nearly always all of them
-    for many in torch.unique(inputs[inputs > 0]):
-        columns = moments.columns(channel[inputs[unit] == many])
-        blocks = columns.reshape(-1, int(many) * moments.kernel)
-        errors[inputs == many] = reconstruction_errors(matrix, moments.inverse, blocks)
-    return errors
+    first = torch.cumsum(inputs, 0) - inputs
+    place = torch.arange(len(unit)) - first[unit]
+    columns = torch.full((units, int(inputs.max()), moments.kernel), NO_COLUMN)
+    columns[unit, place] = moments.columns(channel).reshape(-1, moments.kernel)
+    return Consumer(matrix.clone(), moments.inverse.clone(), columns.flatten(1))
 
 
 def reconstruction_errors(weight: Tensor, inverse: Tensor, columns: Tensor) -> Tensor:

@@ -9,75 +9,42 @@ where they are. New weights stay only if the loss falls on images that they were
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from slimnet.groups import first_argument
-from slimnet.measure import CLASSIFICATION, Task, mean_loss
-from slimnet.records import Batches, Plan
-from slimnet.recover.columns import Positions, add_constant, image_slices, output_rows, unfold
+from slimnet.measure import mean_loss
+from slimnet.records import Plan
+from slimnet.recover.columns import add_constant, unfold
 from slimnet.recover.moments import Moments, ridge_for
 from slimnet.recover.repair import get_state, replaced, set_values
+from slimnet.recover.targets import Targets, run_until
 
-JUDGING_EVERY = 4
 
-
-def resolve(
-    original: nn.Module,
-    slim: nn.Module,
-    plan: Plan,
-    moments: Mapping[str, Moments],
-    batches: Batches,
-    task: Task = CLASSIFICATION,
-) -> int:
+def resolve(targets: Targets, slim: nn.Module, plan: Plan, moments: Mapping[str, Moments]) -> int:
     """Change ``slim`` in place: fit its consumers to the original's outputs, where that helps.
 
     Args:
-        original: the network before anything was removed; it is not changed.
+        targets: what the layers of the network put out before anything was removed.
         slim: what is left after ``plan``.
         plan: what was removed, in the original numbering.
         moments: of the consumers that can be repaired.
-        batches: calibration images; a quarter of them judges, the rest solves.
-        task: what the network is for.
 
     Returns:
         How many layers got new weights.
     """
-    solving, judging = divide(batches, task)
+    task, judging = targets.task, targets.judging
     loss, changed = mean_loss(slim, judging, task), 0
-    for name in _in_order(slim, moments, partial(task.outputs, slim, task.few(solving))):
+    for name in _in_order(slim, moments, partial(task.outputs, slim, task.few(targets.solving))):
         gone = plan.get(name, {}).get("out", ())
-        values = _solve(original, slim, name, gone, moments[name].bias, solving, task)
+        values = _solve(targets, slim, name, gone, moments[name].bias)
         with replaced(slim, values):
             after = mean_loss(slim, judging, task)
         if after < loss:
             set_values(slim, values)
             loss, changed = after, changed + 1
     return changed
-
-
-def divide(batches: Batches, task: Task = CLASSIFICATION) -> tuple[list[Any], list[Any]]:
-    """Put every fourth image aside for judging, so that both parts hold the same classes.
-
-    For a task that does not know single images it is every fourth batch.
-    """
-    solving: list[Any] = []
-    judging: list[Any] = []
-    if not task.by_image:
-        for number, batch in enumerate(batches):
-            part = judging if number % JUDGING_EVERY == JUDGING_EVERY - 1 else solving
-            part.append(batch)
-        return solving, judging or solving
-    for inputs, labels in batches:
-        judges = torch.arange(len(labels)) % JUDGING_EVERY == JUDGING_EVERY - 1
-        for part, chosen in ((solving, ~judges), (judging, judges)):
-            if chosen.any():
-                part.append((inputs[chosen], labels[chosen]))
-    return solving, judging or solving
 
 
 def _in_order(slim: nn.Module, names: Mapping[str, object], run: Callable[[], object]) -> list[str]:
@@ -95,13 +62,7 @@ def _in_order(slim: nn.Module, names: Mapping[str, object], run: Callable[[], ob
 
 
 def _solve(
-    original: nn.Module,
-    slim: nn.Module,
-    name: str,
-    gone: Sequence[int],
-    bias: str | None,
-    batches: Sequence[Any],
-    task: Task,
+    targets: Targets, slim: nn.Module, name: str, gone: Sequence[int], bias: str | None
 ) -> dict[str, Tensor]:
     """Return the new weight and bias (or running mean) of one consumer, by name."""
     weight = slim.get_parameter(f"{name}.weight").detach()
@@ -116,18 +77,15 @@ def _solve(
     layer = slim.get_submodule(name)
     kept = torch.ones(matrix.shape[0] * matrix.shape[1] + len(gone), dtype=torch.bool)
     kept[list(gone)] = False
-    positions = Positions(sum(task.images(batch) for batch in batches))
-    for batch in batches:
-        read = _run(slim, name, partial(task.outputs, slim, batch))[0]
-        written = _run(original, name, partial(task.outputs, original, batch))[1]
-        for part in image_slices(layer, read):
-            chosen = positions.choose(layer, written)
-            columns = unfold(layer, read[part], chosen)
+    for batch, wanted in targets.of(name):
+        read, _ = run_until(slim, name, partial(targets.task.outputs, slim, batch))
+        for target in wanted:
+            columns = unfold(layer, read[target.images], target.positions)
             columns = columns if bias is None else add_constant(columns)
-            wanted = output_rows(layer, written[part], chosen)
+            rows = target.rows[kept]
             if subtracted and bias is not None:
-                wanted = wanted - get_state(original, bias)[:, None]
-            outputs = wanted[kept].reshape(groups, matrix.shape[1], -1)
+                rows = rows - get_state(targets.original, bias)[kept, None]
+            outputs = rows.reshape(groups, matrix.shape[1], -1)
             moment += (columns @ columns.transpose(1, 2)).double()
             cross += (outputs @ columns.transpose(1, 2)).double()
     ridge = ridge_for(moment)[:, None, None]
@@ -137,27 +95,3 @@ def _solve(
     if bias is not None:
         values[bias] = solved[:, :, -1].flatten() * (-1 if subtracted else 1)
     return {key: value.to(weight.dtype) for key, value in values.items()}
-
-
-class _ReachedError(BaseException):
-    """The layer that was asked for has run; nothing behind it is needed.
-
-    Not an Exception, which the network's or the task's own code might catch.
-    """
-
-
-def _run(model: nn.Module, name: str, run: Callable[[], object]) -> tuple[Tensor, Tensor]:
-    """Return what the named layer reads and what it puts out while ``run`` runs the model."""
-    seen: list[tuple[Tensor, Tensor]] = []
-
-    def stop(_: nn.Module, args: Any, kwargs: Any, written: Tensor) -> None:
-        seen.append((first_argument(args, kwargs), written))
-        raise _ReachedError
-
-    handle = model.get_submodule(name).register_forward_hook(stop, with_kwargs=True)
-    try:
-        with torch.no_grad(), suppress(_ReachedError):
-            run()
-    finally:
-        handle.remove()
-    return seen[0]

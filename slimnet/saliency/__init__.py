@@ -10,7 +10,7 @@ from slimnet.saliency.metrics import (
     read_by,
     require_metrics,
 )
-from slimnet.saliency.reconstruction_error import RemovalErrors
+from slimnet.saliency.removal_errors import RemovalErrors
 from slimnet.saliency.saved_parameters import saved_parameters
 from slimnet.saliency.score import score_units
 from slimnet.saliency.statistics import LayerStatistics, gather_statistics, join_batches

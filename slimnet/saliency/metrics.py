@@ -18,6 +18,7 @@ from slimnet.errors import InputError
 from slimnet.groups import Group
 from slimnet.saliency.apoz import apoz
 from slimnet.saliency.deviation_activation import deviation_activation
+from slimnet.saliency.joint_reconstruction_error import joint_reconstruction_error
 from slimnet.saliency.l1_weight import l1_weight
 from slimnet.saliency.l2_weight import l2_weight
 from slimnet.saliency.mean_absolute_activation import mean_absolute_activation
@@ -25,7 +26,8 @@ from slimnet.saliency.mean_activation import mean_activation
 from slimnet.saliency.mean_gradient import mean_gradient
 from slimnet.saliency.mean_square_weight import mean_square_weight
 from slimnet.saliency.mutual_information import mutual_information
-from slimnet.saliency.reconstruction_error import RemovalErrors, reconstruction_error
+from slimnet.saliency.reconstruction_error import reconstruction_error
+from slimnet.saliency.removal_errors import RemovalErrors
 from slimnet.saliency.statistics import LayerStatistics
 from slimnet.saliency.taylor_first_order import taylor_first_order
 from slimnet.saliency.taylor_second_order import taylor_second_order
@@ -50,11 +52,13 @@ METRICS: Mapping[str, Metric] = {
 
 GROUP_METRICS: Mapping[str, GroupMetric] = {
     "reconstruction_error": reconstruction_error,
+    "joint_reconstruction_error": joint_reconstruction_error,
 }
 
 TRANSITIVE = "transitive_"
 
 REPAIR_METRICS = (
+    "joint_reconstruction_error",
     "reconstruction_error",
     "transitive_reconstruction_error",
     "transitive_taylor_first_order",

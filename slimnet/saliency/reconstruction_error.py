@@ -1,15 +1,10 @@
 """Reconstruction error: what the repair cannot make up for when a unit goes."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
 from slimnet.groups import Group
-
-RemovalErrors = Mapping[str, Mapping[str, Tensor]]
-"""Group name -> consumer -> (units,): by how much its outputs change when the unit goes and the
-consumer is repaired, squared error per row. From ``slimnet.recover.reconstruction``."""
+from slimnet.saliency.removal_errors import RemovalErrors
 
 
 def reconstruction_error(group: Group, errors: RemovalErrors) -> Tensor:
@@ -20,7 +15,7 @@ def reconstruction_error(group: Group, errors: RemovalErrors) -> Tensor:
     group's scores inf: its units are proposed last.
     """
     total = torch.zeros(group.units, dtype=torch.float64)
-    known = errors.get(group.name, {})
-    for consumer in {m.module for m in group.members if m.direction == "in"}:
+    known = errors.alone.get(group.name, {})
+    for consumer in group.consumers:
         total += known.get(consumer, torch.inf)
     return total

@@ -16,7 +16,7 @@ from slimnet.saliency.metrics import (
     base_name,
     needs_removal_errors,
 )
-from slimnet.saliency.reconstruction_error import RemovalErrors
+from slimnet.saliency.removal_errors import RemovalErrors
 from slimnet.saliency.saved_parameters import saved_parameters
 from slimnet.saliency.statistics import LayerStatistics
 
@@ -43,7 +43,7 @@ def score_units(
     Raises:
         InputError: a metric needs the model or the removal errors, and they are not there.
     """
-    if needs_removal_errors(metrics) and not removal_errors:
+    if needs_removal_errors(metrics) and not (removal_errors and removal_errors.alone):
         raise InputError(
             f"the saliency metric {' or '.join(GROUP_METRICS)} needs consumers that can be "
             "repaired; the repair is off or no layer has one; leave the metric out"
@@ -51,8 +51,8 @@ def score_units(
     saved = _saved(groups, model, metrics)
     scores = {}
     for metric in metrics:
-        name, errors = base_name(metric), removal_errors or {}
-        parts = [_score_group(group, statistics, name, errors) for group in groups]
+        name = base_name(metric)
+        parts = [_score_group(group, statistics, name, removal_errors) for group in groups]
         if metric.startswith(TRANSITIVE):
             parts = [part / parameters for part, parameters in zip(parts, saved, strict=True)]
         total = torch.cat(parts) if parts else torch.empty(0)
@@ -64,9 +64,10 @@ def _score_group(
     group: Group,
     statistics: Mapping[str, LayerStatistics],
     metric: str,
-    removal_errors: RemovalErrors,
+    removal_errors: RemovalErrors | None,
 ) -> Tensor:
     if metric in GROUP_METRICS:
+        assert removal_errors is not None
         return GROUP_METRICS[metric](group, removal_errors)
     total = torch.zeros(group.units, dtype=torch.float64)
     for gate in group.gates:

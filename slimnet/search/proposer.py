@@ -21,6 +21,11 @@ class Proposer(Protocol):
 
     ended: str
 
+    @property
+    def closing(self) -> bool:
+        """Whether a group stays as it is once a proposal for it has broken the budget."""
+        ...
+
     def propose(self, groups: Sequence[Group], scores: Mapping[str, Tensor]) -> list[Proposal]:
         """Return what the oracle should measure; empty when there is nothing left to try."""
         ...
@@ -54,6 +59,11 @@ class SetProposer:
         self._candidates, self._allowed = candidates, allowed
         share = round(FIRST_STEP_SHARE * sum(group.units for group in groups))
         self._channels = step or max(1, share)
+
+    @property
+    def closing(self) -> bool:
+        """See Proposer."""
+        return False
 
     def propose(self, groups: Sequence[Group], scores: Mapping[str, Tensor]) -> list[Proposal]:
         """See Proposer."""
@@ -95,6 +105,11 @@ class BlockProposer:
         self._blocks = min(MOST_BLOCKS, max(1, widest // (STEPS_TO_CROSS * block)))
         self._prices: dict[str, float] = {}
         self._exhausted: set[str] = set()
+
+    @property
+    def closing(self) -> bool:
+        """See Proposer."""
+        return self._blocks == 1
 
     def propose(self, groups: Sequence[Group], scores: Mapping[str, Tensor]) -> list[Proposal]:
         """See Proposer."""

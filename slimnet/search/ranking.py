@@ -16,13 +16,12 @@ from torch import Tensor
 
 from slimnet.measure import Classification, require_finite_loss
 from slimnet.records import Batches
-from slimnet.recover import removal_errors
+from slimnet.recover import RemovalErrors
 from slimnet.saliency import (
     OF_GRADIENTS,
     BatchSums,
     Gathering,
     join_batches,
-    needs_removal_errors,
     read_by,
     score_units,
 )
@@ -130,9 +129,7 @@ class _Ranker:
         self._state, self._metrics = state, metrics
         self._gates = [gate for group in state.groups for gate in group.gates]
         self._lacking = {metric for metric in metrics if OF_GRADIENTS & read_by([metric])}
-        self._errors = None
-        if needs_removal_errors(metrics):
-            self._errors = removal_errors(state.model, state.groups, state.moments)
+        self._errors = RemovalErrors(state.model, state.groups, state.moments)
         self.gathering = Gathering(state.running, self._gates, read_by(metrics), state.task)
 
     def ranking(self, parts: Sequence[BatchSums], done: int | None = None) -> Ranking:

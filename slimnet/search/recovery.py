@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from torch import nn
-
 from slimnet.records import Drop, FineTuning, Split
-from slimnet.recover import TrainingRecipe
+from slimnet.recover import Targets, TrainingRecipe
 from slimnet.search.state import State
 from slimnet.settings import Settings
 
@@ -23,32 +21,34 @@ class Recovery:
     """Tries to bring states back within the budget; ``fine_tunings`` holds every round by step.
 
     Args:
-        original: the network before anything was removed.
+        targets: the original network and what its layers put out on some calibration images.
         calibration: all calibration images, to train on.
-        solving: few of them, laid out for speed, to re-solve layers on.
         settings: max_drop, repair, seed and the dials of the fine-tuning are read.
         measure_drop: of a state, on the selection split.
     """
 
-    original: nn.Module
+    targets: Targets
     calibration: Split
-    solving: Split
     settings: Settings
     measure_drop: Callable[[State], Drop]
     fine_tunings: dict[int, FineTuning] = field(default_factory=dict)
     _resolved_at: int | None = None
 
-    def after_step(self, state: State, drop: Drop, number: int) -> tuple[State, Drop, list[str]]:
+    def after_step(
+        self, state: State, drop: Drop, number: int, *, last: bool = False
+    ) -> tuple[State, Drop, list[str]]:
         """Return a state and its drop after step ``number``, and what was done to it.
 
         Re-solving and fine-tuning take as long as many steps: they are tried where the step breaks
         the budget by little, but not again at once, and fine-tuning in any case every few steps.
+        ``last`` says that its group stays as it is if this step breaks the budget: then
+        re-solving is tried in any case.
         """
         done = []
         excess = drop.upper_points - self.settings.max_drop
-        if self._worth_resolving(state, excess, number):
+        if self._worth_resolving(state, excess, number, last):
             self._resolved_at = number
-            state, drop, better = self._better(state, drop, self._resolve(state))
+            state, drop, better = self._better(state, drop, state.resolved(self.targets))
             done += [RESOLVED] * better
         if self._worth_tuning(number, drop.upper_points > self.settings.max_drop):
             state, drop, better = self._better(state, drop, self._finetune(state, number))
@@ -59,10 +59,10 @@ class Recovery:
         """Return the last state with everything tried once more, kept where it does no harm."""
         done = []
         if self.settings.repair and not state.tuned:
-            state, drop, better = self._better(state, drop, self._resolve(state))
+            state, drop, better = self._better(state, drop, state.resolved(self.targets))
             done += [RESOLVED] * better
         if self.settings.repair:
-            recalibrated = state.with_norms_recalibrated(self.solving.batches)
+            recalibrated = state.with_norms_recalibrated(self.targets)
             state, drop, better = self._better(state, drop, recalibrated)
             done += [NORMS] * better
         if self.settings.finetune_epochs and number not in self.fine_tunings:
@@ -80,8 +80,8 @@ class Recovery:
         better = after.upper_points <= drop.upper_points
         return (recovered, after, True) if better else (state, drop, False)
 
-    def _worth_resolving(self, state: State, excess_points: float, number: int) -> bool:
-        again = self._resolved_at is None or number - self._resolved_at > RESOLVE_EVERY
+    def _worth_resolving(self, state: State, excess_points: float, number: int, last: bool) -> bool:
+        again = last or self._resolved_at is None or number - self._resolved_at > RESOLVE_EVERY
         near = 0 < excess_points <= RESOLVE_POINTS
         return self.settings.repair and not state.tuned and near and again
 
@@ -89,9 +89,6 @@ class Recovery:
         since = number - max(self.fine_tunings, default=0)
         every = self.settings.finetune_every
         return bool(self.settings.finetune_epochs) and (since >= every or (broken and since > 1))
-
-    def _resolve(self, state: State) -> State:
-        return state.resolved(self.original, self.solving.batches)
 
     def _finetune(self, state: State, number: int) -> State | None:
         dials = self.settings
@@ -104,6 +101,8 @@ class Recovery:
             weight_decay=dials.weight_decay,
             augment=dials.augment,
         )
-        tuned, told = state.finetuned(self.original, self.calibration, recipe, dials.seed + number)
+        tuned, told = state.finetuned(
+            self.targets.original, self.calibration, recipe, dials.seed + number
+        )
         self.fine_tunings[number] = told
         return tuned

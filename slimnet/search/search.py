@@ -13,7 +13,9 @@ from torch import nn
 
 from slimnet.groups import Group
 from slimnet.measure import CLASSIFICATION, Task
-from slimnet.records import Drop, Splits, Step, Trajectory
+from slimnet.records import Drop, Inputs, Splits, Step, Trajectory
+from slimnet.recover import Targets
+from slimnet.search.cost import macs_cost, widths_of
 from slimnet.search.fingerprint import fingerprint
 from slimnet.search.journal import Journal
 from slimnet.search.latency import LayerTimer
@@ -25,7 +27,10 @@ from slimnet.search.state import State, first_state
 from slimnet.search.walk import Walk
 from slimnet.settings import Settings
 
-RESOLVE_IMAGES = 512
+FEWEST_TO_RESOLVE, MOST_TO_RESOLVE = 512, 4096
+RESOLVE_MACS = 2**40
+"""What all images take that layers are solved on anew, each time through the whole network."""
+
 Progress = Callable[["str | Step"], None]
 
 
@@ -77,8 +82,9 @@ def search(
         return Trajectory((), 0, hopeless, {}), copy.deepcopy(model)
     calibration = lay_out(splits.calibration, settings.oracle_images, layout, task)
     many = images_that_fit(splits.calibration, task)
+    example = task.inputs(model, next(iter(calibration.batches)), 1)
     everything = lay_out(splits.calibration, many, layout, task)
-    solving = lay_out(splits.calibration, RESOLVE_IMAGES, layout, task)
+    solving = lay_out(splits.calibration, _images_to_resolve(model, example), layout, task)
     progress, journal = progress or (lambda _: None), Journal()
     if journal_file is not None:
         used = (calibration, everything, solving)
@@ -97,6 +103,8 @@ def search(
         task=task,
     )
 
+    targets = Targets(model, solving.batches, task)
+
     def measure_drop(state: State) -> Drop:
         # a little above the budget, since that much may be recovered
         limit = settings.max_drop + RESOLVE_POINTS
@@ -108,7 +116,7 @@ def search(
         original=model,
         objective=objective,
         oracle=Oracle(state, calibration),
-        recovery=Recovery(model, everything, solving, settings, measure_drop),
+        recovery=Recovery(targets, everything, settings, measure_drop),
         images=calibration.batches,
         settings=settings,
         progress=progress,
@@ -134,6 +142,14 @@ def search(
         resumed_after_step=journal.steps,
     )
     return trajectory, slim
+
+
+def _images_to_resolve(model: nn.Module, example: Inputs) -> int:
+    """Return on how many images layers are solved anew: more where that takes little time."""
+    cost, widths = macs_cost(model, example), widths_of(model)
+    macs = sum(cost(name, width) for name, width in widths.items())
+    images = round(RESOLVE_MACS / max(1.0, macs * len(widths)))
+    return min(MOST_TO_RESOLVE, max(FEWEST_TO_RESOLVE, images))
 
 
 def _hopeless(groups: Sequence[Group], unchanged: Drop, settings: Settings) -> str:

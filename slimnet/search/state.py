@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from slimnet.groups import Group, apply_plan, merge_plans, plan_for, shrink_groups
 from slimnet.measure import CLASSIFICATION, Task, mean_loss
-from slimnet.records import Batches, FineTuning, Plan, Split
+from slimnet.records import FineTuning, Plan, Split
 from slimnet.recover import (
     Moments,
+    Targets,
     TrainingRecipe,
-    divide,
     finetune,
     gather_moments,
     recalibrate_norms,
@@ -63,22 +63,21 @@ class State:
             moments=shrink_moments(self.moments, removed_inputs(self.model, now)),
         )
 
-    def resolved(self, original: nn.Module, batches: Batches) -> State:
+    def resolved(self, targets: Targets) -> State:
         """Return the state with its consumers fitted anew to the original's outputs."""
         model = copy.deepcopy(self.model)
-        resolve(original, model, self.plan, self.moments, batches, self.task)
+        resolve(targets, model, self.plan, self.moments)
         return replace(self, model=model)
 
-    def with_norms_recalibrated(self, batches: Batches) -> State | None:
+    def with_norms_recalibrated(self, targets: Targets) -> State | None:
         """Return the state with new norm statistics, or None where that does not help.
 
-        A quarter of the images judges, by their loss; the statistics are those of the rest.
+        The statistics are those of the images to solve on; the loss on the others judges.
         """
-        solving, judging = divide(batches, self.task)
         model = copy.deepcopy(self.model)
-        if not recalibrate_norms(model, solving, self.task):
+        if not recalibrate_norms(model, targets.solving, self.task):
             return None
-        before, after = (mean_loss(m, judging, self.task) for m in (self.model, model))
+        before, after = (mean_loss(m, targets.judging, self.task) for m in (self.model, model))
         better = after < before
         return replace(self, model=model) if better else None
 

@@ -128,7 +128,9 @@ class Walk:
         self.objective.learn(state, found.proposals, found.savings, nats)
         following = state.without(best.units)
         drop = self.recovery.measure_drop(following)
-        following, drop, recovered_by = self.recovery.after_step(following, drop, number)
+        following, drop, recovered_by = self.recovery.after_step(
+            following, drop, number, last=self.objective.proposer.closing
+        )
         within = drop.upper_points <= self.settings.max_drop
         smaller = not within and self.objective.proposer.narrow(state.groups, best)
         return Step(

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from slimnet.groups import find_groups, masked, plan_for
-from slimnet.recover import gather_moments, moments, repaired_weights, replaced
-from slimnet.recover.reconstruction import reconstruction_errors, removal_errors
+from slimnet.recover import RemovalErrors, gather_moments, moments, repaired_weights, replaced
+from slimnet.recover.reconstruction import reconstruction_errors
 
 
 def least_squares_error(weight, moment, gone):
@@ -65,7 +65,7 @@ def test_error_is_how_far_the_repaired_consumer_is_off(residual, monkeypatch):
     images = torch.randn(200, 3, 8, 8, generator=torch.Generator().manual_seed(2)).double()
     groups, _ = find_groups(model, images[:4], layers="all")
     known = gather_moments(model, groups, [(images, torch.zeros(200))])
-    errors = removal_errors(model, groups, known)
+    errors = RemovalErrors(model, groups, known).alone
     assert {g: set(e) for g, e in errors.items()} == {
         "stem": {"inner", "wide"}, "inner": {"outer"}, "wide": {"grouped"},
         "grouped": {"hidden"}, "hidden": {"head"},
@@ -83,10 +83,10 @@ def test_consumers_without_moments_are_left_out(residual, images):
     batches = [(images, torch.zeros(6, dtype=torch.int64))]
     known = gather_moments(residual, groups, batches)
     del known["inner"], known["head"]
-    errors = removal_errors(residual, groups, known)
+    errors = RemovalErrors(residual, groups, known).alone
     assert set(errors["stem"]) == {"wide"}
     assert "hidden" not in errors
-    assert removal_errors(residual, groups, {}) == {}
+    assert RemovalErrors(residual, groups, {}).alone == {}
 
 
 def test_dead_inputs_cost_nothing_and_the_network_stays_as_it_was(images):
@@ -99,7 +99,7 @@ def test_dead_inputs_cost_nothing_and_the_network_stays_as_it_was(images):
     before = {k: v.clone() for k, v in model.state_dict().items()}
     groups, _ = find_groups(model, images)
     known = gather_moments(model, groups, [(images, torch.zeros(6, dtype=torch.int64))])
-    error = removal_errors(model, groups, known)["0"]["2"]
+    error = RemovalErrors(model, groups, known).alone["0"]["2"]
     # what is left is the ridge's price of the weights themselves
     weight = model[2].weight.detach().double()
     ridge = 1 / torch.linalg.eigvalsh(known["2"].inverse[0]).max()

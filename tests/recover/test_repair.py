@@ -10,13 +10,11 @@ from torch import nn
 from torch.nn import functional
 
 from slimnet.groups import find_groups, plan_for, shrink_groups, slim_copy
-from slimnet.measure import mean_loss
 from slimnet.recover import (
     gather_moments,
     removed_inputs,
     repaired_weights,
     replaced,
-    resolve,
     set_values,
     shrink_moments,
 )
@@ -161,31 +159,6 @@ def test_dead_inputs_and_fewer_rows_than_columns_are_harmless(prepared, images):
     assert all(torch.isfinite(v).all() for v in values.values())
 
 
-def test_resolve_lowers_the_loss_and_leaves_the_original_alone(trained):
-    model, splits = trained
-    batches = splits.calibration.batches
-    groups, _ = find_groups(model, batches[0][0][:2])
-    moments = gather_moments(model, groups, batches)
-    plan = plan_for(groups, [torch.arange(4), torch.arange(3)])
-    slim = slim_copy(model, plan)
-    before, loss = copy.deepcopy(model.state_dict()), mean_loss(slim, batches)
-    assert resolve(model, slim, plan, moments, batches) >= 1
-    assert mean_loss(slim, batches) < loss
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert not any(m._forward_hooks for m in (*model.modules(), *slim.modules()))
-
-
-def test_resolving_an_untouched_network_changes_almost_nothing(trained):
-    model, splits = trained
-    batches = splits.calibration.batches
-    groups, _ = find_groups(model, batches[0][0][:2])
-    same = copy.deepcopy(model)
-    resolve(model, same, {}, gather_moments(model, groups, batches), batches)
-    inputs = batches[0][0]
-    with torch.no_grad():
-        assert torch.allclose(model(inputs), same(inputs), atol=1e-3)
-
-
 def test_linear_alone(images):
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.ReLU(), nn.Linear(6, 4)).eval()
     groups, _ = find_groups(model, images)
@@ -193,15 +166,6 @@ def test_linear_alone(images):
     moments = gather_moments(model, groups, [(images, labels)])
     assert set(moments) == {"3"}
     assert moments["3"].inverse.shape == (1, 7, 7)
-
-
-def test_resolving_judges_on_the_classes_that_it_solves_on():
-    from slimnet.recover.resolve import divide
-
-    labels = torch.arange(100) // 10  # in class order, as folders are
-    solving, judging = divide([(torch.zeros(100, 1), labels)])
-    assert set(solving[0][1].tolist()) == set(judging[0][1].tolist()) == set(range(10))
-    assert len(judging[0][1]) == 25
 
 
 def test_slices_give_the_same_moments(prepared, monkeypatch):
@@ -212,19 +176,6 @@ def test_slices_give_the_same_moments(prepared, monkeypatch):
     for name, sliced in gather_moments(model, groups, batches).items():
         difference = (sliced.inverse - whole[name].inverse).norm()
         assert difference <= 1e-3 * whole[name].inverse.norm()
-
-
-def test_resolving_a_layer_whose_inputs_are_all_dead_is_harmless(trained):
-    model, splits = trained
-    model = copy.deepcopy(model)
-    model[3] = nn.Conv2d(8, 8, 3, padding=1, bias=False)
-    model[4] = nn.Identity()
-    with torch.no_grad():
-        model[0].weight.zero_()
-        model[0].bias.fill_(-1)
-    batches = splits.calibration.batches
-    groups, _ = find_groups(model, batches[0][0][:2])
-    resolve(model, copy.deepcopy(model), {}, gather_moments(model, groups, batches), batches)
 
 
 @pytest.mark.parametrize(

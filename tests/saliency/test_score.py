@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -90,26 +91,44 @@ def test_transitive_is_the_score_for_each_parameter_saved(residual, images, metr
     assert all(torch.equal(v, before[k]) for k, v in residual.state_dict().items())
 
 
+@dataclass
+class Errors:
+    """Removal errors as given."""
+
+    alone: dict[str, dict[str, torch.Tensor]]
+    together: dict[str, torch.Tensor]
+
+
 def test_reconstruction_error_is_the_sum_over_consumers(residual, images):
     groups, statistics = gathered(residual, images)
     first, rest = groups[0], groups[1:]
     assert {m.module for m in first.members if m.direction == "in"} == {"inner", "wide"}
     one, other = torch.arange(8.0).double(), torch.full((8,), 0.5).double()
-    errors = {"stem": {"inner": one, "wide": other}}
+    errors = Errors({"stem": {"inner": one, "wide": other}}, {"stem": one})
     name = "reconstruction_error"
     score = score_units(groups, statistics, [name], removal_errors=errors)[name]
     assert score[:8].tolist() == [unit + 0.5 for unit in range(8)]
     assert score[8:].tolist() == [math.inf] * sum(g.units for g in rest), "unknown: comes last"
-    del errors["stem"]["wide"]
+    del errors.alone["stem"]["wide"]
     score = score_units(groups, statistics, [name], removal_errors=errors)[name]
     assert score[:8].tolist() == [math.inf] * 8
+
+
+def test_joint_reconstruction_error_is_the_one_with_all_that_go_before(residual, images):
+    groups, statistics = gathered(residual, images)
+    known = torch.arange(8.0).double()
+    errors = Errors({"stem": {"inner": known, "wide": known}}, {"stem": known})
+    name = "joint_reconstruction_error"
+    score = score_units(groups, statistics, [name], removal_errors=errors)[name]
+    assert score[:8].tolist() == known.tolist()
+    assert score[8:].tolist() == [math.inf] * sum(g.units for g in groups[1:])
 
 
 def test_a_metric_says_what_it_lacks(residual, images):
     groups, statistics = gathered(residual, images)
     assert needs_removal_errors(["apoz", "transitive_reconstruction_error"])
     assert not needs_removal_errors(["apoz", "transitive_taylor_second_order"])
-    for nothing in (None, {}):
+    for nothing in (None, Errors({}, {})):
         with pytest.raises(InputError, match="repair is off"):
             score_units(
                 groups, statistics, ["transitive_reconstruction_error"],

@@ -7,7 +7,7 @@ from torch import nn
 from slimnet.groups import find_groups
 from slimnet.measure import CLASSIFICATION, Task, mean_loss
 from slimnet.records import Split
-from slimnet.recover import divide, recalibrate_norms, resolve
+from slimnet.recover import Targets, divide, recalibrate_norms, resolve
 from slimnet.saliency import gather_statistics
 from slimnet.search import search
 from slimnet.search.layout import images_that_fit, lay_out
@@ -116,7 +116,7 @@ def test_recovery_helps_a_spoilt_network(found):
     units = [torch.arange(group.units)[: group.units // 2] for group in groups]
     slim, batches = state.without(units), splits.calibration.batches
     before = mean_loss(slim.model, batches, OWN)
-    assert resolve(model, slim.model, slim.plan, slim.moments, batches, OWN) > 0
+    assert resolve(Targets(model, batches, OWN), slim.model, slim.plan, slim.moments) > 0
     assert mean_loss(slim.model, batches, OWN) < before
     norm = next(m for m in slim.model.modules() if isinstance(m, nn.BatchNorm2d))
     expected = norm.running_mean.clone()

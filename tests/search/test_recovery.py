@@ -12,6 +12,7 @@ from torch import nn
 from slimnet.groups import find_groups, prove_slim
 from slimnet.measure import measure_quality, paired_drop
 from slimnet.records import Drop
+from slimnet.recover import Targets
 from slimnet.search import search
 from slimnet.search.recovery import FINE_TUNED, NORMS, RESOLVED, Recovery
 from slimnet.search.state import first_state
@@ -51,13 +52,13 @@ class Scripted:
 
 def recovery_of(splits, **dials):
     return Recovery(
-        nn.Identity(), splits.calibration, splits.calibration,
+        Targets(nn.Identity(), splits.calibration.batches), splits.calibration,
         Settings(max_drop=5, **dials), lambda state: drop_of(state.points),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(("points", "tried"), [(4.0, False), (6.0, True), (9.0, False)])
-def test_re_solving_is_tried_just_beyond_the_budget_and_not_again_at_once(found, points, tried):
+def test_re_solving_is_tried_just_beyond_the_budget_but_not_again_at_once(found, points, tried):
     recovery = recovery_of(found[1])
     better = Scripted(3.0, {})
     state = Scripted(points, {RESOLVED: better})
@@ -65,6 +66,7 @@ def test_re_solving_is_tried_just_beyond_the_budget_and_not_again_at_once(found,
     assert (got is better, done == [RESOLVED]) == (tried, tried)
     assert drop.points == (3.0 if tried else points)
     assert recovery.after_step(state, drop_of(points), 2)[0] is state
+    assert (recovery.after_step(state, drop_of(points), 3, last=True)[0] is better) == tried
 
 
 def test_what_makes_it_worse_is_not_kept(found):
@@ -125,10 +127,9 @@ def test_the_plan_is_that_of_the_steps_not_taken_back(found):
 
 def test_norm_statistics_are_kept_only_where_the_loss_falls(found):
     model, splits, groups = found
-    batches = splits.calibration.batches
     state = first_state(model, groups, splits.calibration, repair=True)
     state.model[4].running_mean.add_(3)
-    mended = state.with_norms_recalibrated(batches)
+    mended = state.with_norms_recalibrated(Targets(model, splits.calibration.batches))
     assert mended is not None
     assert torch.allclose(mended.model[4].running_mean, model[4].running_mean, atol=0.5)
     assert torch.allclose(state.model[4].running_mean, model[4].running_mean + 3)

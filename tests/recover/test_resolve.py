@@ -1,0 +1,83 @@
+"""Re-solving: layers fitted anew to what the original network's layers put out."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from slimnet.groups import find_groups, plan_for, slim_copy
+from slimnet.measure import mean_loss
+from slimnet.recover import Targets, divide, gather_moments, resolve, targets
+
+
+def test_resolve_lowers_the_loss_and_leaves_the_original_alone(trained):
+    model, splits = trained
+    batches = splits.calibration.batches
+    groups, _ = find_groups(model, batches[0][0][:2])
+    moments = gather_moments(model, groups, batches)
+    plan = plan_for(groups, [torch.arange(4), torch.arange(3)])
+    slim = slim_copy(model, plan)
+    before, loss = copy.deepcopy(model.state_dict()), mean_loss(slim, batches)
+    assert resolve(Targets(model, batches), slim, plan, moments) >= 1
+    assert mean_loss(slim, batches) < loss
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not any(m._forward_hooks for m in (*model.modules(), *slim.modules()))
+
+
+def test_resolving_an_untouched_network_changes_almost_nothing(trained):
+    model, splits = trained
+    batches = splits.calibration.batches
+    groups, _ = find_groups(model, batches[0][0][:2])
+    same = copy.deepcopy(model)
+    resolve(Targets(model, batches), same, {}, gather_moments(model, groups, batches))
+    inputs = batches[0][0]
+    with torch.no_grad():
+        assert torch.allclose(model(inputs), same(inputs), atol=1e-3)
+
+
+def test_resolving_judges_on_the_classes_that_it_solves_on():
+    labels = torch.arange(100) // 10  # in class order, as folders are
+    solving, judging = divide([(torch.zeros(100, 1), labels)])
+    assert set(solving[0][1].tolist()) == set(judging[0][1].tolist()) == set(range(10))
+    assert len(judging[0][1]) == 25
+
+
+def test_resolving_a_layer_whose_inputs_are_all_dead_is_harmless(trained):
+    model, splits = trained
+    model = copy.deepcopy(model)
+    model[3] = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+    model[4] = nn.Identity()
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].bias.fill_(-1)
+    batches = splits.calibration.batches
+    groups, _ = find_groups(model, batches[0][0][:2])
+    moments = gather_moments(model, groups, batches)
+    resolve(Targets(model, batches), copy.deepcopy(model), {}, moments)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_targets_are_the_originals_outputs_again_and_again(trained, monkeypatch, kept):
+    """Kept in memory or run once more, they are the same; and they follow no other network."""
+    model, splits = trained
+    if not kept:
+        monkeypatch.setattr(targets, "MOST_ELEMENTS", 0)
+    aims = Targets(model, splits.calibration.batches)
+    first = list(aims.of("3"))
+    assert bool(aims._kept) == kept
+    runs = []
+    handle = model.register_forward_pre_hook(lambda *_: runs.append(1))
+    second = list(aims.of("3"))
+    handle.remove()
+    assert bool(runs) != kept
+    with torch.no_grad():
+        for (batch, one), (_, other) in zip(first, second, strict=True):
+            expected = model[:4](batch[0]).flatten(2)
+            for target, again in zip(one, other, strict=True):
+                maps = expected[target.images]
+                rows = maps if target.positions is None else maps[:, :, target.positions]
+                assert torch.equal(target.rows, again.rows)
+                assert torch.equal(target.rows, rows.transpose(0, 1).flatten(1))

@@ -53,7 +53,8 @@ class Step:
     """One step of the trajectory: what was measured, what was removed, and what that cost.
 
     A step is ``taken_back`` where it broke the budget and the search went another way.
-    ``recovered_by`` names what gave accuracy back after it, beside the repair.
+    ``recovered_by`` names what gave accuracy back after it, beside the repair, and ``given_back``
+    holds, by group, units that earlier steps had removed and that are there again after this one.
     """
 
     number: int
@@ -68,16 +69,18 @@ class Step:
     taken_back: bool
     seconds: float
     recovered_by: tuple[str, ...] = ()
+    given_back: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Trajectory:
     """The whole search: every step, the number of the last one kept (0: none), why it ended.
 
-    The plan holds the channels of the steps up to that one that were not taken back. There is no
-    prediction where the search did not count time. ``finished_by`` names what gave accuracy back
-    after the last step, and ``fine_tunings`` holds every round of training, kept or not, by the
-    number of the step that it came after. ``notes`` go into the report's.
+    The plan holds the channels of the steps up to that one that were not taken back, less those
+    that were given back. There is no prediction where the search did not count time.
+    ``finished_by`` names what gave accuracy back after the last step, and ``fine_tunings`` holds
+    every round of training, kept or not, by the number of the step that it came after. ``notes`` go
+    into the report's.
     The steps up to ``resumed_after_step`` (0: none) were measured by a run that was interrupted.
     """
 

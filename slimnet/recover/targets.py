@@ -17,7 +17,7 @@ from slimnet.records import Batches
 from slimnet.recover.columns import Positions, image_slices, output_rows
 
 JUDGING_EVERY = 4
-MOST_ELEMENTS = 2**26
+MOST_ELEMENTS = 2**25
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,10 @@ def _steps(report: Report) -> str:
     rows = []
     for step in report.trajectory.steps:
         chosen = step.candidates[step.chosen]
-        what = "; ".join(f"{name}: {len(units)}" for name, units in chosen.channels.items())
+        what = "; ".join(
+            [f"{name}: {len(units)}" for name, units in chosen.channels.items()]
+            + [f"{name}: {len(units)} given back" for name, units in step.given_back.items()]
+        )
         state = (
             "taken back" if step.taken_back
             else "kept" if step.number <= report.trajectory.kept_steps

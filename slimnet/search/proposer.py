@@ -22,8 +22,8 @@ class Proposer(Protocol):
     ended: str
 
     @property
-    def closing(self) -> bool:
-        """Whether a group stays as it is once a proposal for it has broken the budget."""
+    def narrowing(self) -> bool:
+        """Whether a proposal that breaks the budget is not made again, nor one as large."""
         ...
 
     def propose(self, groups: Sequence[Group], scores: Mapping[str, Tensor]) -> list[Proposal]:
@@ -38,13 +38,18 @@ class Proposer(Protocol):
         """Take note that a proposal broke the budget; False if nothing smaller is left to try."""
         ...
 
+    def widen(self) -> None:
+        """Take note that a proposal was within the budget: larger ones may be again."""
+        ...
+
     def reopen(self) -> None:
         """Take note that there is more room in the budget than when proposals broke it."""
         ...
 
 
 class SetProposer:
-    """Sets over all groups; half as large after each one that breaks the budget, down to one."""
+    """Sets over all groups; half as large after one that breaks the budget, down to one channel,
+    and twice as large again after one that does not."""
 
     def __init__(
         self,
@@ -58,12 +63,12 @@ class SetProposer:
         self.ended = f"every group is down to {last}"
         self._candidates, self._allowed = candidates, allowed
         share = round(FIRST_STEP_SHARE * sum(group.units for group in groups))
-        self._channels = step or max(1, share)
+        self._channels = self._most = step or max(1, share)
 
     @property
-    def closing(self) -> bool:
+    def narrowing(self) -> bool:
         """See Proposer."""
-        return False
+        return self._channels > 1
 
     def propose(self, groups: Sequence[Group], scores: Mapping[str, Tensor]) -> list[Proposal]:
         """See Proposer."""
@@ -84,6 +89,10 @@ class SetProposer:
             return False
         self._channels //= 2
         return True
+
+    def widen(self) -> None:
+        """See Proposer; a finite split is noisy, and what broke the budget once may not again."""
+        self._channels = min(2 * self._channels, self._most)
 
     def reopen(self) -> None:
         """See Proposer; the sets stay as small as they have become."""
@@ -107,9 +116,9 @@ class BlockProposer:
         self._exhausted: set[str] = set()
 
     @property
-    def closing(self) -> bool:
+    def narrowing(self) -> bool:
         """See Proposer."""
-        return self._blocks == 1
+        return True
 
     def propose(self, groups: Sequence[Group], scores: Mapping[str, Tensor]) -> list[Proposal]:
         """See Proposer."""
@@ -137,6 +146,9 @@ class BlockProposer:
         else:
             self._exhausted.add(self._name(groups, proposal))
         return True
+
+    def widen(self) -> None:
+        """See Proposer; blocks stay as small as they have become."""
 
     def reopen(self) -> None:
         """See Proposer."""

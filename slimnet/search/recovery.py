@@ -41,7 +41,7 @@ class Recovery:
 
         Re-solving and fine-tuning take as long as many steps: they are tried where the step breaks
         the budget by little, but not again at once, and fine-tuning in any case every few steps.
-        ``last`` says that its group stays as it is if this step breaks the budget: then
+        ``last`` says that no step as large will be tried if this one breaks the budget: then
         re-solving is tried in any case.
         """
         done = []

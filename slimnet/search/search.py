@@ -52,7 +52,8 @@ def search(
     group whose next block breaks the budget is left as it is. With single channels the search
     looks a few steps further, since accuracy on a finite split is noisy, and goes back to the
     last step within the budget. What gives accuracy back is then tried once more on that network,
-    and where it does, the search goes on from there.
+    and where it does, the search goes on from there; with blocks also where one is given back and
+    another, which saves more, fits in its place.
 
     Args:
         model: the trained network, in eval mode.
@@ -120,7 +121,7 @@ def search(
         images=calibration.batches,
         settings=settings,
         progress=progress,
-        kept=state,
+        first=state,
         kept_drop=unchanged,
         journal=journal,
     )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from torch import Tensor, nn
 
-from slimnet.groups import Group
-from slimnet.measure import count_conv_weights, count_parameters
-from slimnet.records import Batches, Candidate, Drop, Step
+from slimnet.measure import mean_loss
+from slimnet.records import Batches, Drop, Step
 from slimnet.saliency import default_metrics
+from slimnet.search.exchange import propose_exchanges
 from slimnet.search.journal import STEP, Journal
 from slimnet.search.measured import Measured, from_plain
 from slimnet.search.objective import Objective
@@ -20,15 +20,17 @@ from slimnet.search.oracle import Oracle
 from slimnet.search.ranking import Ranking, rank
 from slimnet.search.recovery import Recovery
 from slimnet.search.state import State
+from slimnet.search.steps import candidates_of, make_step, why_over_budget
 from slimnet.settings import Settings
 
 PATIENCE = 8
-MOST_RESUMPTIONS = 3
+MOST_RESUMPTIONS = 5
 
 
 @dataclass
 class Walk:
-    """One search under way: the steps so far, and the last state within the budget.
+    """One search under way from ``first``: the steps so far, and ``kept``, the last state within
+    the budget.
 
     ``kept_drop`` is that state's, and ``kept_steps`` the number of the step that led there.
     """
@@ -40,7 +42,7 @@ class Walk:
     images: Batches
     settings: Settings
     progress: Callable[[Step], None]
-    kept: State
+    first: State
     kept_drop: Drop
     journal: Journal
     kept_steps: int = 0
@@ -50,12 +52,17 @@ class Walk:
     _ranking: Ranking | None = None
     _losses: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        """Begin with the whole network."""
+        self.kept = self.first
+
     def run(self) -> None:
-        """Walk until nothing more fits the budget, and on from there while recovery gains."""
+        """Walk until nothing more fits the budget, and on while recovery or an exchange gains."""
         for _ in range(1 + MOST_RESUMPTIONS):
             before = self.kept_steps
             self._walk()
-            if self.kept_steps == before or not self._finish():
+            gained = self.kept_steps > before and self._finish()
+            if not gained and not self._exchange():
                 break
 
     def _walk(self) -> None:
@@ -65,7 +72,11 @@ class Walk:
         while not self.ended:
             taken = self._take_step(state)
             if taken is None:
-                self.ended = self._over_budget() if misses else self.objective.proposer.ended
+                self.ended = (
+                    why_over_budget(self.steps[self.kept_steps :])
+                    if misses
+                    else self.objective.proposer.ended
+                )
                 break
             step, following = taken
             self.steps.append(step)
@@ -78,8 +89,9 @@ class Walk:
             if step.within_budget:
                 self.kept, self.kept_drop, self.kept_steps = state, step.drop, step.number
                 misses, self.finished_by = 0, []
+                self.objective.proposer.widen()
             elif (misses := misses + 1) > PATIENCE:
-                self.ended = self._over_budget()
+                self.ended = why_over_budget(self.steps[self.kept_steps :])
 
     def _finish(self) -> bool:
         """Recover the state kept; tell whether that gained accuracy, so that more may go.
@@ -126,54 +138,67 @@ class Walk:
             return None
         best, nats = found.proposals[found.chosen], [s.nats for s in found.sensitivities]
         self.objective.learn(state, found.proposals, found.savings, nats)
-        following = state.without(best.units)
-        drop = self.recovery.measure_drop(following)
-        following, drop, recovered_by = self.recovery.after_step(
-            following, drop, number, last=self.objective.proposer.closing
-        )
+        following, drop, done = self._judge(state.without(best.units), number)
         within = drop.upper_points <= self.settings.max_drop
         smaller = not within and self.objective.proposer.narrow(state.groups, best)
-        return Step(
+        return make_step(
+            self.original,
+            following.model,
+            drop,
+            candidates_of(state.groups, found),
             number=number,
-            candidates=_candidates(state.groups, found),
             chosen=found.chosen,
-            channels_removed=sum(len(units) for units in best.units),
-            conv_weights_removed_percent=self._removed(following.model, count_conv_weights),
-            parameters_removed_percent=self._removed(following.model, count_parameters),
             calibration_loss=found.loss + nats[found.chosen],
-            drop=drop,
             within_budget=within,
             taken_back=smaller,
-            seconds=self.journal.once(STEP, lambda: time.perf_counter() - started),
-            recovered_by=tuple(recovered_by),
+            seconds=self.journal.once(STEP, partial(_seconds_since, started)),
+            recovered_by=tuple(done),
         ), following
 
-    def _removed(self, slim: nn.Module, count: Callable[[nn.Module], int]) -> float:
-        whole = count(self.original)
-        return 100 * (1 - count(slim) / whole) if whole else 0.0
+    def _judge(self, state: State, number: int) -> tuple[State, Drop, list[str]]:
+        """Return a state after recovery where that is worth while, its drop, and what was done."""
+        drop = self.recovery.measure_drop(state)
+        last = self.objective.proposer.narrowing
+        return self.recovery.after_step(state, drop, number, last=last)
 
-    def _over_budget(self) -> str:
-        """Say why the search ended beyond the budget, from the step after the last one kept."""
-        further = [step for step in self.steps[self.kept_steps :] if not step.taken_back]
-        drop = further[0].drop
-        bound = "" if drop.confidence == 0.5 else f" (upper bound {drop.upper_points:.2f})"
-        text = f"the next step would cost {drop.points:.2f} points{bound}"
-        if len(further) > 1:
-            text += f", and none of the {len(further) - 1} after it came back within the budget"
-        return text
+    def _exchange(self) -> bool:
+        """Try to go on where every group is closed: some give back what lets others lose more.
+
+        Return whether that fits the budget; the state kept is then the one after it.
+        """
+        if not self.objective.proposer.narrowing or self.kept.tuned or not self.kept_steps:
+            return False
+        groups, left = self.first.groups, [group.original_units for group in self.kept.groups]
+        savings = partial(self.objective.savings, self.first)
+        loss = mean_loss(self.kept.running, self.images, self.kept.task)
+        for one in propose_exchanges(groups, left, self.steps, self.kept_steps, savings):
+            started, number = time.perf_counter(), len(self.steps) + 1
+            state, drop, done = self._judge(self.first.without(one.units), number)
+            within = drop.upper_points <= self.settings.max_drop
+            after = mean_loss(state.running, self.images, state.task)
+            step = make_step(
+                self.original,
+                state.model,
+                drop,
+                [replace(one.taken, sensitivity=after - loss)],
+                number=number,
+                chosen=0,
+                calibration_loss=after,
+                within_budget=within,
+                taken_back=not within,
+                seconds=self.journal.once(STEP, partial(_seconds_since, started)),
+                recovered_by=tuple(done),
+                given_back=one.given_back.channels,
+            )
+            self.steps.append(step)
+            self.progress(step)
+            if within:
+                self.kept, self.kept_drop, self.kept_steps = state, drop, number
+                self.finished_by = []
+                self.objective.proposer.reopen()
+                return True
+        return False
 
 
-def _candidates(groups: Sequence[Group], found: Measured) -> tuple[Candidate, ...]:
-    return tuple(
-        Candidate(
-            metric=proposal.metric,
-            channels={
-                group.name: tuple(group.original_units[units].tolist())
-                for group, units in zip(groups, proposal.units, strict=True)
-                if len(units)
-            },
-            sensitivity=sensitivity.nats,
-            images=sensitivity.images,
-        )
-        for proposal, sensitivity in zip(found.proposals, found.sensitivities, strict=True)
-    )
+def _seconds_since(started: float) -> float:
+    return time.perf_counter() - started

@@ -129,7 +129,7 @@ class Settings:
     metrics: tuple[str, ...] | None = dial(
         None, str,
         "Saliency metrics that propose channels, in turn. Not given: the paper's five, and with "
-        "the repair also reconstruction_error and metrics per parameter saved.",
+        "the repair also those of reconstruction errors, and metrics per parameter saved.",
         optional=True, many=True,
     )  # fmt: skip
     objective: str | None = dial(

@@ -1,0 +1,115 @@
+"""Exchanges: a block is given back where one that is worth more can go in its place.
+
+A walk takes the cheapest block at each step. It can end with much of the budget left, in a network
+of which no further block fits, though one would if an earlier block of another group had stayed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from slimnet.groups import Group
+from slimnet.records import Candidate, Step
+from slimnet.search.cost import price_factor
+from slimnet.search.proposals import Proposal
+
+LEAST_GAIN = 0.01
+"""An exchange saves by at least this share more than is saved already."""
+
+MOST_TRIED = 8
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """``taken`` goes after all; ``given_back`` stays. Channels are original units of groups.
+
+    ``units[i]`` are all that are gone of group i after it, in the original numbering.
+    """
+
+    taken: Candidate
+    given_back: Candidate
+    units: tuple[Tensor, ...]
+
+
+def propose_exchanges(
+    groups: Sequence[Group],
+    left: Sequence[Tensor],
+    steps: Sequence[Step],
+    kept_steps: int,
+    savings: Callable[[Sequence[Proposal]], Sequence[float]],
+) -> list[Exchange]:
+    """Return the exchanges worth trying, those first that cost least for what they save more.
+
+    What an exchange costs is reckoned from what both blocks cost when they were measured.
+
+    Args:
+        groups: before anything was removed.
+        left: the units that are left of each group, in the original numbering.
+        steps: of the search; those up to ``kept_steps`` that were not taken back led to what is
+            left, and blocks of the later ones broke the budget.
+        kept_steps: the number of the last step kept.
+        savings: what proposals of units to remove from ``groups`` save.
+    """
+    if any(len(_chosen(step).channels) > 1 for step in steps):
+        return []  # not blocks but sets, in several groups each
+    removed = _blocks(steps[:kept_steps])
+    refused = {name: s for s in steps[kept_steps:] for name in _chosen(s).channels}
+    gone = {g.name: _without(torch.arange(g.units), u) for g, u in zip(groups, left, strict=True)}
+    exchanges = [
+        Exchange(
+            _chosen(step), blocks[-1], _units(groups, gone, _chosen(step), blocks[-1].channels)
+        )
+        for name, step in refused.items()
+        for other, blocks in removed.items()
+        if other != name and blocks
+    ]
+    now, *after = savings(
+        [Proposal("", tuple(gone.values())), *(Proposal("", one.units) for one in exchanges)]
+    )
+    prices = {}
+    for number, (one, saved) in enumerate(zip(exchanges, after, strict=True)):
+        nats = one.taken.sensitivity - one.given_back.sensitivity
+        if saved - now >= LEAST_GAIN * now:
+            prices[number] = nats * price_factor(nats, saved - now)
+    return [exchanges[number] for number in sorted(prices, key=prices.__getitem__)[:MOST_TRIED]]
+
+
+def _blocks(steps: Sequence[Step]) -> Mapping[str, list[Candidate]]:
+    """Return, by group, the blocks that were removed and not given back, in their order."""
+    removed: dict[str, list[Candidate]] = defaultdict(list)
+    for step in steps:
+        if step.taken_back:
+            continue
+        for name in step.given_back:
+            removed[name].pop()
+        for name in _chosen(step).channels:
+            removed[name].append(_chosen(step))
+    return removed
+
+
+def _units(
+    groups: Sequence[Group],
+    gone: Mapping[str, Tensor],
+    taken: Candidate,
+    given_back: Mapping[str, Sequence[int]],
+) -> tuple[Tensor, ...]:
+    """Return what is gone of each group after an exchange, sorted."""
+    units = []
+    for group in groups:
+        more = torch.tensor(taken.channels.get(group.name, ()), dtype=torch.int64)
+        stays = torch.tensor(given_back.get(group.name, ()), dtype=torch.int64)
+        units.append(torch.unique(_without(torch.cat([gone[group.name], more]), stays)))
+    return tuple(units)
+
+
+def _without(units: Tensor, others: Tensor) -> Tensor:
+    return units[~torch.isin(units, others)]
+
+
+def _chosen(step: Step) -> Candidate:
+    return step.candidates[step.chosen]

@@ -1,0 +1,111 @@
+"""Blocks given back for others: which are tried, and that a walk goes on through them."""
+
+from __future__ import annotations
+
+import copy
+from importlib import import_module
+
+import pytest
+import torch
+
+from slimnet.groups import find_groups, prove_slim
+from slimnet.records import Candidate, Drop, Step
+from slimnet.search import search
+from slimnet.search.exchange import propose_exchanges
+from slimnet.search.recovery import Recovery
+from slimnet.settings import Settings
+
+FITS = Drop(100, 99, 1, 1, 1, 0.5, 100)
+BREAKS = Drop(100, 50, 50, 50, 50, 0.5, 100)
+
+
+@pytest.fixture
+def found(trained):
+    model, splits = trained
+    return model, splits, find_groups(model, splits.calibration.batches[0][0][:2])[0]
+
+
+def step(number, group, units, nats, *, taken_back=False, given_back=None):
+    candidate = Candidate("apoz", {group: units}, nats, 10)
+    return Step(
+        number, (candidate,), 0, len(units), 0.0, 0.0, 1.0, BREAKS if taken_back else FITS,
+        not taken_back, taken_back, 0.1, (), given_back or {},
+    )  # fmt: skip
+
+
+def proposed(groups, steps, kept_steps, gone, worth):
+    """Return what is proposed where a unit of group i is worth ``worth[i]``."""
+    left = [
+        torch.tensor([u for u in range(g.units) if u not in units])
+        for g, units in zip(groups, gone, strict=True)
+    ]
+
+    def savings(proposals):
+        return [
+            sum(w * len(u) for w, u in zip(worth, p.units, strict=True)) for p in proposals
+        ]  # fmt: skip
+
+    return propose_exchanges(groups, left, steps, kept_steps, savings)
+
+
+def test_the_last_block_of_another_group_is_given_back_for_one_that_did_not_fit(found):
+    groups = found[2]
+    steps = [
+        step(1, "0", (1, 5), 0.1),
+        step(2, "3", (2, 3), 0.1),
+        step(3, "0", (0, 4), 0.2, taken_back=True),
+        step(4, "0", (6, 7), 0.2),
+        step(5, "3", (0, 7), 0.3, taken_back=True),
+        step(6, "0", (0, 2), 0.9, taken_back=True),
+    ]
+    gone = [(1, 5, 6, 7), (2, 3)]
+    (one,) = proposed(groups, steps, 4, gone, worth=(1, 2))
+    assert (one.taken.channels, one.given_back.channels) == ({"3": (0, 7)}, {"0": (6, 7)})
+    assert [units.tolist() for units in one.units] == [[1, 5], [0, 2, 3, 7]]
+    (other,) = proposed(groups, steps, 4, gone, worth=(2, 1))
+    assert [units.tolist() for units in other.units] == [[0, 1, 2, 5, 6, 7], []]
+    assert proposed(groups, steps, 4, gone, worth=(1, 1)) == [], "nothing is saved by it"
+
+
+def test_what_was_given_back_is_not_given_back_again(found):
+    steps = [
+        step(1, "0", (1, 5), 0.1),
+        step(2, "3", (2, 3), 0.1, given_back={"0": (1, 5)}),
+        step(3, "3", (0, 1), 0.2, taken_back=True),
+    ]
+    assert proposed(found[2], steps, 2, [(), (2, 3)], worth=(1, 9)) == []
+
+
+def channels_left(state):
+    return tuple(group.units for group in state.groups)
+
+
+def test_a_walk_that_is_stuck_goes_on_after_an_exchange(found, monkeypatch):
+    """The first layer may lose channels only while the second is whole, and that is gone first."""
+    model, splits, groups = copy.deepcopy(found[0]), *found[1:]
+    with torch.no_grad():
+        model[4].weight[[1, 6]] = 0
+        model[4].bias[[1, 6]] = 0
+
+    def judged(state):
+        first, second = channels_left(state)
+        return FITS if (second == 8 and first >= 4) or (first, second) == (8, 6) else BREAKS
+
+    class Scripted(Recovery):
+        def __init__(self, targets, calibration, settings, measure_drop):
+            super().__init__(targets, calibration, settings, judged)
+
+    monkeypatch.setattr(import_module("slimnet.search.search"), "Recovery", Scripted)
+    settings = Settings(max_drop=5, confidence=0.5, objective="macs", round_to=2)
+    trajectory, slim = search(model, groups, splits, settings)
+    exchanged = [s for s in trajectory.steps if s.given_back and not s.taken_back]
+    assert [(set(s.candidates[0].channels), set(s.given_back)) for s in exchanged] == [
+        ({"0"}, {"3"})
+    ]
+    assert trajectory.kept_steps > exchanged[0].number, "and on from there"
+    gone = {name: len(sides["out"]) for name, sides in trajectory.plan.items() if "out" in sides}
+    assert gone == {"0": 4}
+    kept = [s for s in trajectory.steps[: trajectory.kept_steps] if not s.taken_back]
+    back = sum(len(units) for s in kept for units in s.given_back.values())
+    assert sum(s.channels_removed for s in kept) - back == 4
+    prove_slim(model, slim, trajectory.plan, splits.calibration.batches[0][0][:2])

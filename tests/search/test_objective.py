@@ -74,7 +74,7 @@ def test_block_proposer_measures_the_cheapest_again_and_gives_up_on_what_breaks(
         assert proposer.narrow(groups, proposer.propose(groups, scores)[0])
 
 
-def test_set_proposer_halves_down_to_one(residual, images):
+def test_set_proposer_halves_down_to_one_and_doubles_again(residual, images):
     groups, _ = find_groups(residual, images, layers="all")
     proposer = SetProposer(groups, candidates=4, step=4)
     scores = {"up": torch.arange(sum(g.units for g in groups)).double()}
@@ -85,6 +85,11 @@ def test_set_proposer_halves_down_to_one(residual, images):
         if not proposer.narrow(groups, proposal):
             break
     assert sizes == [4, 2, 1]
+    grown = []
+    for _ in range(3):
+        proposer.widen()
+        grown.append(sum(len(u) for u in proposer.propose(groups, scores)[0].units))
+    assert grown == [2, 4, 4], "never larger than at first"
 
 
 def test_latency_table_scales_with_widths_and_is_refreshed(residual, images):

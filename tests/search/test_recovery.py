@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from importlib import import_module
 
 import pytest
 import torch
@@ -133,3 +134,15 @@ def test_norm_statistics_are_kept_only_where_the_loss_falls(found):
     assert mended is not None
     assert torch.allclose(mended.model[4].running_mean, model[4].running_mean, atol=0.5)
     assert torch.allclose(state.model[4].running_mean, model[4].running_mean + 3)
+
+
+@pytest.mark.parametrize(("macs", "images"), [(2**10, 4096), (2**29, 2048), (2**40, 512)])
+def test_layers_are_solved_anew_on_more_images_where_that_takes_little(
+    found, monkeypatch, macs, images
+):
+    model, splits, _ = found
+    module = import_module("slimnet.search.search")
+    # of three layers, one has all of the multiply-accumulates
+    monkeypatch.setattr(module, "macs_cost", lambda *_: lambda name, width: macs * (name == "0"))
+    monkeypatch.setattr(module, "RESOLVE_MACS", 3 * 2**40)
+    assert module._images_to_resolve(model, splits.calibration.batches[0][0][:1]) == images

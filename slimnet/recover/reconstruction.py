@@ -19,9 +19,9 @@ NO_COLUMN = -1
 class Consumer:
     """One consumer of a group, while units of the group go.
 
-    ``weight`` is (convolution groups, outputs, columns) float64, ``inverse`` H⁻¹ with as many
-    columns or one more for the constant. ``columns`` (units, widest) int64 are each unit's, from
-    the first on, then -1.
+    ``weight`` is (convolution groups, outputs, columns) and ``inverse`` H⁻¹ with as many columns
+    or one more for the constant, both float64. ``columns`` (units, widest) int64 are each unit's,
+    from the first on, then -1.
     """
 
     weight: Tensor
@@ -45,10 +45,10 @@ class Consumer:
         gone = torch.unique(self.columns[units])
         gone = gone[gone != NO_COLUMN]
         rows = self.inverse[:, gone]
-        solved = torch.linalg.solve(rows[:, :, gone].double(), rows.double())
+        solved = torch.linalg.solve(rows[:, :, gone], rows)
         self.weight -= self.weight[:, :, gone] @ solved[:, :, : self.weight.shape[2]]
         self.weight[:, :, gone] = 0
-        self.inverse.baddbmm_(rows.transpose(1, 2), solved.to(rows.dtype), alpha=-1)
+        self.inverse.baddbmm_(rows.transpose(1, 2), solved, alpha=-1)
         self.inverse[:, gone] = 0
         self.inverse[:, :, gone] = 0
         # what is gone is no part of any other block, and costs nothing
@@ -95,7 +95,8 @@ def _consumer(weight: Tensor, moments: Moments, pairs: Tensor, units: int) -> Co
     place = torch.arange(len(unit)) - first[unit]
     columns = torch.full((units, int(inputs.max()), moments.kernel), NO_COLUMN)
     columns[unit, place] = moments.columns(channel).reshape(-1, moments.kernel)
-    return Consumer(matrix.clone(), moments.inverse.clone(), columns.flatten(1))
+    inverse = moments.inverse.to(torch.float64, copy=True)
+    return Consumer(matrix.clone(), inverse, columns.flatten(1))
 
 
 def reconstruction_errors(weight: Tensor, inverse: Tensor, columns: Tensor) -> Tensor:
@@ -107,10 +108,10 @@ def reconstruction_errors(weight: Tensor, inverse: Tensor, columns: Tensor) -> T
 
     Args:
         weight: (groups, outputs, columns) of one consumer.
-        inverse: H⁻¹, (groups, columns, columns), or one column more for the constant.
+        inverse: H⁻¹, (groups, columns, columns) float64, or one column more for the constant.
         columns: (blocks, width) int64; the columns of one block go together.
     """
-    inner = inverse[:, columns[:, :, None], columns[:, None, :]].double()
+    inner = inverse[:, columns[:, :, None], columns[:, None, :]]
     gone = weight[:, :, columns].permute(0, 2, 3, 1)
     errors: Tensor = (gone * torch.linalg.solve(inner, gone)).sum((0, 2, 3))
     return errors.clamp_min(0)

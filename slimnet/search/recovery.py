@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from slimnet.records import Drop, FineTuning, Split
 from slimnet.recover import Targets, TrainingRecipe
@@ -14,6 +14,15 @@ RESOLVE_POINTS = 1.5
 RESOLVE_EVERY = 8
 
 RESOLVED, NORMS, FINE_TUNED = "re-solving", "norm statistics", "fine-tuning"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A state, its drop on the selection split, and what gave accuracy back to it."""
+
+    state: State
+    drop: Drop
+    recovered_by: tuple[str, ...] = ()
 
 
 @dataclass
@@ -34,56 +43,50 @@ class Recovery:
     fine_tunings: dict[int, FineTuning] = field(default_factory=dict)
     _resolved_at: int | None = None
 
-    def after_step(
-        self, state: State, drop: Drop, number: int, *, last: bool = False
-    ) -> tuple[State, Drop, list[str]]:
-        """Return a state and its drop after step ``number``, and what was done to it.
+    def after_step(self, state: State, number: int, *, last: bool = False) -> Judged:
+        """Return a state after step ``number``, judged, with what brings it back if that is tried.
 
         Re-solving and fine-tuning take as long as many steps: they are tried where the step breaks
         the budget by little, but not again at once, and fine-tuning in any case every few steps.
         ``last`` says that no step as large will be tried if this one breaks the budget: then
         re-solving is tried in any case.
         """
-        done = []
-        excess = drop.upper_points - self.settings.max_drop
-        if self._worth_resolving(state, excess, number, last):
+        found = Judged(state, self.measure_drop(state))
+        if self._worth_resolving(found, number, last):
             self._resolved_at = number
-            state, drop, better = self._better(state, drop, state.resolved(self.targets))
-            done += [RESOLVED] * better
-        if self._worth_tuning(number, drop.upper_points > self.settings.max_drop):
-            state, drop, better = self._better(state, drop, self._finetune(state, number))
-            done += [FINE_TUNED] * better
-        return state, drop, done
+            found = self._better(found, state.resolved(self.targets), RESOLVED)
+        if self._worth_tuning(number, self._excess_points(found) > 0):
+            found = self._better(found, self._finetune(found.state, number), FINE_TUNED)
+        return found
 
-    def at_the_end(self, state: State, drop: Drop, number: int) -> tuple[State, Drop, list[str]]:
+    def at_the_end(self, kept: Judged, number: int) -> Judged:
         """Return the last state with everything tried once more, kept where it does no harm."""
-        done = []
-        if self.settings.repair and not state.tuned:
-            state, drop, better = self._better(state, drop, state.resolved(self.targets))
-            done += [RESOLVED] * better
+        found = replace(kept, recovered_by=())
+        if self.settings.repair and not found.state.tuned:
+            found = self._better(found, found.state.resolved(self.targets), RESOLVED)
         if self.settings.repair:
-            recalibrated = state.with_norms_recalibrated(self.targets)
-            state, drop, better = self._better(state, drop, recalibrated)
-            done += [NORMS] * better
+            recalibrated = found.state.with_norms_recalibrated(self.targets)
+            found = self._better(found, recalibrated, NORMS)
         if self.settings.finetune_epochs and number not in self.fine_tunings:
-            state, drop, better = self._better(state, drop, self._finetune(state, number))
-            done += [FINE_TUNED] * better
-        return state, drop, done
+            found = self._better(found, self._finetune(found.state, number), FINE_TUNED)
+        return found
 
-    def _better(
-        self, state: State, drop: Drop, recovered: State | None
-    ) -> tuple[State, Drop, bool]:
-        """Return whichever of both has the smaller drop, its drop, and whether it recovered."""
+    def _better(self, found: Judged, recovered: State | None, by: str) -> Judged:
+        """Return whichever of both has the smaller drop; None is never that."""
         if recovered is None:
-            return state, drop, False
-        after = self.measure_drop(recovered)
-        better = after.upper_points <= drop.upper_points
-        return (recovered, after, True) if better else (state, drop, False)
+            return found
+        drop = self.measure_drop(recovered)
+        if drop.upper_points > found.drop.upper_points:
+            return found
+        return Judged(recovered, drop, (*found.recovered_by, by))
 
-    def _worth_resolving(self, state: State, excess_points: float, number: int, last: bool) -> bool:
+    def _excess_points(self, found: Judged) -> float:
+        return found.drop.upper_points - self.settings.max_drop
+
+    def _worth_resolving(self, found: Judged, number: int, last: bool) -> bool:
         again = last or self._resolved_at is None or number - self._resolved_at > RESOLVE_EVERY
-        near = 0 < excess_points <= RESOLVE_POINTS
-        return self.settings.repair and not state.tuned and near and again
+        near = 0 < self._excess_points(found) <= RESOLVE_POINTS
+        return self.settings.repair and not found.state.tuned and near and again
 
     def _worth_tuning(self, number: int, broken: bool) -> bool:
         since = number - max(self.fine_tunings, default=0)

@@ -22,7 +22,7 @@ from slimnet.search.latency import LayerTimer
 from slimnet.search.layout import choose_layout, images_that_fit, lay_out
 from slimnet.search.objective import choose_objective
 from slimnet.search.oracle import Oracle
-from slimnet.search.recovery import RESOLVE_POINTS, Recovery
+from slimnet.search.recovery import RESOLVE_POINTS, Judged, Recovery
 from slimnet.search.state import State, first_state
 from slimnet.search.walk import Walk
 from slimnet.settings import Settings
@@ -122,11 +122,11 @@ def search(
         settings=settings,
         progress=progress,
         first=state,
-        kept_drop=unchanged,
+        kept=Judged(state, unchanged),
         journal=journal,
     )
     walk.run()
-    slim = walk.kept.model
+    slim = walk.kept.state.model
     for parameter in slim.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
         parameter.data = parameter.data.contiguous()
@@ -135,9 +135,9 @@ def search(
         steps=tuple(walk.steps),
         kept_steps=walk.kept_steps,
         stopped_because=walk.ended,
-        plan=walk.kept.plan,
+        plan=walk.kept.state.plan,
         predicted=predicted,
-        finished_by=tuple(walk.finished_by),
+        finished_by=walk.finished_by,
         fine_tunings=walk.recovery.fine_tunings,
         notes=objective.notes,
         resumed_after_step=journal.steps,

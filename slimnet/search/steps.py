@@ -9,21 +9,24 @@ from torch import nn
 
 from slimnet.groups import Group
 from slimnet.measure import count_conv_weights, count_parameters
-from slimnet.records import Candidate, Drop, Step
+from slimnet.records import Candidate, Step
 from slimnet.search.measured import Measured
+from slimnet.search.recovery import Judged
 
 
 def make_step(
-    original: nn.Module, slim: nn.Module, drop: Drop, candidates: Sequence[Candidate], **told: Any
+    original: nn.Module, after: Judged, candidates: Sequence[Candidate], chosen: int, **told: Any
 ) -> Step:
-    """Return the record of a step that leads to ``slim``; ``told`` are its other fields."""
-    chosen = candidates[told["chosen"]]
+    """Return the record of a step that leads to ``after``; ``told`` are its other fields."""
+    slim = after.state.model
     return Step(
         candidates=tuple(candidates),
-        channels_removed=sum(len(units) for units in chosen.channels.values()),
+        chosen=chosen,
+        channels_removed=sum(len(units) for units in candidates[chosen].channels.values()),
         conv_weights_removed_percent=_removed(original, slim, count_conv_weights),
         parameters_removed_percent=_removed(original, slim, count_parameters),
-        drop=drop,
+        drop=after.drop,
+        recovered_by=after.recovered_by,
         **told,
     )
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
 from slimnet.measure import mean_loss
-from slimnet.records import Batches, Drop, Step
+from slimnet.records import Batches, Candidate, Step
 from slimnet.saliency import default_metrics
 from slimnet.search.exchange import propose_exchanges
 from slimnet.search.journal import STEP, Journal
@@ -18,7 +19,7 @@ from slimnet.search.measured import Measured, from_plain
 from slimnet.search.objective import Objective
 from slimnet.search.oracle import Oracle
 from slimnet.search.ranking import Ranking, rank
-from slimnet.search.recovery import Recovery
+from slimnet.search.recovery import Judged, Recovery
 from slimnet.search.state import State
 from slimnet.search.steps import candidates_of, make_step, why_over_budget
 from slimnet.settings import Settings
@@ -32,7 +33,7 @@ class Walk:
     """One search under way from ``first``: the steps so far, and ``kept``, the last state within
     the budget.
 
-    ``kept_drop`` is that state's, and ``kept_steps`` the number of the step that led there.
+    ``kept_steps`` is the number of the step that led there.
     """
 
     original: nn.Module
@@ -43,18 +44,14 @@ class Walk:
     settings: Settings
     progress: Callable[[Step], None]
     first: State
-    kept_drop: Drop
+    kept: Judged
     journal: Journal
     kept_steps: int = 0
     ended: str = ""
     steps: list[Step] = field(default_factory=list)
-    finished_by: list[str] = field(default_factory=list)
+    finished_by: tuple[str, ...] = ()
     _ranking: Ranking | None = None
     _losses: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        """Begin with the whole network."""
-        self.kept = self.first
 
     def run(self) -> None:
         """Walk until nothing more fits the budget, and on while recovery or an exchange gains."""
@@ -67,47 +64,49 @@ class Walk:
 
     def _walk(self) -> None:
         """Go from the state kept, step by step, until the budget ends it."""
-        state, misses, self.ended = self.kept, 0, ""
+        state, misses, self.ended = self.kept.state, 0, ""
         self._forget()
         while not self.ended:
             taken = self._take_step(state)
             if taken is None:
-                self.ended = (
-                    why_over_budget(self.steps[self.kept_steps :])
-                    if misses
-                    else self.objective.proposer.ended
-                )
+                proposer = self.objective.proposer
+                self.ended = why_over_budget(self._beyond) if misses else proposer.ended
                 break
             step, following = taken
-            self.steps.append(step)
-            self.progress(step)
             if step.taken_back:
                 continue
-            state = following
+            state = following.state
             self._forget()
             self.objective.refresh(state.model)
             if step.within_budget:
-                self.kept, self.kept_drop, self.kept_steps = state, step.drop, step.number
-                misses, self.finished_by = 0, []
+                self._keep(following)
+                misses = 0
                 self.objective.proposer.widen()
             elif (misses := misses + 1) > PATIENCE:
-                self.ended = why_over_budget(self.steps[self.kept_steps :])
+                self.ended = why_over_budget(self._beyond)
 
     def _finish(self) -> bool:
         """Recover the state kept; tell whether that gained accuracy, so that more may go.
 
         The steps beyond it then count as taken back.
         """
-        points = self.kept_drop.upper_points
-        self.kept, self.kept_drop, self.finished_by = self.recovery.at_the_end(
-            self.kept, self.kept_drop, self.kept_steps
-        )
-        gained = self.kept_drop.upper_points < points
+        points = self.kept.drop.upper_points
+        self.kept = self.recovery.at_the_end(self.kept, self.kept_steps)
+        self.finished_by = self.kept.recovered_by
+        gained = self.kept.drop.upper_points < points
         if gained:
-            beyond = self.steps[self.kept_steps :]
-            self.steps[self.kept_steps :] = [replace(step, taken_back=True) for step in beyond]
+            self.steps[self.kept_steps :] = [replace(s, taken_back=True) for s in self._beyond]
             self.objective.proposer.reopen()
         return gained
+
+    @property
+    def _beyond(self) -> list[Step]:
+        """The steps after the last one kept."""
+        return self.steps[self.kept_steps :]
+
+    def _keep(self, found: Judged) -> None:
+        """Keep what the last step led to."""
+        self.kept, self.kept_steps, self.finished_by = found, len(self.steps), ()
 
     def _forget(self) -> None:
         """Forget what was measured: the network has changed."""
@@ -129,76 +128,74 @@ class Walk:
         measured, chosen = self.oracle.measure(state, proposals, ranking.losses, savings)
         return Measured(ranking.loss, proposals, savings, measured, chosen)
 
-    def _take_step(self, state: State) -> tuple[Step, State] | None:
+    def _take_step(self, state: State) -> tuple[Step, Judged] | None:
         """Return the best step from a state and where it leads; None if nothing can go."""
-        started, number = time.perf_counter(), len(self.steps) + 1
+        started = time.perf_counter()
         found = from_plain(self.journal.once("oracle", lambda: self._measure(state).as_plain()))
         self.oracle.remember(found.proposals, found.sensitivities)
         if found.chosen is None:
             return None
         best, nats = found.proposals[found.chosen], [s.nats for s in found.sensitivities]
         self.objective.learn(state, found.proposals, found.savings, nats)
-        following, drop, done = self._judge(state.without(best.units), number)
-        within = drop.upper_points <= self.settings.max_drop
-        smaller = not within and self.objective.proposer.narrow(state.groups, best)
-        return make_step(
-            self.original,
-            following.model,
-            drop,
-            candidates_of(state.groups, found),
-            number=number,
-            chosen=found.chosen,
-            calibration_loss=found.loss + nats[found.chosen],
-            within_budget=within,
-            taken_back=smaller,
-            seconds=self.journal.once(STEP, partial(_seconds_since, started)),
-            recovered_by=tuple(done),
-        ), following
-
-    def _judge(self, state: State, number: int) -> tuple[State, Drop, list[str]]:
-        """Return a state after recovery where that is worth while, its drop, and what was done."""
-        drop = self.recovery.measure_drop(state)
-        last = self.objective.proposer.narrowing
-        return self.recovery.after_step(state, drop, number, last=last)
+        after = self._judge(state.without(best.units))
+        candidates, loss = candidates_of(state.groups, found), found.loss + nats[found.chosen]
+        smaller = not self._within(after) and self.objective.proposer.narrow(state.groups, best)
+        step = self._tell(after, started, candidates, found.chosen, loss, taken_back=smaller)
+        return step, after
 
     def _exchange(self) -> bool:
         """Try to go on where every group is closed: some give back what lets others lose more.
 
         Return whether that fits the budget; the state kept is then the one after it.
         """
-        if not self.objective.proposer.narrowing or self.kept.tuned or not self.kept_steps:
+        kept, proposer = self.kept.state, self.objective.proposer
+        if not proposer.narrowing or kept.tuned or not self.kept_steps:
             return False
-        groups, left = self.first.groups, [group.original_units for group in self.kept.groups]
+        groups, left = self.first.groups, [group.original_units for group in kept.groups]
         savings = partial(self.objective.savings, self.first)
-        loss = mean_loss(self.kept.running, self.images, self.kept.task)
+        before = mean_loss(kept.running, self.images, kept.task)
         for one in propose_exchanges(groups, left, self.steps, self.kept_steps, savings):
-            started, number = time.perf_counter(), len(self.steps) + 1
-            state, drop, done = self._judge(self.first.without(one.units), number)
-            within = drop.upper_points <= self.settings.max_drop
-            after = mean_loss(state.running, self.images, state.task)
-            step = make_step(
-                self.original,
-                state.model,
-                drop,
-                [replace(one.taken, sensitivity=after - loss)],
-                number=number,
-                chosen=0,
-                calibration_loss=after,
-                within_budget=within,
-                taken_back=not within,
-                seconds=self.journal.once(STEP, partial(_seconds_since, started)),
-                recovered_by=tuple(done),
-                given_back=one.given_back.channels,
-            )
-            self.steps.append(step)
-            self.progress(step)
+            started = time.perf_counter()
+            after = self._judge(self.first.without(one.units))
+            loss = mean_loss(after.state.running, self.images, kept.task)
+            candidates = [replace(one.taken, sensitivity=loss - before)]
+            back, within = one.given_back.channels, self._within(after)
+            self._tell(after, started, candidates, 0, loss, taken_back=not within, given_back=back)
             if within:
-                self.kept, self.kept_drop, self.kept_steps = state, drop, number
-                self.finished_by = []
-                self.objective.proposer.reopen()
+                self._keep(after)
+                proposer.reopen()
                 return True
         return False
 
+    def _judge(self, state: State) -> Judged:
+        """Return a state that the next step leads to, after recovery where that is worth while."""
+        last = self.objective.proposer.narrowing
+        return self.recovery.after_step(state, len(self.steps) + 1, last=last)
 
-def _seconds_since(started: float) -> float:
-    return time.perf_counter() - started
+    def _within(self, found: Judged) -> bool:
+        return found.drop.upper_points <= self.settings.max_drop
+
+    def _tell(
+        self,
+        after: Judged,
+        started: float,
+        candidates: Sequence[Candidate],
+        chosen: int,
+        loss: float,
+        **told: Any,
+    ) -> Step:
+        """Return the next step, which is taken note of; ``loss`` is the one that it leads to."""
+        step = make_step(
+            self.original,
+            after,
+            candidates,
+            chosen,
+            number=len(self.steps) + 1,
+            calibration_loss=loss,
+            within_budget=self._within(after),
+            seconds=self.journal.once(STEP, lambda: time.perf_counter() - started),
+            **told,
+        )
+        self.steps.append(step)
+        self.progress(step)
+        return step

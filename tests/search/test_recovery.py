@@ -15,7 +15,7 @@ from slimnet.measure import measure_quality, paired_drop
 from slimnet.records import Drop
 from slimnet.recover import Targets
 from slimnet.search import search
-from slimnet.search.recovery import FINE_TUNED, NORMS, RESOLVED, Recovery
+from slimnet.search.recovery import FINE_TUNED, NORMS, RESOLVED, Judged, Recovery
 from slimnet.search.state import first_state
 from slimnet.settings import Settings
 
@@ -63,36 +63,37 @@ def test_re_solving_is_tried_just_beyond_the_budget_but_not_again_at_once(found,
     recovery = recovery_of(found[1])
     better = Scripted(3.0, {})
     state = Scripted(points, {RESOLVED: better})
-    got, drop, done = recovery.after_step(state, drop_of(points), 1)
-    assert (got is better, done == [RESOLVED]) == (tried, tried)
-    assert drop.points == (3.0 if tried else points)
-    assert recovery.after_step(state, drop_of(points), 2)[0] is state
-    assert (recovery.after_step(state, drop_of(points), 3, last=True)[0] is better) == tried
+    got = recovery.after_step(state, 1)
+    assert (got.state is better, got.recovered_by == (RESOLVED,)) == (tried, tried)
+    assert got.drop.points == (3.0 if tried else points)
+    assert recovery.after_step(state, 2).state is state
+    assert (recovery.after_step(state, 3, last=True).state is better) == tried
 
 
 def test_what_makes_it_worse_is_not_kept(found):
     recovery = recovery_of(found[1], finetune_epochs=1)
     state = Scripted(6.0, {RESOLVED: Scripted(7.0, {}), FINE_TUNED: Scripted(6.5, {})})
-    assert recovery.after_step(state, drop_of(6.0), 4) == (state, drop_of(6.0), [])
+    assert recovery.after_step(state, 4) == Judged(state, drop_of(6.0))
     assert state.asked == [RESOLVED, FINE_TUNED]
 
 
 def test_fine_tuning_comes_every_few_steps_and_where_the_budget_breaks(found):
     recovery = recovery_of(found[1], finetune_epochs=1, finetune_every=3, repair=False)
-    state = Scripted(1.0, {FINE_TUNED: Scripted(0.5, {})})
-    rounds = [bool(recovery.after_step(state, drop_of(1.0), n)[2]) for n in range(1, 8)]
+    within, beyond = (Scripted(points, {FINE_TUNED: Scripted(0.5, {})}) for points in (1.0, 6.0))
+    rounds = [bool(recovery.after_step(within, n).recovered_by) for n in range(1, 8)]
     assert rounds == [False, False, True, False, False, True, False]
-    assert recovery.after_step(state, drop_of(6.0), 8)[2] == [FINE_TUNED]
-    assert recovery.after_step(state, drop_of(6.0), 9)[2] == []
+    assert recovery.after_step(beyond, 8).recovered_by == (FINE_TUNED,)
+    assert recovery.after_step(beyond, 9).recovered_by == ()
 
 
 def test_everything_is_tried_at_the_end(found):
     better = Scripted(2.0, {NORMS: Scripted(1.0, {})})
     state = Scripted(4.0, {RESOLVED: better})
-    got, drop, done = recovery_of(found[1]).at_the_end(state, drop_of(4.0), 5)
-    assert (got.points, drop.points, done) == (1.0, 1.0, [RESOLVED, NORMS])
-    tuned = Scripted(4.0, {NORMS: None}, tuned=True)
-    assert recovery_of(found[1]).at_the_end(tuned, drop_of(4.0), 5) == (tuned, drop_of(4.0), [])
+    got = recovery_of(found[1]).at_the_end(Judged(state, drop_of(4.0), (RESOLVED,)), 5)
+    assert (got.state.points, got.drop.points) == (1.0, 1.0)
+    assert got.recovered_by == (RESOLVED, NORMS)
+    tuned = Judged(Scripted(4.0, {NORMS: None}, tuned=True), drop_of(4.0))
+    assert recovery_of(found[1]).at_the_end(tuned, 5) == tuned
 
 
 def test_fine_tuning_removes_more_than_without_and_is_told(found):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from slimnet.groups import Group
 from slimnet.recover.moments import Moments
@@ -68,17 +68,15 @@ class Consumer:
 
 
 def consumers_of(
-    model: nn.Module, group: Group, moments: Mapping[str, Moments]
+    group: Group, weights: Mapping[str, Tensor], moments: Mapping[str, Moments]
 ) -> dict[str, Consumer]:
-    """Return the consumers of a group that have moments, by name, as copies; the model stays."""
+    """Return the consumers of a group that have moments, by name, as copies."""
     inputs: dict[str, list[Tensor]] = defaultdict(list)
     for member in group.members:
         if member.direction == "in" and member.module in moments:
             inputs[member.module].append(torch.stack([member.unit, member.index], 1))
     return {
-        name: _consumer(
-            model.get_parameter(f"{name}.weight"), moments[name], torch.cat(pairs), group.units
-        )
+        name: _consumer(weights[name], moments[name], torch.cat(pairs), group.units)
         for name, pairs in inputs.items()
     }
 

@@ -85,6 +85,7 @@ def rank(
     metrics: Sequence[str],
     before: Tensor | None = None,
     propose: Propose | None = None,
+    errors: RemovalErrors | None = None,
 ) -> Ranking:
     """Score all units of a state by each metric; the state is not changed.
 
@@ -96,11 +97,12 @@ def rank(
             ``propose``, where the images are not all in memory, or with a loss of the user's own,
             scores lack nothing.
         propose: what is made of the scores, and must be as if they lacked nothing.
+        errors: of the state, where some are known from an earlier one.
 
     Raises:
         InputError: the loss is not a finite number.
     """
-    ranker = _Ranker(state, metrics)
+    ranker = _Ranker(state, metrics, errors or errors_of(state))
     likelihoods = isinstance(state.task, Classification)
     if propose is None or before is None or not likelihoods or not isinstance(batches, Images):
         return ranker.ranking([ranker.gathering.run(batch) for batch in batches])
@@ -122,14 +124,18 @@ def rank(
     return Ranking(found.scores, losses, found.lacking, found.lack)
 
 
+def errors_of(state: State, before: RemovalErrors | None = None) -> RemovalErrors:
+    """Return the removal errors of a state; those ``before`` it count where nothing has changed."""
+    return RemovalErrors(state.model, state.groups, state.moments, before)
+
+
 class _Ranker:
     """Makes rankings of one state."""
 
-    def __init__(self, state: State, metrics: Sequence[str]) -> None:
-        self._state, self._metrics = state, metrics
+    def __init__(self, state: State, metrics: Sequence[str], errors: RemovalErrors) -> None:
+        self._state, self._metrics, self._errors = state, metrics, errors
         self._gates = [gate for group in state.groups for gate in group.gates]
         self._lacking = {metric for metric in metrics if OF_GRADIENTS & read_by([metric])}
-        self._errors = RemovalErrors(state.model, state.groups, state.moments)
         self.gathering = Gathering(state.running, self._gates, read_by(metrics), state.task)
 
     def ranking(self, parts: Sequence[BatchSums], done: int | None = None) -> Ranking:

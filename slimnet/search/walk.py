@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from slimnet.measure import mean_loss
 from slimnet.records import Batches, Candidate, Step
+from slimnet.recover import RemovalErrors
 from slimnet.saliency import default_metrics
 from slimnet.search.exchange import propose_exchanges
 from slimnet.search.journal import STEP, Journal
 from slimnet.search.measured import Measured, from_plain
 from slimnet.search.objective import Objective
 from slimnet.search.oracle import Oracle
-from slimnet.search.ranking import Ranking, rank
+from slimnet.search.ranking import Ranking, errors_of, rank
 from slimnet.search.recovery import Judged, Recovery
 from slimnet.search.state import State
 from slimnet.search.steps import candidates_of, make_step, why_over_budget
@@ -52,6 +53,7 @@ class Walk:
     finished_by: tuple[str, ...] = ()
     _ranking: Ranking | None = None
     _losses: Tensor | None = None
+    _errors: RemovalErrors | None = None
 
     def run(self) -> None:
         """Walk until nothing more fits the budget, and on while recovery or an exchange gains."""
@@ -119,7 +121,8 @@ class Walk:
         propose = partial(self.objective.proposer.propose, state.groups)
         ranking = self._ranking
         if ranking is None or not ranking.settled(propose):
-            again = rank(state, self.images, metrics, self._losses, propose)
+            self._errors = errors_of(state, self._errors)
+            again = rank(state, self.images, metrics, self._losses, propose, self._errors)
             # of one state the oracle must see the images in one order
             ranking = again if ranking is None else replace(again, losses=ranking.losses)
         self._ranking, self._losses = ranking, ranking.losses

@@ -9,8 +9,11 @@ import torch
 from torch import nn
 
 from slimnet.groups import find_groups
-from slimnet.recover import RemovalErrors, elimination, gather_moments, moments
+from slimnet.recover import RemovalErrors, elimination, gather_moments, moments, removal_errors
+from slimnet.recover.elimination import joint_errors
 from slimnet.recover.reconstruction import consumers_of
+from slimnet.search.ranking import errors_of
+from slimnet.search.state import State
 
 
 def least_squares_error(weight, moment, gone):
@@ -62,7 +65,8 @@ def test_every_unit_is_priced_with_all_that_go_before_it(prepared):
     found = RemovalErrors(model, groups, known).together
     assert set(found) == {group.name for group in groups}
     for group in groups:
-        consumers = list(consumers_of(model, group, known).values())
+        weights = {name: model.get_parameter(f"{name}.weight") for name in group.consumers}
+        consumers = list(consumers_of(group, weights, known).values())
         assert found[group.name].tolist() == pytest.approx(plainly(consumers, group.units))
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
@@ -105,3 +109,26 @@ def test_groups_with_a_consumer_that_cannot_be_repaired_are_left_out(prepared):
     assert "stem" not in found.together
     assert "inner" in found.together
     assert RemovalErrors(model, groups, {}).together == {}
+
+
+def test_errors_are_found_again_only_where_something_changed(prepared, monkeypatch):
+    model, groups, known = prepared
+    state = State(model, groups, {}, known)
+    first = errors_of(state)
+    assert first.together
+    place = next(i for i, group in enumerate(groups) if group.name == "inner")
+    gone = [torch.arange(2)[1:] if i == place else torch.arange(0) for i in range(len(groups))]
+    after = state.without(gone)
+    expected = errors_of(after)
+    asked = []
+    monkeypatch.setattr(
+        removal_errors, "joint_errors", lambda c, u: asked.append(u) or joint_errors(c, u)
+    )
+    found = errors_of(after, first)
+    for name, errors in expected.together.items():
+        assert torch.equal(found.together[name], errors), name
+        for consumer, alone in expected.alone[name].items():
+            assert torch.equal(found.alone[name][consumer], alone), name
+    touched = [g for g in groups if set(g.consumers) & {"inner", *groups[place].consumers}]
+    assert 0 < len(touched) < len(groups)
+    assert len(asked) - len(expected.together) == len(touched)

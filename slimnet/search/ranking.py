@@ -32,7 +32,7 @@ from slimnet.search.state import State
 FIRST_SHARE = 1e-3
 """Of all (1 - p) the part that may be on images without gradients, at the first attempt."""
 
-FALL = 0.1
+FALL = 0.3
 """By this that part falls from one attempt to the next."""
 
 SAFETY = 8.0

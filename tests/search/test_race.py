@@ -35,11 +35,19 @@ def test_images_that_are_nearly_certain_cannot_turn_anything():
         assert still_open([0, 1], seen, [1.0, 1.0], losses, likelihoods=False) == [0, 1]
 
 
-def test_a_change_that_multiplies_the_odds_greatly_counts_on_certain_images_too():
-    losses = torch.cat([torch.full((2,), 1e-3), torch.full((100,), 5e-4)])
-    # the odds of these two images become many times larger, and so may those of the others
-    seen = [changes(0.05, 0.05), changes(0.0, 0.0)]
-    assert still_open([0, 1], seen, [1.0, 1.0], losses, likelihoods=True) == [0, 1]
+def test_what_multiplies_the_odds_of_one_image_may_do_so_on_others_that_are_certain():
+    losses = torch.cat([torch.tensor([2.0, 1e-3]), torch.full((100,), 5e-4)])
+    # the leader gains much on the first image; the odds of the second become 50 times larger
+    for second, expected in ((0.05, [0, 1]), (0.0, [1])):
+        seen = [changes(0.0, 0.0), changes(-0.5, second)]
+        assert still_open([0, 1], seen, [1.0, 1.0], losses, likelihoods=True) == expected
+
+
+def test_a_loss_cannot_fall_below_zero():
+    """Where losses are next to nothing, nothing can be gained, whatever changed before."""
+    losses = torch.cat([HARD[:2], torch.full((100,), 1e-3)])
+    seen = [changes(6.0, -5.0), changes(0.0, 0.0)]
+    assert still_open([0, 1], seen, [1.0, 1.0], losses, likelihoods=True) == [1]
 
 
 def test_two_that_are_equal_both_stay():

@@ -14,14 +14,13 @@ from slimnet.recover.repair import (
     set_values,
 )
 from slimnet.recover.resolve import resolve
-from slimnet.recover.targets import Targets, divide
+from slimnet.recover.targets import Targets
 
 __all__ = [
     "Moments",
     "RemovalErrors",
     "Targets",
     "TrainingRecipe",
-    "divide",
     "finetune",
     "gather_moments",
     "get_state",

@@ -64,24 +64,36 @@ class Targets:
             self._kept[name] = found
 
 
-def divide(batches: Batches, task: Task = CLASSIFICATION) -> tuple[list[Any], list[Any]]:
+def divide(batches: Batches, task: Task = CLASSIFICATION) -> tuple[Batches, Batches]:
     """Put every fourth image aside for judging, so that both parts hold the same classes.
 
-    For a task that does not know single images it is every fourth batch.
+    For a task that does not know single images it is every fourth batch. Where none would judge,
+    the images to solve on do. Both parts are taken from the batches as they go, without copies.
     """
-    solving: list[Any] = []
-    judging: list[Any] = []
-    if not task.by_image:
-        for number, batch in enumerate(batches):
-            part = judging if number % JUDGING_EVERY == JUDGING_EVERY - 1 else solving
-            part.append(batch)
-        return solving, judging or solving
-    for inputs, labels in batches:
-        judges = torch.arange(len(labels)) % JUDGING_EVERY == JUDGING_EVERY - 1
-        for part, chosen in ((solving, ~judges), (judging, judges)):
+    solving, judging = (_Part(batches, task.by_image, judges) for judges in (False, True))
+    return solving, judging if any(True for _ in judging) else solving
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The images of some batches, or whole batches, that judge, or those that do not."""
+
+    batches: Batches
+    by_image: bool
+    judges: bool
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield batches of what belongs to this part."""
+        for number, batch in enumerate(self.batches):
+            if not self.by_image:
+                if (number % JUDGING_EVERY == JUDGING_EVERY - 1) == self.judges:
+                    yield batch
+                continue
+            inputs, labels = batch
+            last = torch.arange(len(labels)) % JUDGING_EVERY == JUDGING_EVERY - 1
+            chosen = last == self.judges
             if chosen.any():
-                part.append((inputs[chosen], labels[chosen]))
-    return solving, judging or solving
+                yield inputs[chosen], labels[chosen]
 
 
 class _ReachedError(BaseException):

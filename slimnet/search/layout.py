@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -92,7 +92,7 @@ class EveryNth:
 
 def some_batches(split: Split, images: int, task: Task) -> Split:
     """Return every n-th batch of the split, so that they hold about so many images at most."""
-    stride = max(1, -(-split.images // images))
+    stride = _stride(split, images)
     if stride == 1:
         return split
     batches = EveryNth(split.batches, stride)
@@ -114,7 +114,7 @@ def lay_out(
     if not task.by_image:
         return split if images is None else some_batches(split, images, task)
     layout = layout or Layout()
-    stride = 1 if images is None else max(1, -(-split.images // images))
+    stride = 1 if images is None else _stride(split, images)
     first, _ = next(iter(split.batches))
     if split.images // stride * first[0].numel() > MOST_ELEMENTS:
         return split
@@ -128,6 +128,23 @@ def lay_out(
     if layout.memory_format is torch.channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     return replace(split, images=len(labels), batches=Images(inputs, labels, layout.images))
+
+
+def lay_out_each(
+    split: Split, counts: Sequence[int], layout: Layout | None, task: Task
+) -> list[Split]:
+    """Return what ``lay_out`` gives for each number of images; equal ones share their memory."""
+    made: dict[int, Split] = {}
+    strides = {images: _stride(split, images) for images in counts}
+    for images, stride in strides.items():
+        if stride not in made:
+            made[stride] = lay_out(split, images, layout, task)
+    return [made[strides[images]] for images in counts]
+
+
+def _stride(split: Split, images: int) -> int:
+    """Return n so that every n-th image of the split makes at most so many."""
+    return max(1, -(-split.images // images))
 
 
 def images_that_fit(split: Split, task: Task = CLASSIFICATION) -> int:

@@ -19,7 +19,7 @@ from slimnet.search.cost import macs_cost, widths_of
 from slimnet.search.fingerprint import fingerprint
 from slimnet.search.journal import Journal
 from slimnet.search.latency import LayerTimer
-from slimnet.search.layout import choose_layout, images_that_fit, lay_out
+from slimnet.search.layout import choose_layout, images_that_fit, lay_out, lay_out_each
 from slimnet.search.objective import choose_objective
 from slimnet.search.oracle import Oracle
 from slimnet.search.recovery import RESOLVE_POINTS, Judged, Recovery
@@ -81,11 +81,13 @@ def search(
     hopeless = _hopeless(groups, unchanged, settings)
     if hopeless:
         return Trajectory((), 0, hopeless, {}), copy.deepcopy(model)
-    calibration = lay_out(splits.calibration, settings.oracle_images, layout, task)
-    many = images_that_fit(splits.calibration, task)
-    example = task.inputs(model, next(iter(calibration.batches)), 1)
-    everything = lay_out(splits.calibration, many, layout, task)
-    solving = lay_out(splits.calibration, _images_to_resolve(model, example), layout, task)
+    example = task.inputs(model, next(iter(splits.calibration.batches)), 1)
+    images = (
+        settings.oracle_images,
+        images_that_fit(splits.calibration, task),
+        _images_to_resolve(model, example),
+    )
+    calibration, everything, solving = lay_out_each(splits.calibration, images, layout, task)
     progress, journal = progress or (lambda _: None), Journal()
     if journal_file is not None:
         used = (calibration, everything, solving)

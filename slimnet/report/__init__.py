@@ -6,11 +6,10 @@ from slimnet.report.benchmark import benchmark_json, benchmark_parts
 from slimnet.report.build import build_report
 from slimnet.report.clock import Progress, StageClock
 from slimnet.report.command import command_line
-from slimnet.report.comparison import (
+from slimnet.report.comparison import comparison_lines, comparison_tables
+from slimnet.report.comparison_files import (
     check_comparison_folder,
     comparison_json,
-    comparison_lines,
-    comparison_tables,
     save_comparison,
 )
 from slimnet.report.comparison_progress import ComparisonProgress

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from slimnet.measure.classification import CLASSIFICATION
 from slimnet.measure.task import Task
 from slimnet.records import Batches
 
 
-def mean_loss(model: nn.Module, batches: Batches, task: Task = CLASSIFICATION) -> float:
-    """Return the mean of the task's loss over all images, in nats; the model is not changed."""
+def mean_loss(
+    model: nn.Module,
+    batches: Batches,
+    task: Task = CLASSIFICATION,
+    call: Callable[[int, Callable[[], Tensor]], Tensor] = lambda _, run: run(),
+) -> float:
+    """Return the mean of the task's loss over all images, in nats; the model is not changed.
+
+    ``call`` is given the number of each batch and what runs the model on it, and runs that.
+    """
     total, images = 0.0, 0
     with torch.inference_mode():
-        for batch in batches:
-            total += float(task.total_loss(model, batch))
+        for number, batch in enumerate(batches):
+            total += float(call(number, partial(task.total_loss, model, batch)))
             images += task.images(batch)
     return total / images

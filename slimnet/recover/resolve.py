@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from slimnet.measure import mean_loss
 from slimnet.records import Plan
 from slimnet.recover.columns import add_constant, unfold
+from slimnet.recover.frontier import Frontier
 from slimnet.recover.moments import Moments, ridge_for
 from slimnet.recover.repair import get_state, replaced, set_values
+from slimnet.recover.replay import first_call, trace_calls
 from slimnet.recover.targets import Targets, run_until
 
 
@@ -36,15 +38,25 @@ def resolve(targets: Targets, slim: nn.Module, plan: Plan, moments: Mapping[str,
     """
     task, judging = targets.task, targets.judging
     loss, changed = mean_loss(slim, judging, task), 0
-    for name in _in_order(slim, moments, partial(task.outputs, slim, task.few(targets.solving))):
-        gone = plan.get(name, {}).get("out", ())
-        values = _solve(targets, slim, name, gone, moments[name].bias)
-        with replaced(slim, values):
-            after = mean_loss(slim, judging, task)
-        if after < loss:
-            set_values(slim, values)
-            loss, changed = after, changed + 1
+    few = partial(task.outputs, slim, task.few(targets.solving))
+    calls = trace_calls(slim, few)
+    with Frontier(slim, calls) as frontier:
+        for name in _in_order(slim, moments, few):
+            gone = plan.get(name, {}).get("out", ())
+            # neither what solves a layer nor its new values change anything before it
+            frontier.start = first_call(calls, _modules(name, moments[name].bias))
+            values = _solve(targets, slim, name, gone, moments[name].bias, frontier)
+            with replaced(slim, values):
+                after = mean_loss(slim, judging, task, frontier.run)
+            if after < loss:
+                set_values(slim, values)
+                loss, changed = after, changed + 1
     return changed
+
+
+def _modules(name: str, bias: str | None) -> set[str]:
+    """Return the modules that a layer's new values belong to."""
+    return {name} if bias is None else {name, bias.rpartition(".")[0]}
 
 
 def _in_order(slim: nn.Module, names: Mapping[str, object], run: Callable[[], object]) -> list[str]:
@@ -62,7 +74,12 @@ def _in_order(slim: nn.Module, names: Mapping[str, object], run: Callable[[], ob
 
 
 def _solve(
-    targets: Targets, slim: nn.Module, name: str, gone: Sequence[int], bias: str | None
+    targets: Targets,
+    slim: nn.Module,
+    name: str,
+    gone: Sequence[int],
+    bias: str | None,
+    frontier: Frontier,
 ) -> dict[str, Tensor]:
     """Return the new weight and bias (or running mean) of one consumer, by name."""
     weight = slim.get_parameter(f"{name}.weight").detach()
@@ -77,8 +94,9 @@ def _solve(
     layer = slim.get_submodule(name)
     kept = torch.ones(matrix.shape[0] * matrix.shape[1] + len(gone), dtype=torch.bool)
     kept[list(gone)] = False
-    for batch, wanted in targets.of(name):
-        read, _ = run_until(slim, name, partial(targets.task.outputs, slim, batch))
+    for number, (batch, wanted) in enumerate(targets.of(name)):
+        run = partial(targets.task.outputs, slim, batch)
+        read, _ = run_until(slim, name, partial(frontier.run, ("solving", number), run))
         for target in wanted:
             columns = unfold(layer, read[target.images], target.positions)
             columns = columns if bias is None else add_constant(columns)

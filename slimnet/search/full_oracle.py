@@ -16,8 +16,8 @@ from torch import Tensor
 from slimnet.groups import Group, plan_for
 from slimnet.records import OracleProgress, Split
 from slimnet.recover import replaced
+from slimnet.recover.replay import Replay
 from slimnet.search.oracle import loss_changes
-from slimnet.search.replay import Replay
 from slimnet.search.state import State
 from slimnet.search.trial import Trial, make_trial, trace_state
 

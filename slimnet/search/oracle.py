@@ -19,10 +19,10 @@ from slimnet.groups import plan_for
 from slimnet.measure import Classification
 from slimnet.records import Batches, Sensitivity, Split
 from slimnet.recover import replaced
+from slimnet.recover.replay import Call, Replay
 from slimnet.search.layout import Images
 from slimnet.search.proposals import Proposal
 from slimnet.search.race import still_open
-from slimnet.search.replay import Call, Replay
 from slimnet.search.state import State
 from slimnet.search.trial import Trial, make_trial, trace_state
 

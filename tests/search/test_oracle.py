@@ -12,12 +12,12 @@ from slimnet.groups import find_groups, mask, plan_for, slim_copy
 from slimnet.measure import mean_loss
 from slimnet.records import Split
 from slimnet.recover import gather_moments
+from slimnet.recover.replay import trace_calls
 from slimnet.search.cost import price_factor
 from slimnet.search.layout import Layout, lay_out
 from slimnet.search.oracle import Oracle
 from slimnet.search.proposals import propose_sets
 from slimnet.search.ranking import rank
-from slimnet.search.replay import trace_calls
 from slimnet.search.state import State
 from slimnet.search.trial import can_replay
 

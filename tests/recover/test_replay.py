@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from slimnet.search.replay import Replay, first_call, trace_calls
+from slimnet.recover.replay import Replay, first_call, trace_calls
 
 
 class Counted(nn.Conv2d):
@@ -110,3 +112,21 @@ def test_a_module_without_a_call_changes_everything(nested, images):
     calls = trace_calls(nested, lambda: nested(images[:2]))
     assert first_call(calls, {"head", "nowhere"}) == 0
     assert first_call(calls, {"head"}) == len(calls) - 1
+
+
+@torch.no_grad()
+def test_a_resumed_run_goes_on_from_where_an_earlier_one_ended(nested, images):
+    """Layer by layer, as re-solving does: each runs once more when the next one's turn comes."""
+    plain = copy.deepcopy(nested)
+    calls = trace_calls(nested, lambda: nested(images[:2]))
+    before, kept = runs(nested), {}
+    with Replay(nested, calls) as replay:
+        for name in ("stem", "block.0", "block.2"):
+            start = first_call(calls, {name})
+            for factor in (-0.5, 2.0):
+                for model in (nested, plain):
+                    model.get_submodule(name).weight.mul_(factor)
+                got = replay.resume(lambda: nested(images), start, kept)
+                assert torch.equal(got, plain(images))
+            assert all(calls[number].end <= start for number in kept)
+    assert [b - a for a, b in zip(before, runs(nested), strict=True)] == [3, 5, 6, 12]

@@ -71,6 +71,21 @@ class Replay:
         """Return what the ``run`` last recorded gives, running what call ``start`` changes."""
         return self._run(run, first_changed=start)
 
+    def resume(self, run: Callable[[], Any], start: int, kept: dict[int, Tensor]) -> Any:
+        """Return what ``run`` gives, from what an earlier run with ``kept`` has left in it.
+
+        ``kept`` is changed: it then holds what is needed to start from call ``start`` again, which
+        is the first that may have changed since.
+        """
+        needed = set(_before(self._calls, start))
+        self._recorded, self._wanted = kept, needed - kept.keys()
+        try:
+            return self._run(run, first_changed=start)
+        finally:
+            self._recorded, self._wanted = {}, ()
+            for number in kept.keys() - needed:
+                del kept[number]
+
     def _run(self, run: Callable[[], Any], first_changed: int) -> Any:
         self._next, self._first_changed = 0, first_changed
         return run()

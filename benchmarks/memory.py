@@ -1,9 +1,9 @@
 """How much memory does a search on a large network take at most?
 
 ResNet-50 with random weights on random images of 224 x 224 pixels in batches of 32, with repair:
-the peak of the whole process, after so many steps of removal.
+the peak of the whole process in a search from its first step to the re-solving at its end.
 
-    python benchmarks/memory.py --steps 3
+    python benchmarks/memory.py --images 128
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from time import perf_counter
 
 import torch
 import torchvision
-from first_steps import search_first_steps
 
 from slimnet.groups import find_groups
 from slimnet.records import Split, Splits, Step
 from slimnet.report import environment
+from slimnet.search import search
 from slimnet.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
@@ -49,7 +49,7 @@ def peak_mib() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=128, help="calibration images")
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--max-ratio", type=float, default=0.02, help="of a layer, what may go")
     options = parser.parse_args()
     torch.manual_seed(0)
     model = torchvision.models.resnet50().eval()
@@ -57,15 +57,19 @@ def main() -> None:
     groups, _ = find_groups(model, splits.calibration.batches[0][0][:2])
     before, started = peak_mib(), perf_counter()
 
-    def tell(step: Step) -> None:
-        print(f"step {step.number}: peak {peak_mib():.0f} MiB", flush=True)
+    def tell(event: str | Step) -> None:
+        if isinstance(event, Step):
+            print(f"step {event.number}: peak {peak_mib():.0f} MiB", flush=True)
 
-    settings = Settings(max_drop=100, confidence=0.5, objective="params")
-    steps = search_first_steps(options.steps, model, groups, splits, settings, tell)
+    settings = Settings(
+        max_drop=100, confidence=0.5, objective="params", max_ratio=options.max_ratio
+    )
+    trajectory, _ = search(model, groups, splits, settings, tell)
     result = {
         "network": "resnet50, 224 px, batch 32, random weights",
         "calibration_images": options.images,
-        "steps": len(steps),
+        "steps": len(trajectory.steps),
+        "finished_by": trajectory.finished_by,
         "before_search_mib": round(before),
         "peak_mib": round(peak_mib()),
         "limit_mib": LIMIT_MIB,

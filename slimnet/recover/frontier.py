@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from slimnet.recover.replay import Call, Replay
 
-MOST_ELEMENTS = 2**26
+MOST_ELEMENTS = 2**25
 
 Result = TypeVar("Result")
 

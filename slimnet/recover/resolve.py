@@ -104,11 +104,13 @@ def _solve(
             if subtracted and bias is not None:
                 rows = rows - get_state(targets.original, bias)[kept, None]
             outputs = rows.reshape(groups, matrix.shape[1], -1)
-            moment += (columns @ columns.transpose(1, 2)).double()
-            cross += (outputs @ columns.transpose(1, 2)).double()
-    ridge = ridge_for(moment)[:, None, None]
-    identity = torch.eye(moment.shape[1], dtype=torch.float64)
-    solved = torch.linalg.solve(moment + ridge * identity, cross + ridge * matrix, left=False)
+            moment += columns @ columns.transpose(1, 2)
+            cross += outputs @ columns.transpose(1, 2)
+    ridge = ridge_for(moment)[:, None]
+    # in place, because a large layer's moments take hundreds of megabytes
+    moment.diagonal(dim1=1, dim2=2).add_(ridge)
+    cross.add_(ridge[:, None] * matrix)
+    solved = torch.linalg.solve(moment, cross, left=False)
     values = {f"{name}.weight": solved[:, :, : weight[0].numel()].reshape(weight.shape)}
     if bias is not None:
         values[bias] = solved[:, :, -1].flatten() * (-1 if subtracted else 1)

@@ -17,11 +17,15 @@ from slimnet.groups import Group
 from slimnet.records import Candidate, Step
 from slimnet.search.cost import price_factor
 from slimnet.search.proposals import Proposal
+from slimnet.search.state import State
 
 LEAST_GAIN = 0.01
 """An exchange saves by at least this share more than is saved already."""
 
 MOST_TRIED = 8
+
+MOST_BYTES = 2**29
+"""What an exchange starts from, the whole network's moments, is kept if it takes no more."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,12 @@ class Exchange:
     taken: Candidate
     given_back: Candidate
     units: tuple[Tensor, ...]
+
+
+def start_of_exchanges(state: State) -> State | None:
+    """Return the state before anything was removed, None where it is too large to be kept."""
+    size = sum(known.inverse.nbytes for known in state.moments.values())
+    return state if size <= MOST_BYTES else None
 
 
 def propose_exchanges(

@@ -16,6 +16,7 @@ from slimnet.measure import CLASSIFICATION, Task
 from slimnet.records import Drop, Inputs, Splits, Step, Trajectory
 from slimnet.recover import Targets
 from slimnet.search.cost import macs_cost, widths_of
+from slimnet.search.exchange import start_of_exchanges
 from slimnet.search.fingerprint import fingerprint
 from slimnet.search.journal import Journal
 from slimnet.search.latency import LayerTimer
@@ -123,10 +124,11 @@ def search(
         images=calibration.batches,
         settings=settings,
         progress=progress,
-        first=state,
+        first=start_of_exchanges(state),
         kept=Judged(state, unchanged),
         journal=journal,
     )
+    del state  # the walk keeps it for as long as it has use for it
     walk.run()
     slim = walk.kept.state.model
     for parameter in slim.parameters():

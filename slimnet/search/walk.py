@@ -31,10 +31,10 @@ MOST_RESUMPTIONS = 5
 
 @dataclass
 class Walk:
-    """One search under way from ``first``: the steps so far, and ``kept``, the last state within
-    the budget.
+    """One search under way: the steps so far, and ``kept``, the last state within the budget.
 
-    ``kept_steps`` is the number of the step that led there.
+    ``kept_steps`` is the number of the step that led there, and ``first`` the state before
+    anything was removed, None where nothing is to be exchanged.
     """
 
     original: nn.Module
@@ -44,7 +44,7 @@ class Walk:
     images: Batches
     settings: Settings
     progress: Callable[[Step], None]
-    first: State
+    first: State | None
     kept: Judged
     journal: Journal
     kept_steps: int = 0
@@ -93,6 +93,7 @@ class Walk:
         The steps beyond it then count as taken back.
         """
         points = self.kept.drop.upper_points
+        self._errors = None  # what is recovered has other weights, and memory is short
         self.kept = self.recovery.at_the_end(self.kept, self.kept_steps)
         self.finished_by = self.kept.recovered_by
         gained = self.kept.drop.upper_points < points
@@ -151,15 +152,15 @@ class Walk:
 
         Return whether that fits the budget; the state kept is then the one after it.
         """
-        kept, proposer = self.kept.state, self.objective.proposer
-        if not proposer.narrowing or kept.tuned or not self.kept_steps:
+        first, kept, proposer = self.first, self.kept.state, self.objective.proposer
+        if first is None or not proposer.narrowing or kept.tuned or not self.kept_steps:
             return False
-        groups, left = self.first.groups, [group.original_units for group in kept.groups]
-        savings = partial(self.objective.savings, self.first)
+        groups, left = first.groups, [group.original_units for group in kept.groups]
+        savings = partial(self.objective.savings, first)
         before = mean_loss(kept.running, self.images, kept.task)
         for one in propose_exchanges(groups, left, self.steps, self.kept_steps, savings):
             started = time.perf_counter()
-            after = self._judge(self.first.without(one.units))
+            after = self._judge(first.without(one.units))
             loss = mean_loss(after.state.running, self.images, kept.task)
             candidates = [replace(one.taken, sensitivity=loss - before)]
             back, within = one.given_back.channels, self._within(after)

@@ -10,9 +10,10 @@ import torch
 
 from slimnet.groups import find_groups, prove_slim
 from slimnet.records import Candidate, Drop, Step
-from slimnet.search import search
+from slimnet.search import exchange, search
 from slimnet.search.exchange import propose_exchanges
 from slimnet.search.recovery import Recovery
+from slimnet.search.state import first_state
 from slimnet.settings import Settings
 
 FITS = Drop(100, 99, 1, 1, 1, 0.5, 100)
@@ -109,3 +110,14 @@ def test_a_walk_that_is_stuck_goes_on_after_an_exchange(found, monkeypatch):
     back = sum(len(units) for s in kept for units in s.given_back.values())
     assert sum(s.channels_removed for s in kept) - back == 4
     prove_slim(model, slim, trajectory.plan, splits.calibration.batches[0][0][:2])
+
+
+def test_nothing_is_kept_for_exchanges_where_that_takes_too_much_memory(found, monkeypatch):
+    model, splits, groups = found
+    state = first_state(model, groups, splits.calibration, repair=True)
+    assert exchange.start_of_exchanges(state) is state
+    monkeypatch.setattr(exchange, "MOST_BYTES", 100)
+    assert exchange.start_of_exchanges(state) is None
+    settings = Settings(max_drop=10, confidence=0.5, objective="macs", round_to=2)
+    trajectory, _ = search(model, groups, splits, settings)
+    assert not any(step.given_back for step in trajectory.steps)

@@ -41,10 +41,15 @@ class RemovalErrors:
             now, old = _GroupErrors(model, group, moments), known.get(group.name)
             self._groups[group.name] = old if old is not None and old.counts_for(now) else now
 
+    @property
+    def groups(self) -> list[str]:
+        """The names of the groups in ``alone``."""
+        return [name for name, group in self._groups.items() if group.known]
+
     @cached_property
     def alone(self) -> dict[str, dict[str, Tensor]]:
         """By group and consumer, what the removal of each unit alone would cost, (units,)."""
-        return {name: group.alone for name, group in self._groups.items() if group.alone}
+        return {name: self._groups[name].alone for name in self.groups}
 
     @cached_property
     def together(self) -> dict[str, Tensor]:
@@ -65,9 +70,14 @@ class _GroupErrors:
         self._weights = {name: model.get_parameter(f"{name}.weight") for name in self._moments}
 
     @property
+    def known(self) -> bool:
+        """Whether there are consumers that have moments."""
+        return bool(self._moments)
+
+    @property
     def complete(self) -> bool:
         """Whether there are consumers, and all have moments."""
-        return bool(self._moments) and len(self._moments) == len(self._group.consumers)
+        return self.known and len(self._moments) == len(self._group.consumers)
 
     @cached_property
     def alone(self) -> dict[str, Tensor]:

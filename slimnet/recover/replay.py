@@ -21,13 +21,14 @@ from torch import Tensor, nn
 class Call:
     """One call of a module. Calls inside it have the numbers up to ``end``, not included.
 
-    ``overwritten`` says that something later works in place on its output; ``tensor`` is False
-    where the output is anything but one tensor.
+    ``overwritten`` says that something later works in place on its output; ``replayable`` is False
+    where it does more than to give one tensor: where it gives anything else, or works in place on
+    what it is given, which whoever else holds that would miss.
     """
 
     module: str
     end: int
-    tensor: bool
+    replayable: bool
     overwritten: bool
 
 
@@ -116,12 +117,16 @@ def trace_calls(model: nn.Module, run: Callable[[], object]) -> tuple[Call, ...]
     """
     names: list[str] = []
     ends: dict[int, int] = {}
+    in_place: set[int] = set()
     outputs: dict[int, tuple[Any, int]] = {}
 
     def watch(name: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         number = len(names)
         names.append(name)
+        given = [(t, t._version) for t in (*args, *kwargs.values()) if isinstance(t, Tensor)]
         output = forward(*args, **kwargs)
+        if any(tensor._version != version for tensor, version in given):
+            in_place.add(number)
         ends[number] = len(names)
         outputs[number] = output, getattr(output, "_version", 0)
         return output
@@ -136,7 +141,7 @@ def trace_calls(model: nn.Module, run: Callable[[], object]) -> tuple[Call, ...]
         Call(
             module=name,
             end=ends[number],
-            tensor=isinstance(outputs[number][0], Tensor),
+            replayable=isinstance(outputs[number][0], Tensor) and number not in in_place,
             overwritten=getattr(outputs[number][0], "_version", 0) != outputs[number][1],
         )
         for number, name in enumerate(names)
@@ -156,7 +161,7 @@ def _before(calls: Sequence[Call], start: int) -> list[int]:
     needed, number = [], 0
     while number < start:
         call = calls[number]
-        if call.end <= start and call.tensor:
+        if call.end <= start and call.replayable:
             needed.append(number)
             number = call.end
         else:

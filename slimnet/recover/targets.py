@@ -47,7 +47,7 @@ class Targets:
         if name in self._kept:
             yield from zip(self.solving, self._kept[name], strict=True)
             return
-        layer, found = self.original.get_submodule(name), []
+        layer, found, elements = self.original.get_submodule(name), [], self._elements
         positions = Positions(sum(self.task.images(batch) for batch in self.solving))
         for batch in self.solving:
             read, written = run_until(
@@ -57,11 +57,11 @@ class Targets:
             for part in image_slices(layer, read):
                 chosen = positions.choose(layer, written)
                 targets.append(Target(part, chosen, output_rows(layer, written[part], chosen)))
-            self._elements += sum(target.rows.numel() for target in targets)
-            found.append(targets if self._elements <= MOST_ELEMENTS else [])
+            elements += sum(target.rows.numel() for target in targets)
+            found.append(targets if elements <= MOST_ELEMENTS else [])
             yield batch, targets
-        if self._elements <= MOST_ELEMENTS:
-            self._kept[name] = found
+        if elements <= MOST_ELEMENTS:
+            self._kept[name], self._elements = found, elements
 
 
 def divide(batches: Batches, task: Task = CLASSIFICATION) -> tuple[Batches, Batches]:

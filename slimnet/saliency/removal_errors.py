@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from torch import Tensor
@@ -10,6 +10,11 @@ from torch import Tensor
 
 class RemovalErrors(Protocol):
     """Squared errors per row of the consumers' inputs; ``slimnet.recover`` finds them."""
+
+    @property
+    def groups(self) -> Collection[str]:
+        """The names of the groups in ``alone``."""
+        ...
 
     @property
     def alone(self) -> Mapping[str, Mapping[str, Tensor]]:

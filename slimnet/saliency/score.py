@@ -43,7 +43,7 @@ def score_units(
     Raises:
         InputError: a metric needs the model or the removal errors, and they are not there.
     """
-    if needs_removal_errors(metrics) and not (removal_errors and removal_errors.alone):
+    if needs_removal_errors(metrics) and not (removal_errors and removal_errors.groups):
         raise InputError(
             f"the saliency metric {' or '.join(GROUP_METRICS)} needs consumers that can be "
             "repaired; the repair is off or no layer has one; leave the metric out"

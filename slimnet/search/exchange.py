@@ -55,26 +55,22 @@ def propose_exchanges(
 ) -> list[Exchange]:
     """Return the exchanges worth trying, those first that cost least for what they save more.
 
-    What an exchange costs is reckoned from what both blocks cost when they were measured.
+    What an exchange costs is reckoned from what both blocks cost when they were measured. What is
+    taken is the last block of a group that broke the budget, where the group is as it was then.
 
     Args:
         groups: before anything was removed.
         left: the units that are left of each group, in the original numbering.
-        steps: of the search; those up to ``kept_steps`` that were not taken back led to what is
-            left, and blocks of the later ones broke the budget.
+        steps: of a search in blocks of one group each. Those up to ``kept_steps`` that were not
+            taken back led to what is left, and the blocks of all others broke the budget.
         kept_steps: the number of the last step kept.
         savings: what proposals of units to remove from ``groups`` save.
     """
-    if any(len(_chosen(step).channels) > 1 for step in steps):
-        return []  # not blocks but sets, in several groups each
-    removed = _blocks(steps[:kept_steps])
-    refused = {name: s for s in steps[kept_steps:] for name in _chosen(s).channels}
+    removed, refused = _blocks(steps, kept_steps)
     gone = {g.name: _without(torch.arange(g.units), u) for g, u in zip(groups, left, strict=True)}
     exchanges = [
-        Exchange(
-            _chosen(step), blocks[-1], _units(groups, gone, _chosen(step), blocks[-1].channels)
-        )
-        for name, step in refused.items()
+        Exchange(taken, blocks[-1], _units(groups, gone, taken, blocks[-1].channels))
+        for name, taken in refused.items()
         for other, blocks in removed.items()
         if other != name and blocks
     ]
@@ -89,17 +85,24 @@ def propose_exchanges(
     return [exchanges[number] for number in sorted(prices, key=prices.__getitem__)[:MOST_TRIED]]
 
 
-def _blocks(steps: Sequence[Step]) -> Mapping[str, list[Candidate]]:
-    """Return, by group, the blocks that were removed and not given back, in their order."""
+def _blocks(
+    steps: Sequence[Step], kept_steps: int
+) -> tuple[Mapping[str, list[Candidate]], Mapping[str, Candidate]]:
+    """Return, by group, the blocks that are gone in their order, and the one to be tried again."""
     removed: dict[str, list[Candidate]] = defaultdict(list)
-    for step in steps:
-        if step.taken_back:
+    refused: dict[str, Candidate] = {}
+    for number, step in enumerate(steps, 1):
+        block = step.candidates[step.chosen]
+        if step.taken_back or number > kept_steps:
+            refused |= dict.fromkeys(block.channels, block)
             continue
         for name in step.given_back:
             removed[name].pop()
-        for name in _chosen(step).channels:
-            removed[name].append(_chosen(step))
-    return removed
+        for name in block.channels:
+            removed[name].append(block)
+        for name in (*step.given_back, *block.channels):
+            refused.pop(name, None)
+    return removed, refused
 
 
 def _units(
@@ -119,7 +122,3 @@ def _units(
 
 def _without(units: Tensor, others: Tensor) -> Tensor:
     return units[~torch.isin(units, others)]
-
-
-def _chosen(step: Step) -> Candidate:
-    return step.candidates[step.chosen]

@@ -20,6 +20,8 @@ class Proposer(Protocol):
     """Makes the proposals of each step, and learns from what became of them."""
 
     ended: str
+    by_group: bool
+    """Whether every proposal is of one group."""
 
     @property
     def narrowing(self) -> bool:
@@ -50,6 +52,8 @@ class Proposer(Protocol):
 class SetProposer:
     """Sets over all groups; half as large after one that breaks the budget, down to one channel,
     and twice as large again after one that does not."""
+
+    by_group = False
 
     def __init__(
         self,
@@ -104,6 +108,8 @@ class BlockProposer:
     Prices mostly rise as a network shrinks, so the groups that were cheapest when last measured
     are measured again first (lazy greedy; Minoux 1978), and the rest only when their turn comes.
     """
+
+    by_group = True
 
     def __init__(self, groups: Sequence[Group], candidates: int, allowed: AllowedWidths) -> None:
         rules = " and ".join((*allowed.rules, "fits the budget"))

@@ -51,12 +51,18 @@ def still_open(
     turned = len(rest) * (last - last[leader]).abs().mean(1)
     possible = prices - prices[leader] <= turned
     if likelihoods:
-        rises = torch.stack([_likely_rise(seen[i], before, rest) for i in numbers])
-        # no loss falls below zero
-        lowest = prices - factors * rest.clamp_min(0).sum()
-        possible &= lowest <= (prices + factors * rises).min()
+        # no loss falls below zero; a total that changes its sign has another factor
+        gain = float(rest.clamp_min(0).sum())
+        rises = {i: float(_likely_rise(seen[i], before, rest)) for i in numbers}
+        highest = min(_price(totals[i] + rises[i], savings[i]) for i in numbers)
+        lowest = [_price(totals[i] - gain, savings[i]) for i in numbers]
+        possible &= torch.tensor([price <= highest for price in lowest])
     possible[leader] = True
     return [i for i, may_win in zip(numbers, possible.tolist(), strict=True) if may_win]
+
+
+def _price(total: float, saved: float) -> float:
+    return total * price_factor(total, saved)
 
 
 def _likely_rise(changes: Sequence[Tensor], before: Tensor, rest: Tensor) -> Tensor:

@@ -124,7 +124,7 @@ def search(
         images=calibration.batches,
         settings=settings,
         progress=progress,
-        first=start_of_exchanges(state),
+        first=start_of_exchanges(state) if objective.proposer.by_group else None,
         kept=Judged(state, unchanged),
         journal=journal,
     )

@@ -57,11 +57,12 @@ class Walk:
 
     def run(self) -> None:
         """Walk until nothing more fits the budget, and on while recovery or an exchange gains."""
-        for _ in range(1 + MOST_RESUMPTIONS):
-            before = self.kept_steps
+        finished = 0
+        for resumptions_left in reversed(range(1 + MOST_RESUMPTIONS)):
             self._walk()
-            gained = self.kept_steps > before and self._finish()
-            if not gained and not self._exchange():
+            gained = self.kept_steps > finished and self._finish()
+            finished = self.kept_steps
+            if not gained and not (resumptions_left and self._exchange()):
                 break
 
     def _walk(self) -> None:
@@ -153,18 +154,16 @@ class Walk:
         Return whether that fits the budget; the state kept is then the one after it.
         """
         first, kept, proposer = self.first, self.kept.state, self.objective.proposer
-        if first is None or not proposer.narrowing or kept.tuned or not self.kept_steps:
+        if first is None or kept.tuned or not self.kept_steps:
             return False
         groups, left = first.groups, [group.original_units for group in kept.groups]
         savings = partial(self.objective.savings, first)
-        before = mean_loss(kept.running, self.images, kept.task)
         for one in propose_exchanges(groups, left, self.steps, self.kept_steps, savings):
             started = time.perf_counter()
             after = self._judge(first.without(one.units))
             loss = mean_loss(after.state.running, self.images, kept.task)
-            candidates = [replace(one.taken, sensitivity=loss - before)]
             back, within = one.given_back.channels, self._within(after)
-            self._tell(after, started, candidates, 0, loss, taken_back=not within, given_back=back)
+            self._tell(after, started, [one.taken], 0, loss, taken_back=not within, given_back=back)
             if within:
                 self._keep(after)
                 proposer.reopen()

@@ -130,3 +130,40 @@ def test_a_resumed_run_goes_on_from_where_an_earlier_one_ended(nested, images):
                 assert torch.equal(got, plain(images))
             assert all(calls[number].end <= start for number in kept)
     assert [b - a for a, b in zip(before, runs(nested), strict=True)] == [3, 5, 6, 12]
+
+
+class InPlace(nn.Module):
+    """Modules that change what they are given, and what they give is not, or not all, used."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.relu, self.conv = nn.ReLU(inplace=True), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x):
+            return self.conv(self.relu(x))
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.relu = nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True)
+        self.between, self.block, self.head = nn.Conv2d(4, 4, 1), self.Block(), nn.Conv2d(4, 5, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        self.relu(x)
+        x = self.between(x)
+        return self.head(self.block(x) + x)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changed", ["between", "block.conv", "head"])
+def test_what_a_module_does_to_its_input_is_done_in_a_replay_too(images, changed):
+    torch.manual_seed(0)
+    model = InPlace().eval()
+    calls = trace_calls(model, lambda: model(images[:2]))
+    start = first_call(calls, {changed})
+    with Replay(model, calls) as replay:
+        replay.record(lambda: model(images), {start})
+        model.get_submodule(changed).weight.mul_(-0.5)
+        got = replay.run(lambda: model(images), start)
+    assert torch.equal(got, model(images))

@@ -82,3 +82,18 @@ def test_targets_are_the_originals_outputs_again_and_again(trained, monkeypatch,
                 rows = maps if target.positions is None else maps[:, :, target.positions]
                 assert torch.equal(target.rows, again.rows)
                 assert torch.equal(target.rows, rows.transpose(0, 1).flatten(1))
+
+
+def test_a_layer_too_large_to_be_kept_takes_no_room_from_others(trained, monkeypatch):
+    model, splits = trained
+    aims = Targets(model, splits.calibration.batches)
+    sizes = {
+        name: sum(target.rows.numel() for _, parts in aims.of(name) for target in parts)
+        for name in ("0", "8")
+    }
+    assert sizes["0"] > sizes["8"]
+    monkeypatch.setattr(targets, "MOST_ELEMENTS", sizes["8"])
+    aims = Targets(model, splits.calibration.batches)
+    for name in ("0", "8"):
+        list(aims.of(name))
+    assert list(aims._kept) == ["8"]

@@ -98,6 +98,10 @@ class Errors:
     alone: dict[str, dict[str, torch.Tensor]]
     together: dict[str, torch.Tensor]
 
+    @property
+    def groups(self) -> list[str]:
+        return list(self.alone)
+
 
 def test_reconstruction_error_is_the_sum_over_consumers(residual, images):
     groups, statistics = gathered(residual, images)

@@ -77,6 +77,18 @@ def test_what_was_given_back_is_not_given_back_again(found):
     assert proposed(found[2], steps, 2, [(), (2, 3)], worth=(1, 9)) == []
 
 
+def test_a_block_of_a_group_that_was_left_as_it_was_is_tried_again(found):
+    """It broke the budget before the last step kept; that step was another group's."""
+    steps = [
+        step(1, "0", (1, 5), 0.1),
+        step(2, "3", (2, 3), 0.2, taken_back=True),
+        step(3, "0", (0, 4), 0.2),
+    ]
+    (one,) = proposed(found[2], steps, 3, [(0, 1, 4, 5), ()], worth=(1, 2))
+    assert (one.taken.channels, one.given_back.channels) == ({"3": (2, 3)}, {"0": (0, 4)})
+    assert one.taken.sensitivity == 0.2
+
+
 def channels_left(state):
     return tuple(group.units for group in state.groups)
 
@@ -110,6 +122,29 @@ def test_a_walk_that_is_stuck_goes_on_after_an_exchange(found, monkeypatch):
     back = sum(len(units) for s in kept for units in s.given_back.values())
     assert sum(s.channels_removed for s in kept) - back == 4
     prove_slim(model, slim, trajectory.plan, splits.calibration.batches[0][0][:2])
+
+
+def test_a_network_is_recovered_after_an_exchange_that_nothing_follows(found, monkeypatch):
+    model, splits, groups = copy.deepcopy(found[0]), *found[1:]
+    with torch.no_grad():
+        model[4].weight[[1, 6]] = 0
+        model[4].bias[[1, 6]] = 0
+    recovered = []
+
+    class Scripted(Recovery):
+        def __init__(self, targets, calibration, settings, measure_drop):
+            fitting = [(8, 8), (8, 6), (6, 8)]
+            judged = lambda state: FITS if channels_left(state) in fitting else BREAKS  # noqa: E731
+            super().__init__(targets, calibration, settings, judged)
+
+        def at_the_end(self, kept, number):
+            recovered.append(channels_left(kept.state))
+            return kept
+
+    monkeypatch.setattr(import_module("slimnet.search.search"), "Recovery", Scripted)
+    settings = Settings(max_drop=5, confidence=0.5, objective="macs", round_to=2)
+    search(model, groups, splits, settings)
+    assert recovered == [(8, 6), (6, 8)]
 
 
 def test_nothing_is_kept_for_exchanges_where_that_takes_too_much_memory(found, monkeypatch):

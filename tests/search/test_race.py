@@ -57,6 +57,6 @@ def test_two_that_are_equal_both_stay():
 
 def test_a_total_that_may_still_change_its_sign_is_priced_as_what_it_may_become():
     """A gain is worth more the more it saves: the rest of the losses can make one of the first."""
-    losses = torch.cat([torch.tensor([2.0, 2.0]), torch.full((100,), 1e-5)])
-    seen = [changes(0.5, -0.4999), changes(0.3, -0.300001)]
+    losses = torch.cat([HARD[:2], torch.full((100,), 1e-4)])
+    seen = [changes(0.0, 1e-4), changes(0.0, -1e-3)]
     assert still_open([0, 1], seen, [1e4, 1e4], losses, likelihoods=True) == [0, 1]

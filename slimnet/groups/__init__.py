@@ -4,7 +4,13 @@ from slimnet.groups.find import find_groups
 from slimnet.groups.group import Gate, Group, Member, merge_plans, plan_for, shrink_groups
 from slimnet.groups.mask import mask, masked
 from slimnet.groups.proof import masked_slim_error, prove_slim
-from slimnet.groups.sides import channel_weights, first_argument, is_depthwise, output_channels
+from slimnet.groups.sides import (
+    channel_axis,
+    channel_weights,
+    first_argument,
+    is_depthwise,
+    output_channels,
+)
 from slimnet.groups.slim import apply_plan, channels_of, slim_copy
 
 __all__ = [
@@ -12,6 +18,7 @@ __all__ = [
     "Group",
     "Member",
     "apply_plan",
+    "channel_axis",
     "channel_weights",
     "channels_of",
     "find_groups",

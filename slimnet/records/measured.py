@@ -35,9 +35,10 @@ class Drop:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """L(Θ − Θ_c) − L(Θ) in nats, measured on so many images, the hardest ones.
+    """L(Θ − Θ_c) − L(Θ) in nats, measured on so many images.
 
-    They are fewer than the oracle's where it was clear who wins; the others count as unchanged.
+    They are the hardest ones, fewer than the oracle's, where it was clear who wins; the others
+    count as unchanged.
     ``nats`` is inf where the loss is not a number.
     """
 

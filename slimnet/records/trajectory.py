@@ -29,8 +29,8 @@ class FineTuning:
     """What a fine-tuning did; the losses are means over images in nats.
 
     ``epoch_losses_nats`` are of the images learnt from, task and distillation together.
-    ``loss_before_nats`` and ``loss_after_nats`` are the cross-entropy, in eval mode, of images
-    held back from it. ``augmentations`` names what was done to the images. The old weights stand
+    ``loss_before_nats`` and ``loss_after_nats`` are the task's loss, in eval mode, of images held
+    back from it. ``augmentations`` names what was done to the images. The old weights stand
     where ``undone_because`` says why; it is empty where the new ones were kept.
     """
 

@@ -68,7 +68,7 @@ def divide(batches: Batches, task: Task = CLASSIFICATION) -> tuple[Batches, Batc
     """Put every fourth image aside for judging, so that both parts hold the same classes.
 
     For a task that does not know single images it is every fourth batch. Where none would judge,
-    the images to solve on do. Both parts are taken from the batches as they go, without copies.
+    the images to solve on do. Both parts are taken from the batches as they go by.
     """
     solving, judging = (_Part(batches, task.by_image, judges) for judges in (False, True))
     return solving, judging if any(True for _ in judging) else solving

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet.groups import Gate
+from slimnet.groups import Gate, channel_axis
 from slimnet.measure import Task
 from slimnet.saliency.sums import OF_GRADIENTS, sums_of
 
@@ -61,7 +61,7 @@ class Gathering:
         self, evaluate: Callable[[], tuple[Tensor, Tensor]], sums: dict[str, dict[str, Tensor]]
     ) -> tuple[Tensor, Tensor]:
         def watch(layer: str, module: nn.Module, _: object, output: Tensor) -> None:
-            self._add(sums, layer, sums_of(output, None, _axis(module, output), self._asked))
+            self._add(sums, layer, sums_of(output, None, channel_axis(module, output), self._asked))
 
         return self._watched(watch, evaluate)
 
@@ -96,7 +96,7 @@ class Gathering:
             first = not output.requires_grad
             if first:
                 output = output.requires_grad_()
-            calls.append(_Call(layer, output, _axis(module, output), output._version))
+            calls.append(_Call(layer, output, channel_axis(module, output), output._version))
             # nothing may work in place on the tensor where gradients begin
             return output.clone() if first or self._overwritten else output
 
@@ -122,7 +122,3 @@ class Gathering:
         known = sums.setdefault(layer, {})
         for key, value in found.items():
             known[key] = known[key] + value if key in known else value
-
-
-def _axis(module: nn.Module, output: Tensor) -> int:
-    return output.ndim - 1 if isinstance(module, nn.Linear) else 1

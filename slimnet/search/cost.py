@@ -36,6 +36,11 @@ def price_factor(sensitivity: float, saved: float) -> float:
     return 1 / saved if sensitivity > 0 else saved
 
 
+def price(sensitivity: float, saved: float) -> float:
+    """Return a sensitivity for what is saved with it; the lowest price wins."""
+    return sensitivity * price_factor(sensitivity, saved)
+
+
 def widths_of(model: nn.Module) -> dict[str, Width]:
     """Return the width of every convolution and linear layer by module name."""
     widths = {}

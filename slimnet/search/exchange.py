@@ -15,7 +15,7 @@ from torch import Tensor
 
 from slimnet.groups import Group
 from slimnet.records import Candidate, Step
-from slimnet.search.cost import price_factor
+from slimnet.search.cost import price
 from slimnet.search.proposals import Proposal
 from slimnet.search.state import State
 
@@ -81,7 +81,7 @@ def propose_exchanges(
     for number, (one, saved) in enumerate(zip(exchanges, after, strict=True)):
         nats = one.taken.sensitivity - one.given_back.sensitivity
         if saved - now >= LEAST_GAIN * now:
-            prices[number] = nats * price_factor(nats, saved - now)
+            prices[number] = price(nats, saved - now)
     return [exchanges[number] for number in sorted(prices, key=prices.__getitem__)[:MOST_TRIED]]
 
 

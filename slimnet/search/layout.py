@@ -107,17 +107,16 @@ def lay_out(
 ) -> Split:
     """Return the split with its images in memory, in batches and a format that the network likes.
 
-    With ``images`` only every n-th image is taken, so that at most that many are left. A split
-    that would not fit in memory comes back as it is, and so do, but for their number, batches
-    that the task cannot take apart.
+    With ``images`` only every n-th image is taken, so that at most that many are left, and no more
+    than fit in memory. Without it a split that would not fit comes back as it is, and so do, but
+    for their number, batches that the task cannot take apart.
     """
     if not task.by_image:
         return split if images is None else some_batches(split, images, task)
-    layout = layout or Layout()
-    stride = 1 if images is None else _stride(split, images)
-    first, _ = next(iter(split.batches))
-    if split.images // stride * first[0].numel() > MOST_ELEMENTS:
+    layout, fitting = layout or Layout(), images_that_fit(split, task)
+    if images is None and fitting < split.images:
         return split
+    stride = _stride(split, fitting if images is None else min(images, fitting))
     kept, passed = [], 0
     for inputs, labels in split.batches:
         start = -passed % stride
@@ -135,7 +134,8 @@ def lay_out_each(
 ) -> list[Split]:
     """Return what ``lay_out`` gives for each number of images; equal ones share their memory."""
     made: dict[int, Split] = {}
-    strides = {images: _stride(split, images) for images in counts}
+    fitting = images_that_fit(split, task)
+    strides = {images: _stride(split, min(images, fitting)) for images in counts}
     for images, stride in strides.items():
         if stride not in made:
             made[stride] = lay_out(split, images, layout, task)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from slimnet.records import Sensitivity
 from slimnet.search.proposals import Proposal
@@ -16,19 +17,25 @@ from slimnet.search.proposals import Proposal
 class Measured:
     """The proposals of a step, what each saves and costs, and the number of the best one, if any.
 
-    ``loss`` is that of the network as it stood, in nats; ``savings`` are in the objective's unit.
+    ``losses`` are those of the network as it stood, (images,), in nats; ``savings`` are in the
+    objective's unit.
     """
 
-    loss: float
+    losses: Tensor
     proposals: Sequence[Proposal]
     savings: Sequence[float]
     sensitivities: Sequence[Sensitivity]
     chosen: int | None
 
+    @property
+    def loss(self) -> float:
+        """The mean loss in nats."""
+        return float(self.losses.mean())
+
     def as_plain(self) -> dict[str, Any]:
         """Return lists and numbers, from which ``from_plain`` makes the same record."""
         return {
-            "loss": self.loss,
+            "losses": self.losses.tolist(),
             "proposals": [[p.metric, [u.tolist() for u in p.units]] for p in self.proposals],
             "savings": list(self.savings),
             "sensitivities": [[s.nats, s.images] for s in self.sensitivities],
@@ -39,7 +46,7 @@ class Measured:
 def from_plain(plain: Mapping[str, Any]) -> Measured:
     """Return what ``as_plain`` was made of."""
     return Measured(
-        loss=plain["loss"],
+        losses=torch.tensor(plain["losses"], dtype=torch.float64),
         proposals=[
             Proposal(metric, tuple(torch.tensor(u, dtype=torch.int64) for u in units))
             for metric, units in plain["proposals"]

@@ -19,7 +19,7 @@ from slimnet.search.allowed import allow_widths
 from slimnet.search.cost import (
     Cost,
     macs_cost,
-    price_factor,
+    price,
     saved_by,
     weights_cost,
     widths_of,
@@ -66,10 +66,7 @@ class Objective:
         sensitivities: Sequence[float],
     ) -> None:
         """Tell the proposer what each proposal costs for what it saves."""
-        prices = [
-            nats * price_factor(nats, saved)
-            for nats, saved in zip(sensitivities, savings, strict=True)
-        ]
+        prices = [price(nats, saved) for nats, saved in zip(sensitivities, savings, strict=True)]
         # dearest first, so that each group is remembered by its cheapest proposal
         for number in sorted(range(len(prices)), key=prices.__getitem__, reverse=True):
             self.proposer.learn(state.groups, proposals[number], prices[number])

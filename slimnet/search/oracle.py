@@ -85,8 +85,8 @@ class Oracle:
                         live, known, savings, losses,
                         likelihoods=isinstance(self._task, Classification),
                     )  # fmt: skip
-                if len(live) < 2:
-                    break
+                    if len(live) < 2:
+                        break
         measured = [self._sensitivity(p, s) for p, s in zip(proposals, seen, strict=True)]
         return measured, next(iter(live), None)
 

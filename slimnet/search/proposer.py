@@ -25,7 +25,7 @@ class Proposer(Protocol):
 
     @property
     def narrowing(self) -> bool:
-        """Whether a proposal that breaks the budget is not made again, nor one as large."""
+        """Whether a proposal that breaks the budget is not made again, nor one as large at once."""
         ...
 
     def propose(self, groups: Sequence[Group], scores: Mapping[str, Tensor]) -> list[Proposal]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from slimnet.search.cost import price_factor
+from slimnet.search.cost import price, price_factor
 
 SAFETY = 8.0  # at 4 two of 40 steps of ResNet-20 lost their winner; at 6 none of 80
 LARGEST_LOSS = 20.0
@@ -54,15 +54,11 @@ def still_open(
         # no loss falls below zero; a total that changes its sign has another factor
         gain = float(rest.clamp_min(0).sum())
         rises = {i: float(_likely_rise(seen[i], before, rest)) for i in numbers}
-        highest = min(_price(totals[i] + rises[i], savings[i]) for i in numbers)
-        lowest = [_price(totals[i] - gain, savings[i]) for i in numbers]
-        possible &= torch.tensor([price <= highest for price in lowest])
+        highest = min(price(totals[i] + rises[i], savings[i]) for i in numbers)
+        lowest = [price(totals[i] - gain, savings[i]) for i in numbers]
+        possible &= torch.tensor([low <= highest for low in lowest])
     possible[leader] = True
     return [i for i, may_win in zip(numbers, possible.tolist(), strict=True) if may_win]
-
-
-def _price(total: float, saved: float) -> float:
-    return total * price_factor(total, saved)
 
 
 def _likely_rise(changes: Sequence[Tensor], before: Tensor, rest: Tensor) -> Tensor:

@@ -53,11 +53,6 @@ class Ranking:
     lacking: Collection[str] = ()
     lack: float = 0.0
 
-    @property
-    def loss(self) -> float:
-        """The mean loss in nats."""
-        return float(self.losses.mean())
-
     def settled(self, propose: Propose) -> bool:
         """Tell whether no two neighbours in an order that could change places matter.
 
@@ -134,7 +129,9 @@ class _Ranker:
 
     def __init__(self, state: State, metrics: Sequence[str], errors: RemovalErrors) -> None:
         self._state, self._metrics, self._errors = state, metrics, errors
-        self._gates = [gate for group in state.groups for gate in group.gates]
+        # a layer behind a concatenation can be of several groups, and is watched once
+        gates = (gate for group in state.groups for gate in group.gates)
+        self._gates = list(dict.fromkeys(gates))
         self._lacking = {metric for metric in metrics if OF_GRADIENTS & read_by([metric])}
         self.gathering = Gathering(state.running, self._gates, read_by(metrics), state.task)
 

@@ -44,11 +44,11 @@ def make_trial(state: State, plan: Plan, calls: Sequence[Call], *, consumers_onl
     values = repaired_weights(model, plan, state.moments)
     reading = {name: {"in": sides["in"]} for name, sides in plan.items() if "in" in sides}
     zeroed = reading if consumers_only else plan
-    with masked(model, zeroed):
+    # a layer can read some of the channels and put out others: its row goes, repaired or not
+    with replaced(model, values), masked(model, zeroed):
         for name in zeroed:
             for leaf, parameter in model.get_submodule(name).named_parameters(recurse=False):
-                if (key := f"{name}.{leaf}") not in values:
-                    values[key] = parameter.detach().clone()
+                values[f"{name}.{leaf}"] = parameter.detach().clone()
     values = folded_values(model, values, state.norms)
     # now, and not each time that the trial runs
     values = {

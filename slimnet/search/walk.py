@@ -53,10 +53,14 @@ class Walk:
     finished_by: tuple[str, ...] = ()
     _ranking: Ranking | None = None
     _losses: Tensor | None = None
+    _losses_before: Tensor | None = None
     _errors: RemovalErrors | None = None
 
     def run(self) -> None:
-        """Walk until nothing more fits the budget, and on while recovery or an exchange gains."""
+        """Walk until nothing more fits the budget, and on while recovery or an exchange gains.
+
+        That is MOST_RESUMPTIONS times at most.
+        """
         finished = 0
         for resumptions_left in reversed(range(1 + MOST_RESUMPTIONS)):
             self._walk()
@@ -109,12 +113,17 @@ class Walk:
         return self.steps[self.kept_steps :]
 
     def _keep(self, found: Judged) -> None:
-        """Keep what the last step led to."""
+        """Keep what the last step led to; what recovered the state before it is that one's."""
+        if self.finished_by:
+            before = self.steps[self.kept_steps - 1]
+            recovered_by = (*before.recovered_by, *self.finished_by)
+            self.steps[self.kept_steps - 1] = replace(before, recovered_by=recovered_by)
         self.kept, self.kept_steps, self.finished_by = found, len(self.steps), ()
 
     def _forget(self) -> None:
         """Forget what was measured: the network has changed."""
         self._ranking = None
+        self._losses_before = self._losses
         self.oracle.forget()
 
     def _measure(self, state: State) -> Measured:
@@ -124,19 +133,21 @@ class Walk:
         ranking = self._ranking
         if ranking is None or not ranking.settled(propose):
             self._errors = errors_of(state, self._errors)
-            again = rank(state, self.images, metrics, self._losses, propose, self._errors)
+            before = self._losses_before
+            again = rank(state, self.images, metrics, before, propose, self._errors)
             # of one state the oracle must see the images in one order
             ranking = again if ranking is None else replace(again, losses=ranking.losses)
-        self._ranking, self._losses = ranking, ranking.losses
+        self._ranking = ranking
         proposals = propose(ranking.scores)
         savings = self.objective.savings(state, proposals)
         measured, chosen = self.oracle.measure(state, proposals, ranking.losses, savings)
-        return Measured(ranking.loss, proposals, savings, measured, chosen)
+        return Measured(ranking.losses, proposals, savings, measured, chosen)
 
     def _take_step(self, state: State) -> tuple[Step, Judged] | None:
         """Return the best step from a state and where it leads; None if nothing can go."""
         started = time.perf_counter()
         found = from_plain(self.journal.once("oracle", lambda: self._measure(state).as_plain()))
+        self._losses = found.losses
         self.oracle.remember(found.proposals, found.sensitivities)
         if found.chosen is None:
             return None
@@ -187,7 +198,10 @@ class Walk:
         loss: float,
         **told: Any,
     ) -> Step:
-        """Return the next step, which is taken note of; ``loss`` is the one that it leads to."""
+        """Return the next step, which is taken note of; ``loss`` is the one that it leads to.
+
+        After a removal that is what the trial gave, before anything else recovers the network.
+        """
         step = make_step(
             self.original,
             after,

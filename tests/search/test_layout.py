@@ -8,6 +8,7 @@ from torch import nn
 from slimnet.groups import find_groups
 from slimnet.measure import CLASSIFICATION
 from slimnet.records import Split
+from slimnet.search import layout as layout_file
 from slimnet.search import search
 from slimnet.search.layout import Layout, best_layout, lay_out, lay_out_each
 from slimnet.settings import Settings
@@ -87,3 +88,15 @@ def test_a_viewing_network_can_be_searched(trained):
     trajectory, slim = search(model, groups, splits, settings)
     assert trajectory.kept_steps
     assert all(p.requires_grad for p in slim.parameters())
+
+
+def test_images_are_thinned_to_what_fits_in_memory(monkeypatch):
+    monkeypatch.setattr(layout_file, "MOST_ELEMENTS", 10 * 4)
+    inputs, labels = torch.rand(40, 1, 2, 2), torch.arange(40)
+    split = Split("calibration", 40, list(zip(inputs.split(16), labels.split(16), strict=True)))
+    assert lay_out(split) is split
+    thin = lay_out(split, 30)
+    assert torch.cat([y for _, y in thin.batches]).tolist() == list(range(0, 40, 4))
+    few, same = lay_out_each(split, (30, 10), None, CLASSIFICATION)
+    assert few is same
+    assert few.images == 10

@@ -11,7 +11,7 @@ from torch import nn
 from slimnet.groups import find_groups, mask, plan_for, slim_copy
 from slimnet.measure import mean_loss
 from slimnet.records import Split
-from slimnet.recover import gather_moments
+from slimnet.recover import gather_moments, repaired_weights
 from slimnet.recover.replay import trace_calls
 from slimnet.search.cost import price_factor
 from slimnet.search.layout import Layout, lay_out
@@ -19,7 +19,7 @@ from slimnet.search.oracle import Oracle
 from slimnet.search.proposals import propose_sets
 from slimnet.search.ranking import rank
 from slimnet.search.state import State
-from slimnet.search.trial import can_replay
+from slimnet.search.trial import can_replay, make_trial
 
 
 @pytest.fixture
@@ -145,3 +145,28 @@ def test_where_channels_are_read_otherwise_all_of_theta_is_zeroed(images, residu
             assert sensitivity.nats == pytest.approx(expected, abs=1e-4)
     others, _ = find_groups(residual, images, layers="all")
     assert replayed(residual, others, images) == {g.name for g in others}
+
+
+def test_a_lone_proposal_is_measured_on_every_image_where_none_is_known_to_be_harder(found):
+    model, calibration, groups = found
+    state, proposals = State(model, groups, {}, {}), proposals_for(groups)[:1]
+    losses = rank(state, calibration.batches, ["taylor_first_order"]).losses
+    (measured,), _ = Oracle(state, calibration).measure(state, proposals, losses, [1.0])
+    slim = mean_loss(state.without(proposals[0].units).model, calibration.batches)
+    assert measured.images == calibration.images
+    assert measured.nats == pytest.approx(slim - float(losses.mean()), abs=1e-5)
+
+
+def test_a_repaired_layer_that_loses_outputs_too_puts_nothing_out_there(images):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 5, 1), nn.Conv2d(5, 4, 1)).eval()
+    groups, _ = find_groups(model, images)
+    moments = gather_moments(model, groups, [(images, torch.zeros(6, dtype=torch.int64))])
+    plan = plan_for(groups, [torch.arange(2) for _ in groups])
+    trial = make_trial(State(model, groups, {}, moments), plan, (), consumers_only=False)
+    assert plan["1"] == {"in": (0, 1), "out": (0, 1)}
+    assert not trial.values["1.weight"][:2].any()
+    assert not trial.values["1.bias"][:2].any()
+    assert torch.equal(
+        trial.values["1.bias"][2:], repaired_weights(model, plan, moments)["1.bias"][2:]
+    )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from slimnet.groups import find_groups
-from slimnet.saliency import Gathering
+from slimnet.saliency import Gathering, gather_statistics, score_units
 from slimnet.search import ranking as ranking_file
 from slimnet.search.layout import Layout, lay_out
 from slimnet.search.proposals import propose_sets
@@ -106,3 +107,30 @@ def test_metrics_without_gradients_need_no_way_back(found, monkeypatch):
     state, calibration = found
     monkeypatch.setattr(torch.autograd, "grad", None)
     assert rank(state, calibration.batches, ["mean_activation", "l1_weight"]).lack == 0
+
+
+def test_a_layer_of_two_groups_is_counted_once():
+    torch.manual_seed(0)
+    model, inputs = Concatenated().eval(), torch.randn(6, 1, 8, 8)
+    groups, _ = find_groups(model, inputs)
+    assert sum(gate.layer == "depthwise" for group in groups for gate in group.gates) == 2
+    batches = [(inputs, torch.tensor([0, 1, 2, 3, 0, 1]))]
+    gates = list({gate for group in groups for gate in group.gates})
+    statistics, _ = gather_statistics(model, gates, batches)
+    name = "taylor_second_order"
+    got = rank(State(model, groups, {}, {}), batches, [name]).scores[name]
+    assert torch.allclose(got, score_units(groups, statistics, [name])[name])
+
+
+class Concatenated(nn.Module):
+    """A depthwise convolution behind a concatenation: it is in the groups of both branches."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Conv2d(1, 4, 3), nn.Conv2d(1, 6, 3)
+        self.depthwise = nn.Conv2d(10, 10, 3, groups=10)
+        self.head = nn.Conv2d(10, 4, 1)
+
+    def forward(self, x):
+        x = self.depthwise(torch.cat((self.left(x), self.right(x)), 1).relu())
+        return self.head(x.relu()).mean((2, 3))

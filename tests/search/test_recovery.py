@@ -17,6 +17,7 @@ from slimnet.recover import Targets
 from slimnet.search import search
 from slimnet.search.recovery import FINE_TUNED, NORMS, RESOLVED, Judged, Recovery
 from slimnet.search.state import first_state
+from slimnet.search.walk import Walk
 from slimnet.settings import Settings
 
 
@@ -147,3 +148,24 @@ def test_layers_are_solved_anew_on_more_images_where_that_takes_little(
     monkeypatch.setattr(module, "macs_cost", lambda *_: lambda name, width: macs * (name == "0"))
     monkeypatch.setattr(module, "RESOLVE_MACS", 3 * 2**40)
     assert module._images_to_resolve(model, splits.calibration.batches[0][0][:1]) == images
+
+
+def test_what_recovered_a_state_before_the_search_went_on_is_told_of_its_step(found, monkeypatch):
+    model, splits, groups = found
+    more = []
+
+    def at_the_end(self, kept, number):
+        more.append(number)
+        drop = dataclasses.replace(kept.drop, upper_points=kept.drop.upper_points - 1)
+        return Judged(kept.state, drop, (RESOLVED,))
+
+    def within(self, judged):
+        return bool(more) or len(self.steps) < 3
+
+    monkeypatch.setattr(Recovery, "at_the_end", at_the_end)
+    monkeypatch.setattr(Walk, "_within", within)
+    dials = Settings(max_drop=5, confidence=0.5, objective="params")
+    trajectory, _ = search(model, groups, splits, dials)
+    assert trajectory.kept_steps > more[0]
+    assert RESOLVED in trajectory.steps[more[0] - 1].recovered_by
+    assert trajectory.finished_by == (RESOLVED,)

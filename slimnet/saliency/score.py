@@ -35,7 +35,7 @@ def score_units(
 
     Args:
         groups: the groups as they stand.
-        statistics: from ``gather_statistics``, by layer.
+        statistics: by layer, as ``join_batches`` returns them.
         metrics: names, each with or without the prefix ``transitive_``.
         model: the network of the groups, for ``transitive_`` metrics; it is not changed.
         removal_errors: of the consumers, for the metrics in GROUP_METRICS.

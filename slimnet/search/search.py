@@ -21,6 +21,7 @@ from slimnet.search.fingerprint import fingerprint
 from slimnet.search.journal import Journal
 from slimnet.search.latency import LayerTimer
 from slimnet.search.layout import choose_layout, images_that_fit, lay_out, lay_out_each
+from slimnet.search.measuring import Measuring
 from slimnet.search.objective import choose_objective
 from slimnet.search.oracle import Oracle
 from slimnet.search.recovery import RESOLVE_POINTS, Judged, Recovery
@@ -116,12 +117,13 @@ def search(
         judged = journal.once("drop", lambda: asdict(judge()))
         return Drop(**judged)
 
+    oracle = Oracle(state, calibration)
+    measuring = Measuring(objective, oracle, calibration.batches, settings, journal)
     walk = Walk(
         original=model,
         objective=objective,
-        oracle=Oracle(state, calibration),
+        measuring=measuring,
         recovery=Recovery(targets, everything, settings, measure_drop),
-        images=calibration.batches,
         settings=settings,
         progress=progress,
         first=start_of_exchanges(state) if objective.proposer.by_group else None,

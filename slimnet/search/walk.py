@@ -8,18 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from slimnet.measure import mean_loss
-from slimnet.records import Batches, Candidate, Step
-from slimnet.recover import RemovalErrors
-from slimnet.saliency import default_metrics
+from slimnet.records import Candidate, Step
 from slimnet.search.exchange import propose_exchanges
 from slimnet.search.journal import STEP, Journal
-from slimnet.search.measured import Measured, from_plain
+from slimnet.search.measuring import Measuring
 from slimnet.search.objective import Objective
-from slimnet.search.oracle import Oracle
-from slimnet.search.ranking import Ranking, errors_of, rank
 from slimnet.search.recovery import Judged, Recovery
 from slimnet.search.state import State
 from slimnet.search.steps import candidates_of, make_step, why_over_budget
@@ -39,9 +34,8 @@ class Walk:
 
     original: nn.Module
     objective: Objective
-    oracle: Oracle
+    measuring: Measuring
     recovery: Recovery
-    images: Batches
     settings: Settings
     progress: Callable[[Step], None]
     first: State | None
@@ -51,10 +45,6 @@ class Walk:
     ended: str = ""
     steps: list[Step] = field(default_factory=list)
     finished_by: tuple[str, ...] = ()
-    _ranking: Ranking | None = None
-    _losses: Tensor | None = None
-    _losses_before: Tensor | None = None
-    _errors: RemovalErrors | None = None
 
     def run(self) -> None:
         """Walk until nothing more fits the budget, and on while recovery or an exchange gains.
@@ -72,7 +62,6 @@ class Walk:
     def _walk(self) -> None:
         """Go from the state kept, step by step, until the budget ends it."""
         state, misses, self.ended = self.kept.state, 0, ""
-        self._forget()
         while not self.ended:
             taken = self._take_step(state)
             if taken is None:
@@ -83,7 +72,6 @@ class Walk:
             if step.taken_back:
                 continue
             state = following.state
-            self._forget()
             self.objective.refresh(state.model)
             if step.within_budget:
                 self._keep(following)
@@ -98,7 +86,7 @@ class Walk:
         The steps beyond it then count as taken back.
         """
         points = self.kept.drop.upper_points
-        self._errors = None  # what is recovered has other weights, and memory is short
+        self.measuring.free_memory()
         self.kept = self.recovery.at_the_end(self.kept, self.kept_steps)
         self.finished_by = self.kept.recovered_by
         gained = self.kept.drop.upper_points < points
@@ -120,35 +108,10 @@ class Walk:
             self.steps[self.kept_steps - 1] = replace(before, recovered_by=recovered_by)
         self.kept, self.kept_steps, self.finished_by = found, len(self.steps), ()
 
-    def _forget(self) -> None:
-        """Forget what was measured: the network has changed."""
-        self._ranking = None
-        self._losses_before = self._losses
-        self.oracle.forget()
-
-    def _measure(self, state: State) -> Measured:
-        """Return what the oracle says of what the metrics propose."""
-        metrics = self.settings.metrics or default_metrics(repaired=bool(state.moments))
-        propose = partial(self.objective.proposer.propose, state.groups)
-        ranking = self._ranking
-        if ranking is None or not ranking.settled(propose):
-            self._errors = errors_of(state, self._errors)
-            before = self._losses_before
-            again = rank(state, self.images, metrics, before, propose, self._errors)
-            # of one state the oracle must see the images in one order
-            ranking = again if ranking is None else replace(again, losses=ranking.losses)
-        self._ranking = ranking
-        proposals = propose(ranking.scores)
-        savings = self.objective.savings(state, proposals)
-        measured, chosen = self.oracle.measure(state, proposals, ranking.losses, savings)
-        return Measured(ranking.losses, proposals, savings, measured, chosen)
-
     def _take_step(self, state: State) -> tuple[Step, Judged] | None:
         """Return the best step from a state and where it leads; None if nothing can go."""
         started = time.perf_counter()
-        found = from_plain(self.journal.once("oracle", lambda: self._measure(state).as_plain()))
-        self._losses = found.losses
-        self.oracle.remember(found.proposals, found.sensitivities)
+        found = self.measuring.measure(state)
         if found.chosen is None:
             return None
         best, nats = found.proposals[found.chosen], [s.nats for s in found.sensitivities]
@@ -172,7 +135,7 @@ class Walk:
         for one in propose_exchanges(groups, left, self.steps, self.kept_steps, savings):
             started = time.perf_counter()
             after = self._judge(first.without(one.units))
-            loss = mean_loss(after.state.running, self.images, kept.task)
+            loss = self.measuring.mean_loss(after.state)
             back, within = one.given_back.channels, self._within(after)
             self._tell(after, started, [one.taken], 0, loss, taken_back=not within, given_back=back)
             if within:

@@ -19,7 +19,7 @@ from slimnet.groups import Group, find_groups
 from slimnet.groups.keep import keep_layers
 from slimnet.records import Comparison, MeasuredGroup, OracleProgress, Split, Splits
 from slimnet.search.full_oracle import FullOracle
-from slimnet.search.layout import choose_layout, images_that_fit, lay_out_each
+from slimnet.search.layout import choose_layout, lay_out_each
 from slimnet.search.metric_orders import order_by_each
 from slimnet.search.state import State, first_state
 from slimnet.search.unit_sample import places_among_all, places_by_group, sample_units
@@ -154,7 +154,7 @@ def _prepare(
 ) -> tuple[State, Split, Split]:
     """Return a copy of the network, the oracle's images, and all that fit in memory."""
     layout = choose_layout(model, calibration, task)
-    counts = (settings.oracle_images, images_that_fit(calibration, task))
+    counts = (settings.oracle_images, calibration.images)
     images, everything = lay_out_each(calibration, counts, layout, task)
     form = layout.memory_format if layout else torch.contiguous_format
     state = first_state(model, groups, images, repair=False, memory_format=form, task=task)

@@ -132,7 +132,10 @@ def lay_out(
 def lay_out_each(
     split: Split, counts: Sequence[int], layout: Layout | None, task: Task
 ) -> list[Split]:
-    """Return what ``lay_out`` gives for each number of images; equal ones share their memory."""
+    """Return what ``lay_out`` gives for each number of images; equal ones share their memory.
+
+    Numbers that do not fit in memory are as many as do.
+    """
     made: dict[int, Split] = {}
     fitting = images_that_fit(split, task)
     strides = {images: _stride(split, min(images, fitting)) for images in counts}

@@ -20,7 +20,7 @@ from slimnet.search.exchange import start_of_exchanges
 from slimnet.search.fingerprint import fingerprint
 from slimnet.search.journal import Journal
 from slimnet.search.latency import LayerTimer
-from slimnet.search.layout import choose_layout, images_that_fit, lay_out, lay_out_each
+from slimnet.search.layout import choose_layout, lay_out, lay_out_each
 from slimnet.search.measuring import Measuring
 from slimnet.search.objective import choose_objective
 from slimnet.search.oracle import Oracle
@@ -86,7 +86,7 @@ def search(
     example = task.inputs(model, next(iter(splits.calibration.batches)), 1)
     images = (
         settings.oracle_images,
-        images_that_fit(splits.calibration, task),
+        splits.calibration.images,
         _images_to_resolve(model, example),
     )
     calibration, everything, solving = lay_out_each(splits.calibration, images, layout, task)

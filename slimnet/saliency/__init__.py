@@ -14,9 +14,10 @@ from slimnet.saliency.removal_errors import RemovalErrors
 from slimnet.saliency.saved_parameters import saved_parameters
 from slimnet.saliency.score import score_units
 from slimnet.saliency.statistics import LayerStatistics, gather_statistics, join_batches
-from slimnet.saliency.sums import OF_GRADIENTS
+from slimnet.saliency.sums import EVERY_SUM, OF_GRADIENTS
 
 __all__ = [
+    "EVERY_SUM",
     "GROUP_METRICS",
     "METRICS",
     "OF_GRADIENTS",

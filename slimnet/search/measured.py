@@ -17,15 +17,18 @@ from slimnet.search.proposals import Proposal
 class Measured:
     """The proposals of a step, what each saves and costs, and the number of the best one, if any.
 
-    ``losses`` are those of the network as it stood, (images,), in nats; ``savings`` are in the
-    objective's unit.
+    ``losses`` are about those of the network as it stood, (images,), in nats, and ``losses_after``
+    those that the best proposal leads to; ``savings`` are in the
+    objective's unit. ``glances`` is that of ``Proposed``.
     """
 
     losses: Tensor
+    losses_after: Tensor
     proposals: Sequence[Proposal]
     savings: Sequence[float]
     sensitivities: Sequence[Sensitivity]
     chosen: int | None
+    glances: int | None
 
     @property
     def loss(self) -> float:
@@ -36,10 +39,12 @@ class Measured:
         """Return lists and numbers, from which ``from_plain`` makes the same record."""
         return {
             "losses": self.losses.tolist(),
+            "losses_after": self.losses_after.tolist(),
             "proposals": [[p.metric, [u.tolist() for u in p.units]] for p in self.proposals],
             "savings": list(self.savings),
             "sensitivities": [[s.nats, s.images] for s in self.sensitivities],
             "chosen": self.chosen,
+            "glances": self.glances,
         }
 
 
@@ -47,6 +52,7 @@ def from_plain(plain: Mapping[str, Any]) -> Measured:
     """Return what ``as_plain`` was made of."""
     return Measured(
         losses=torch.tensor(plain["losses"], dtype=torch.float64),
+        losses_after=torch.tensor(plain["losses_after"], dtype=torch.float64),
         proposals=[
             Proposal(metric, tuple(torch.tensor(u, dtype=torch.int64) for u in units))
             for metric, units in plain["proposals"]
@@ -54,4 +60,5 @@ def from_plain(plain: Mapping[str, Any]) -> Measured:
         savings=plain["savings"],
         sensitivities=[Sensitivity(nats, images) for nats, images in plain["sensitivities"]],
         chosen=plain["chosen"],
+        glances=plain["glances"],
     )

@@ -6,20 +6,18 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
 from slimnet.measure import mean_loss
-from slimnet.records import Batches
-from slimnet.recover import RemovalErrors
-from slimnet.saliency import default_metrics
 from slimnet.search.journal import Journal
 from slimnet.search.measured import Measured, from_plain
 from slimnet.search.objective import Objective
 from slimnet.search.oracle import Oracle
-from slimnet.search.ranking import Ranking, errors_of, rank
+from slimnet.search.proposing import Proposed, Proposing
+from slimnet.search.ranking import Propose
 from slimnet.search.state import State
-from slimnet.settings import Settings
 
 
 @dataclass
@@ -28,49 +26,77 @@ class Measuring:
 
     objective: Objective
     oracle: Oracle
-    images: Batches
-    settings: Settings
+    proposing: Proposing
     journal: Journal
     _known: Callable[[], State | None] = field(default=lambda: None)
-    _ranking: Ranking | None = None
     _losses: Tensor | None = None
-    _losses_before: Tensor | None = None
-    _errors: RemovalErrors | None = None
+    _losses_after: Tensor | None = None
 
     def measure(self, state: State) -> Measured:
         """Return what the oracle says of what the metrics propose, or what the journal holds."""
         if self._known() is not state:
             self._begin(state)
-        found = from_plain(self.journal.once("oracle", lambda: self._measure(state).as_plain()))
-        self._losses = found.losses
+        live = False
+
+        def measure_now() -> dict[str, Any]:
+            nonlocal live
+            live = True
+            return self._measure(state).as_plain()
+
+        found = from_plain(self.journal.once("oracle", measure_now))
+        if not live:
+            alone = all(proposal.count == 1 for proposal in found.proposals)
+            self.proposing.catch_up(state, self._propose(state), found.glances, alone=alone)
+        self._losses, self._losses_after = found.losses, found.losses_after
         self.oracle.remember(found.proposals, found.sensitivities)
         return found
 
     def mean_loss(self, state: State) -> float:
         """Return the mean loss of a state in nats."""
-        return mean_loss(state.running, self.images, state.task)
+        return mean_loss(state.running, self.proposing.images, state.task)
 
     def free_memory(self) -> None:
         """Let go of what takes memory, where a state comes that has little in common with this."""
-        self._errors = None
+        self.proposing.free_memory()
 
     def _begin(self, state: State) -> None:
         self._known = weakref.ref(state)
-        self._ranking, self._losses_before = None, self._losses
+        self.proposing.begin(self._losses_after)
+        self._losses = None
         self.oracle.forget()
 
     def _measure(self, state: State) -> Measured:
-        metrics = self.settings.metrics or default_metrics(repaired=bool(state.moments))
-        propose = partial(self.objective.proposer.propose, state.groups)
-        ranking = self._ranking
-        if ranking is None or not ranking.settled(propose):
-            self._errors = errors_of(state, self._errors)
-            before = self._losses_before
-            again = rank(state, self.images, metrics, before, propose, self._errors)
-            # of one state the oracle must see the images in one order
-            ranking = again if ranking is None else replace(again, losses=ranking.losses)
-        self._ranking = ranking
-        proposals = propose(ranking.scores)
+        propose = self._propose(state)
+        proposed = self.proposing.propose(state, propose)
+        # of one state the oracle must see the images in one order
+        losses = proposed.losses if self._losses is None else self._losses
+        glances = proposed.glances
+        while (found := self._race(state, proposed, losses)) is None:
+            proposed = self.proposing.look_again(state, propose)
+            more = proposed.glances
+            glances = None if glances is None or more is None else glances + more
+        return replace(found, glances=glances)
+
+    def _race(self, state: State, proposed: Proposed, losses: Tensor) -> Measured | None:
+        """Return what the oracle says, None where what wins might not have been proposed."""
+        proposals = [*proposed.proposals, *proposed.others]
         savings = self.objective.savings(state, proposals)
-        measured, chosen = self.oracle.measure(state, proposals, ranking.losses, savings)
-        return Measured(ranking.losses, proposals, savings, measured, chosen)
+        measured, chosen = self.oracle.measure(state, proposals, losses, savings)
+        if chosen is not None and proposals[chosen].key in proposed.in_doubt:
+            return None
+        after = losses
+        if chosen is not None:
+            after = self.oracle.losses_without(proposals[chosen], losses)
+        many = len(proposed.proposals)
+        return Measured(
+            losses=losses,
+            losses_after=after,
+            proposals=proposals[:many],
+            savings=savings[:many],
+            sensitivities=measured[:many],
+            chosen=chosen,
+            glances=proposed.glances,
+        )
+
+    def _propose(self, state: State) -> Propose:
+        return partial(self.objective.proposer.propose, state.groups)

@@ -36,11 +36,13 @@ class Oracle:
         self._task = state.task
         self._batches, self._images = calibration.batches, calibration.images
         self._calls, self._replayed = trace_state(state, calibration.batches)
+        self._before: list[Tensor] = []
         self._seen: dict[Hashable, list[Tensor]] = {}
         self._known: dict[Hashable, Sensitivity] = {}
 
     def forget(self) -> None:
         """Forget what was measured: the network has changed."""
+        self._before.clear()
         self._seen.clear()
         self._known.clear()
 
@@ -63,22 +65,32 @@ class Oracle:
         Args:
             state: the network as it stands. What was measured of it already is not run again.
             proposals: what might go.
-            losses: of each calibration image now, (images,), in nats.
+            losses: of each calibration image, about what they are now, (images,), in nats.
             savings: what each proposal saves; the lowest sensitivity for it wins, and only
                 proposals that cannot win are measured on fewer images than the others.
         """
+        if not proposals:
+            return [], None
         seen = [self._seen.setdefault(proposal.key, []) for proposal in proposals]
         trials = _Trials(state, proposals, self._calls, self._replayed)
-        batches, losses, falling = self._hardest_first(losses)
+        batches, order, falling = self._hardest_first(losses)
+        losses = losses[order]
         live, passed = list(range(len(proposals))), 0
         with torch.inference_mode(), Replay(state.running, self._calls) as replay:
             for number, batch in enumerate(batches):
                 missing = [i for i in live if len(seen[i]) <= number]
                 run = partial(self._losses, state.running, batch)
-                changes = loss_changes(state.running, replay, [trials[i] for i in missing], run)
+                before, changes = loss_changes(
+                    state.running, replay, [trials[i] for i in missing], run
+                )
                 for i, change in zip(missing, changes, strict=True):
                     seen[i].append(change)
-                passed += self._task.images(batch)
+                if number == len(self._before):
+                    self._before.append(before)
+                images = self._task.images(batch)
+                # those given may be a little older
+                losses[passed : passed + images] = self._before[number]
+                passed += images
                 if falling or passed == self._images:
                     known = [changes[: number + 1] for changes in seen]
                     live = still_open(
@@ -90,16 +102,29 @@ class Oracle:
         measured = [self._sensitivity(p, s) for p, s in zip(proposals, seen, strict=True)]
         return measured, next(iter(live), None)
 
+    def losses_without(self, proposal: Proposal, losses: Tensor) -> Tensor:
+        """Return about what the losses are once a proposal has gone, (images,), in nats.
+
+        They are as measured, and as in ``losses``, with which it was, for the images left out.
+        """
+        measured = list(map(torch.add, self._before, self._seen[proposal.key]))
+        images = sum(map(len, measured))
+        _, order, _ = self._hardest_first(losses)
+        return losses.index_copy(0, order[:images], torch.cat(measured))
+
     def _losses(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the loss of each image, (images,) float64, in nats."""
         return self._task.losses(model, batch).double()
 
     def _hardest_first(self, losses: Tensor) -> tuple[Batches, Tensor, bool]:
-        """Return the images by falling loss, where they are all in memory, and whether they are."""
+        """Return the images, their numbers in that order, and whether they come hardest first.
+
+        They do where they are all in memory.
+        """
         if not isinstance(self._batches, Images):
-            return self._batches, losses, False
+            return self._batches, torch.arange(len(losses)), False
         order = torch.argsort(losses, descending=True, stable=True)
-        return self._batches.ordered(order), losses[order], True
+        return self._batches.ordered(order), order, True
 
     def _sensitivity(self, proposal: Proposal, changes: Sequence[Tensor]) -> Sensitivity:
         """Return what these changes say, or what more images have said of the proposal before."""
@@ -114,16 +139,19 @@ class Oracle:
 
 def loss_changes(
     model: nn.Module, replay: Replay, trials: Sequence[Trial], run: Callable[[], Tensor]
-) -> list[Tensor]:
-    """Return by how much each trial changes the losses that ``run`` gives, (images,) each."""
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the losses that ``run`` gives and by how much each trial changes them, (images,) each.
+
+    Without trials it does not run.
+    """
     if not trials:
-        return []
+        return torch.empty(0), []
     before = replay.record(run, {trial.start for trial in trials})
     changes = []
     for trial in trials:
         with replaced(model, trial.values):
             changes.append(replay.run(run, trial.start) - before)
-    return changes
+    return before, changes
 
 
 class _Trials:

@@ -22,6 +22,11 @@ class Proposal:
     units: tuple[Tensor, ...]
 
     @property
+    def count(self) -> int:
+        """How many units would go."""
+        return sum(map(len, self.units))
+
+    @property
     def key(self) -> tuple[tuple[int, ...], ...]:
         """What tells two proposals of one state apart, whoever made them."""
         return tuple(tuple(units.tolist()) for units in self.units)
@@ -109,7 +114,9 @@ def propose_blocks(
 def _sets(score: Tensor, group_of: Tensor, room: Tensor, channels: int) -> Iterator[Tensor]:
     """Yield sorted sets of units, lowest saliency first, at most ``room[i]`` of group i in each."""
     order = torch.argsort(score, stable=True)
-    for window in torch.split(order[room[group_of[order]] > 0], channels):
+    open_units = order[room[group_of[order]] > 0]
+    for start in range(0, len(open_units), channels):
+        window = open_units[start : start + channels]
         keep = torch.ones(len(window), dtype=torch.bool)
         for group in torch.unique(group_of[window]):
             keep[(group_of[window] == group).nonzero()[int(room[group]) :]] = False
@@ -118,7 +125,7 @@ def _sets(score: Tensor, group_of: Tensor, room: Tensor, channels: int) -> Itera
 
 
 def _by_group(units: Tensor, group_of: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
-    starts = torch.cumsum(sizes, 0) - sizes
-    return tuple(
-        units[group_of[units] == group] - start for group, start in enumerate(starts.tolist())
-    )
+    """Return sorted units of all groups by the group that they are of, and their numbers in it."""
+    ends = torch.cumsum(sizes, 0)
+    inside = units - (ends - sizes)[group_of[units]]
+    return inside.tensor_split(torch.searchsorted(units, ends)[:-1])

@@ -24,6 +24,7 @@ from slimnet.search.layout import choose_layout, lay_out, lay_out_each
 from slimnet.search.measuring import Measuring
 from slimnet.search.objective import choose_objective
 from slimnet.search.oracle import Oracle
+from slimnet.search.proposing import Proposing
 from slimnet.search.recovery import RESOLVE_POINTS, Judged, Recovery
 from slimnet.search.state import State, first_state
 from slimnet.search.walk import Walk
@@ -118,7 +119,8 @@ def search(
         return Drop(**judged)
 
     oracle = Oracle(state, calibration)
-    measuring = Measuring(objective, oracle, calibration.batches, settings, journal)
+    proposing = Proposing(calibration.batches, settings)
+    measuring = Measuring(objective, oracle, proposing, journal)
     walk = Walk(
         original=model,
         objective=objective,

@@ -33,7 +33,8 @@ from slimnet.search.folding import folded, norms_to_fold
 class State:
     """A slim network, its groups and moments in its own numbering, and its plan in the original.
 
-    ``tuned`` says that it was trained, so that its layers no longer aim at the original's outputs.
+    ``tuned`` says that it was trained, so that its layers no longer aim at the original's outputs,
+    and ``renewals`` how often weights or statistics of all its layers changed at once.
     ``norms`` are those that are folded where the network runs, by layer.
     """
 
@@ -42,6 +43,7 @@ class State:
     plan: Plan
     moments: Mapping[str, Moments]
     tuned: bool = False
+    renewals: int = 0
     task: Task = CLASSIFICATION
     norms: Mapping[str, str] = field(default_factory=dict)
 
@@ -67,7 +69,7 @@ class State:
         """Return the state with its consumers fitted anew to the original's outputs."""
         model = copy.deepcopy(self.model)
         resolve(targets, model, self.plan, self.moments)
-        return replace(self, model=model)
+        return self._renewed(model)
 
     def with_norms_recalibrated(self, targets: Targets) -> State | None:
         """Return the state with new norm statistics, or None where that does not help.
@@ -79,7 +81,7 @@ class State:
             return None
         before, after = (mean_loss(m, targets.judging, self.task) for m in (self.model, model))
         better = after < before
-        return replace(self, model=model) if better else None
+        return self._renewed(model) if better else None
 
     def finetuned(
         self, original: nn.Module, calibration: Split, recipe: TrainingRecipe, seed: int
@@ -96,7 +98,10 @@ class State:
         moments: Mapping[str, Moments] = {}
         if self.moments:
             moments = gather_moments(model, self.groups, batches, images, self.task)
-        return replace(self, model=model, moments=moments, tuned=True), told
+        return replace(self._renewed(model), moments=moments, tuned=True), told
+
+    def _renewed(self, model: nn.Module) -> State:
+        return replace(self, model=model, renewals=self.renewals + 1)
 
 
 def first_state(

@@ -15,6 +15,7 @@ from slimnet.records import Sensitivity
 from slimnet.search import layout, objective, search
 from slimnet.search.journal import STEP, Journal
 from slimnet.search.oracle import Oracle
+from slimnet.search.proposing import Proposing
 from slimnet.settings import Settings
 
 CUTS = 12
@@ -128,14 +129,14 @@ def counted(monkeypatch):
     """What a journal spares, by the kind of its entries."""
     found = {
         "paying widths": Counted(lambda *_: (2, 4, 6, 8)),
-        "oracle": Counted(Oracle.measure),
+        "oracle": Counted(Proposing.propose),  # once before all that the oracle then measures
         "drop": Counted(judge_drop),
         "layer times": Counted(time_layers),
     }
     monkeypatch.setattr(layout, "LARGEST_BATCH", 8)  # so that candidates drop out on the way
     monkeypatch.setattr(objective, "measure_paying_widths", found["paying widths"])
     monkeypatch.setattr(objective, "narrow_widths", lambda widths: (widths, widths))
-    monkeypatch.setattr(Oracle, "measure", lambda *given: found["oracle"](*given))
+    monkeypatch.setattr(Proposing, "propose", lambda *given: found["oracle"](*given))
     monkeypatch.setattr(
         import_module("slimnet.measure.classification"), "judge_drop", found["drop"]
     )

@@ -61,7 +61,7 @@ def test_few_gradients_give_the_proposals_of_all(found, gradients, monkeypatch):
     for metric in METRICS[1:]:
         lacking = everything.scores[metric] - some.scores[metric]
         assert lacking.max() > 0
-        assert (lacking <= 1e-12 + some.lack * some.scores[metric]).all()
+        assert (lacking <= 1e-12 + some.lacks[metric] * some.scores[metric]).all()
 
 
 def test_gradients_go_on_until_the_proposals_are_settled(found, gradients, monkeypatch):
@@ -73,7 +73,7 @@ def test_gradients_go_on_until_the_proposals_are_settled(found, gradients, monke
     propose = proposing(state)
     some = rank(state, calibration.batches, METRICS, everything.losses, propose)
     assert len(gradients) == whole
-    assert some.lack == 0
+    assert not some.lacks
     for metric in METRICS:
         torch.testing.assert_close(some.scores[metric], everything.scores[metric])
 
@@ -90,23 +90,49 @@ def test_a_ranking_is_settled_where_what_it_lacks_changes_no_proposal(found):
         (3, 0.05, True),
         (5, 0.05, True),
     ):
-        ranking = Ranking(scores, losses, ["any"], lack)
+        ranking = Ranking(scores, losses, {"any": lack})
         assert ranking.settled(proposing(state, candidates)) is expected
-    assert Ranking(scores, losses, [], 0.05).settled(proposing(state))
-    assert Ranking(scores, losses, ["any"]).settled(proposing(state))
+    assert Ranking(scores, losses).settled(proposing(state))
+
+
+def test_doubts_name_what_may_come_and_what_may_go(found):
+    state, _ = found
+    units = sum(group.units for group in state.groups)
+    scores = {"any": torch.arange(units, dtype=torch.float64) + 1}
+    scores["any"][3:5] = torch.tensor([4.0, 4.1], dtype=torch.float64)
+    exact = proposing(state, 5)(scores)
+    others, doubtful = Ranking(scores, torch.ones(2), {"any": 0.05}).doubts(proposing(state))
+    assert [other.key for other in others] == [exact[4].key]
+    assert doubtful == {exact[3].key}
+    lack = torch.zeros(units)
+    lack[3] = 0.05
+    one = Ranking(scores, torch.ones(2), {"any": lack})
+    assert not one.settled(proposing(state)), "one that lacks is enough"
+    assert Ranking(scores, torch.ones(2), {"any": lack.roll(5)}).settled(proposing(state))
+
+
+def test_a_score_can_overtake_several(found):
+    state, _ = found
+    units = sum(group.units for group in state.groups)
+    scores = {"any": torch.arange(units, dtype=torch.float64) + 1}
+    scores["any"][3:7] = torch.tensor([4.0, 4.001, 4.002, 4.003], dtype=torch.float64)
+    exact = proposing(state, 7)(scores)
+    others, doubtful = Ranking(scores, torch.ones(2), {"any": 0.01}).doubts(proposing(state, 5))
+    assert keys(others) == keys(exact[5:7])
+    assert doubtful == keys(exact[3:5])
 
 
 def test_without_losses_from_before_nothing_is_left_out(found, gradients):
     state, calibration = found
     ranking = rank(state, calibration.batches, METRICS, None, proposing(state))
     assert len(gradients) == len(list(calibration.batches))
-    assert ranking.lack == 0
+    assert not ranking.lacks
 
 
 def test_metrics_without_gradients_need_no_way_back(found, monkeypatch):
     state, calibration = found
     monkeypatch.setattr(torch.autograd, "grad", None)
-    assert rank(state, calibration.batches, ["mean_activation", "l1_weight"]).lack == 0
+    assert not rank(state, calibration.batches, ["mean_activation", "l1_weight"]).lacks
 
 
 def test_a_layer_of_two_groups_is_counted_once():

@@ -74,8 +74,13 @@ def removed_percent(subject: paper.Subject, slim: Any) -> float:
 
 
 def short_trajectory(start_percent: float, steps: Iterable[Step]) -> dict[str, list[float]]:
-    """Return removed weights and selection accuracy, both in percent, of at most 100 steps."""
+    """Return removed weights and selection accuracy, both in percent, of at most 100 steps.
+
+    Those that were not judged on all images, since they were far beyond the budget, are left out.
+    """
     walked = [step for step in steps if not step.taken_back]
+    images = max((step.drop.images for step in walked), default=0)
+    walked = [step for step in walked if step.drop.images == images]
     removed = [0.0, *(step.conv_weights_removed_percent for step in walked)]
     accuracy = [start_percent, *(step.drop.slim_percent for step in walked)]
     kept = thinned(len(removed), LONGEST_TRAJECTORY)

@@ -59,8 +59,10 @@ class ImageBatches:
             self._kept = tuple(made)
 
     def _make(self, part: slice) -> Batch:
-        images = [self._input(index) for index in self._indices[part].tolist()]
-        return torch.stack(images), self.labels[part]
+        # whoever reads them first, gradients may flow through these tensors later
+        with torch.inference_mode(False):
+            images = [self._input(index) for index in self._indices[part].tolist()]
+            return torch.stack(images), self.labels[part]
 
     def _input(self, index: int) -> Tensor:
         image = self._preprocessor(self._source.read(index))

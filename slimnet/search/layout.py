@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slimnet.load.batches import labels_of
 from slimnet.measure import CLASSIFICATION, Task
 from slimnet.records import Batch, Batches, Split
 
@@ -20,6 +21,7 @@ SMALLEST_BATCH = 8
 LARGEST_BATCH = 128
 MOST_ELEMENTS = 2**27
 SAME = 1e-3
+ENOUGH_CLASSES = 0.9  # of those that another stride would take
 
 
 @dataclass(frozen=True)
@@ -108,15 +110,16 @@ def lay_out(
     """Return the split with its images in memory, in batches and a format that the network likes.
 
     With ``images`` only every n-th image is taken, so that at most that many are left, and no more
-    than fit in memory. Without it a split that would not fit comes back as it is, and so do, but
-    for their number, batches that the task cannot take apart.
+    than fit in memory; a little fewer where images that come by their classes in turn would leave
+    some classes out. Without it a split that would not fit comes back as it is, and so do, but for
+    their number, batches that the task cannot take apart.
     """
     if not task.by_image:
         return split if images is None else some_batches(split, images, task)
     layout, fitting = layout or Layout(), images_that_fit(split, task)
     if images is None and fitting < split.images:
         return split
-    stride = _stride(split, fitting if images is None else min(images, fitting))
+    stride = _stride_of_classes(split, fitting if images is None else min(images, fitting))
     kept, passed = [], 0
     for inputs, labels in split.batches:
         start = -passed % stride
@@ -138,7 +141,8 @@ def lay_out_each(
     """
     made: dict[int, Split] = {}
     fitting = images_that_fit(split, task)
-    strides = {images: _stride(split, min(images, fitting)) for images in counts}
+    find = _stride_of_classes if task.by_image else _stride
+    strides = {images: find(split, min(images, fitting)) for images in counts}
     for images, stride in strides.items():
         if stride not in made:
             made[stride] = lay_out(split, images, layout, task)
@@ -148,6 +152,18 @@ def lay_out_each(
 def _stride(split: Split, images: int) -> int:
     """Return n so that every n-th image of the split makes at most so many."""
     return max(1, -(-split.images // images))
+
+
+def _stride_of_classes(split: Split, images: int) -> int:
+    """Return the smallest such n that leaves out no more classes than others do, or hardly."""
+    least = _stride(split, images)
+    strides = range(least, 2 * least)
+    if len(strides) == 1:
+        return least
+    labels = labels_of(split.batches)
+    classes = [len(torch.unique(labels[::stride])) for stride in strides]
+    enough = ENOUGH_CLASSES * max(classes)
+    return next(n for n, found in zip(strides, classes, strict=True) if found >= enough)
 
 
 def images_that_fit(split: Split, task: Task = CLASSIFICATION) -> int:

@@ -31,7 +31,7 @@ class Recovery:
 
     Args:
         targets: the original network and what its layers put out on some calibration images.
-        calibration: all calibration images, to train on.
+        calibration: all calibration images: seven in eight train, the others judge.
         settings: max_drop, repair, seed and the dials of the fine-tuning are read.
         measure_drop: of a state, on the selection split.
     """

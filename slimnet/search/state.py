@@ -65,11 +65,14 @@ class State:
             moments=shrink_moments(self.moments, removed_inputs(self.model, now)),
         )
 
-    def resolved(self, targets: Targets) -> State:
-        """Return the state with its consumers fitted anew to the original's outputs."""
+    def resolved(self, targets: Targets) -> State | None:
+        """Return the state with consumers fitted anew to the original's outputs, None if none is.
+
+        See ``resolve``: the loss on images not solved on judges.
+        """
         model = copy.deepcopy(self.model)
-        resolve(targets, model, self.plan, self.moments)
-        return self._renewed(model)
+        changed = resolve(targets, model, self.plan, self.moments)
+        return self._renewed(model) if changed else None
 
     def with_norms_recalibrated(self, targets: Targets) -> State | None:
         """Return the state with new norm statistics, or None where that does not help.

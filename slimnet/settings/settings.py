@@ -154,7 +154,7 @@ class Settings:
         True, bool, "Repair the layers that read what was removed, in closed form, in every trial."
     )
     finetune_epochs: int = dial(
-        0, int, "Passes over the calibration images in each round of fine-tuning; 0: none.",
+        0, int, "Passes over 7/8 of the calibration images in each round of fine-tuning; 0: none.",
         unit="epochs", limits=(0, math.inf),
     )  # fmt: skip
     finetune_every: int = dial(

@@ -133,14 +133,14 @@ def test_a_run_holds_what_the_search_found(subject, tmp_path):
     runs.add_run(tmp_path / "runs.json", run, {})
 
 
-def test_short_trajectory_leaves_out_what_was_taken_back():
+def test_short_trajectory_leaves_out_what_was_taken_back_or_judged_on_few_images():
     steps = [
         SimpleNamespace(
             conv_weights_removed_percent=float(number),
-            drop=SimpleNamespace(slim_percent=90.0 - number),
+            drop=SimpleNamespace(slim_percent=90.0 - number, images=50 if number == 4 else 400),
             taken_back=number == 2,
         )
-        for number in (1, 2, 3)
+        for number in (1, 2, 3, 4)
     ]
     assert table3.short_trajectory(90.04, steps) == {
         "conv_weights_removed_percent": [0.0, 1.0, 3.0],

@@ -46,6 +46,13 @@ def test_small_split_is_read_once_and_large_one_each_time():
     assert large.reads == 10
 
 
+def test_gradients_flow_through_batches_first_read_where_none_did():
+    batches = made(Counted())
+    with torch.inference_mode():
+        listed(batches)
+    assert not any(images.is_inference() for images, _ in batches)
+
+
 def test_half_a_pass_keeps_nothing():
     batches = made(Counted())
     next(iter(batches))

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.errors import InputError
 from slimnet.measure import judge_drop, measure_quality, paired_drop
 from slimnet.measure.drop import _score_limit
 from slimnet.records import Split
@@ -60,9 +59,10 @@ def test_another_image_right_never_raises_the_bound(z):
             assert _score_limit(lost, won + 1, 40, z) <= _score_limit(lost, won, 40, z) + 1e-9
 
 
-def test_scores_that_are_no_numbers_are_refused():
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_scores_that_are_no_numbers_are_wrong_answers(bad):
     split = split_of(torch.ones(10, dtype=torch.bool))
     before = measure_quality(Given(), split)
-    broken = Split("selection", 10, [(x * float("nan"), y) for x, y in split.batches])
-    with pytest.raises(InputError, match="selection split is nan"):
-        judge_drop(before, Given(), broken, 0.5, 5)
+    spoilt = [(x.index_fill(0, torch.tensor([0]), bad), y) for x, y in split.batches]
+    drop = judge_drop(before, Given(), Split("selection", 10, spoilt), 0.5, 100)
+    assert drop.points == pytest.approx(10 * len(spoilt))

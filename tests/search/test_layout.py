@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -34,6 +35,24 @@ def test_thinning_counts_over_small_batches():
     thin = lay_out(split, 10)
     assert thin.images == 10
     assert torch.cat([y for _, y in thin.batches]).tolist() == list(range(0, 200, 20))
+
+
+@pytest.mark.parametrize(("classes", "images"), [(4, 10), (10, 20), (10, 50), (6, 33)])
+def test_thinning_leaves_out_no_class_where_they_come_in_turn(classes, images):
+    labels = torch.arange(200) % classes
+    inputs = torch.zeros(200, 1, 2, 2)
+    split = Split("calibration", 200, list(zip(inputs.split(16), labels.split(16), strict=True)))
+    thin = lay_out(split, images)
+    assert images / 2 <= thin.images <= images
+    assert len(thin.batches.labels.unique()) == classes
+    (same,) = lay_out_each(split, (images,), None, CLASSIFICATION)
+    assert torch.equal(same.batches.labels, thin.batches.labels)
+
+
+def test_thinning_many_classes_takes_as_many_images_as_it_may():
+    labels = torch.randperm(400, generator=torch.Generator().manual_seed(0)) % 90
+    split = Split("calibration", 400, [(torch.zeros(400, 1, 2, 2), labels)])
+    assert lay_out(split, 100).images == 100
 
 
 def test_layouts_that_are_equal_share_their_memory():

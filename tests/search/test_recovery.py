@@ -128,6 +128,13 @@ def test_the_plan_is_that_of_the_steps_not_taken_back(found):
     assert planned == sum(step.channels_removed for step in kept)
 
 
+def test_re_solving_that_changes_no_layer_is_no_recovery(found):
+    model, splits, groups = found
+    state = first_state(model, groups, splits.calibration, repair=True)
+    targets = Targets(model, splits.calibration.batches)
+    assert state.resolved(targets) is None, "nothing is gone, so nothing is to be recovered"
+
+
 def test_norm_statistics_are_kept_only_where_the_loss_falls(found):
     model, splits, groups = found
     state = first_state(model, groups, splits.calibration, repair=True)

@@ -38,8 +38,8 @@ class Sensitivity:
     """L(Θ − Θ_c) − L(Θ) in nats, measured on so many images.
 
     They are the hardest ones, fewer than the oracle's, where it was clear who wins; the others
-    count as unchanged.
-    ``nats`` is inf where the loss is not a number.
+    count as unchanged. They are none where it was clear from one of the last few steps, which is
+    what ``nats`` is of then. It is inf where the loss is not a number.
     """
 
     nats: float

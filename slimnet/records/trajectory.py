@@ -15,7 +15,8 @@ class Candidate:
 
     ``channels`` maps a group's name to units of it, in the original numbering: channels of its
     layers, except where a grouped convolution makes one unit of several. ``sensitivity`` is in
-    nats, measured on ``images`` images.
+    nats, measured on ``images`` images; on none where it is that of one of the last few steps, when
+    it was far too high to be taken at this one.
     """
 
     metric: str

@@ -125,7 +125,7 @@ def sensitivities_plot(report: Report) -> str:
             (step.number, candidate.sensitivity)
             for step in steps
             for candidate in step.candidates
-            if math.isfinite(candidate.sensitivity)
+            if candidate.images and math.isfinite(candidate.sensitivity)
         ]
         axes.plot(*zip(*every, strict=True), ".", color=BLUE, alpha=0.5, label="proposed")
         chosen = [(step.number, step.candidates[step.chosen].sensitivity) for step in steps]

@@ -63,7 +63,7 @@ class Measuring:
         self._known = weakref.ref(state)
         self.proposing.begin(self._losses_after)
         self._losses = None
-        self.oracle.forget()
+        self.oracle.begin(state)
 
     def _measure(self, state: State) -> Measured:
         propose = self._propose(state)

@@ -20,9 +20,11 @@ from slimnet.measure import Classification
 from slimnet.records import Batches, Sensitivity, Split
 from slimnet.recover import replaced
 from slimnet.recover.replay import Call, Replay
+from slimnet.search.cost import price
 from slimnet.search.layout import Images
 from slimnet.search.proposals import Proposal
 from slimnet.search.race import still_open
+from slimnet.search.resting import Resting, far_dearer
 from slimnet.search.state import State
 from slimnet.search.trial import Trial, make_trial, trace_state
 
@@ -39,17 +41,21 @@ class Oracle:
         self._before: list[Tensor] = []
         self._seen: dict[Hashable, list[Tensor]] = {}
         self._known: dict[Hashable, Sensitivity] = {}
+        self._resting = Resting()
+        self._resting.begin(state)
 
-    def forget(self) -> None:
-        """Forget what was measured: the network has changed."""
+    def begin(self, state: State) -> None:
+        """Take note that another state comes."""
         self._before.clear()
         self._seen.clear()
         self._known.clear()
+        self._resting.begin(state)
 
     def remember(self, proposals: Sequence[Proposal], sensitivities: Sequence[Sensitivity]) -> None:
-        """Take note of what was measured of the network as it stands, in whichever run."""
+        """Take note of what was measured of the state that began last, in whichever run."""
         for proposal, sensitivity in zip(proposals, sensitivities, strict=True):
             self._known[proposal.key] = sensitivity
+        self._resting.note(proposals, sensitivities)
 
     def measure(
         self,
@@ -67,15 +73,40 @@ class Oracle:
             proposals: what might go.
             losses: of each calibration image, about what they are now, (images,), in nats.
             savings: what each proposal saves; the lowest sensitivity for it wins, and only
-                proposals that cannot win are measured on fewer images than the others.
+                proposals that cannot win are measured on fewer images than the others, or none.
         """
-        if not proposals:
-            return [], None
+        loss = float(losses.mean())
+        resting = self._resting.too_dear(proposals, savings, loss)
+        live, best = [i for i in range(len(proposals)) if i not in resting], None
+        while live:
+            best = self._race(state, proposals, losses, savings, live)
+            lowest = math.inf
+            if best is not None:
+                nats = self._sensitivity(proposals[best]).nats
+                lowest = price(nats, savings[best])
+            woken = [i for i, n in resting.items() if not far_dearer(n, savings[i], lowest, loss)]
+            for number in woken:
+                del resting[number]
+            live = woken and [*woken, *([] if best is None else [best])]
+        measured = [
+            Sensitivity(resting[i], 0) if i in resting else self._sensitivity(proposal)
+            for i, proposal in enumerate(proposals)
+        ]
+        return measured, best
+
+    def _race(
+        self,
+        state: State,
+        proposals: Sequence[Proposal],
+        losses: Tensor,
+        savings: Sequence[float],
+        live: Sequence[int],
+    ) -> int | None:
+        """Measure those of these numbers until one has won, and return it. See ``measure``."""
         seen = [self._seen.setdefault(proposal.key, []) for proposal in proposals]
         trials = _Trials(state, proposals, self._calls, self._replayed)
         batches, order, falling = self._hardest_first(losses)
-        losses = losses[order]
-        live, passed = list(range(len(proposals))), 0
+        losses, live, passed = losses[order], list(live), 0
         with torch.inference_mode(), Replay(state.running, self._calls) as replay:
             for number, batch in enumerate(batches):
                 missing = [i for i in live if len(seen[i]) <= number]
@@ -99,8 +130,7 @@ class Oracle:
                     )  # fmt: skip
                     if len(live) < 2:
                         break
-        measured = [self._sensitivity(p, s) for p, s in zip(proposals, seen, strict=True)]
-        return measured, next(iter(live), None)
+        return next(iter(live), None)
 
     def losses_without(self, proposal: Proposal, losses: Tensor) -> Tensor:
         """Return about what the losses are once a proposal has gone, (images,), in nats.
@@ -126,8 +156,9 @@ class Oracle:
         order = torch.argsort(losses, descending=True, stable=True)
         return self._batches.ordered(order), order, True
 
-    def _sensitivity(self, proposal: Proposal, changes: Sequence[Tensor]) -> Sensitivity:
-        """Return what these changes say, or what more images have said of the proposal before."""
+    def _sensitivity(self, proposal: Proposal) -> Sensitivity:
+        """Return what was measured of a proposal, in this run or before on more images."""
+        changes = self._seen[proposal.key]
         images = sum(len(change) for change in changes)
         known = self._known.get(proposal.key)
         if known is not None and known.images > images:

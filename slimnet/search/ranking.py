@@ -69,13 +69,11 @@ class Known:
 
     def narrowed(self, state: State) -> Known | None:
         """Return what is known of a state with fewer channels, None if it is not just that."""
-        if state.renewals != self.renewals:
+        if not state.narrows(self.plan, self.renewals):
             return None
         plan, found = state.plan, {}
         for name, layer in self.statistics.items():
             before, now = (set(p.get(name, {}).get("out", ())) for p in (self.plan, plan))
-            if not before <= now:
-                return None
             channels = [c for c in range(len(layer.weight) + len(before)) if c not in before]
             left = [place for place, channel in enumerate(channels) if channel not in now]
             found[name] = layer if before == now else layer.of_channels(torch.tensor(left))

@@ -52,6 +52,14 @@ class State:
         """What gives the model's outputs faster: a copy with norms folded, or the model itself."""
         return folded(self.model, self.norms) if self.norms else self.model
 
+    def narrows(self, plan: Plan, renewals: int) -> bool:
+        """Tell whether a state with such a plan and renewals is this one with channels to lose."""
+        return renewals == self.renewals and all(
+            set(gone) <= set(self.plan.get(name, {}).get(side, ()))
+            for name, sides in plan.items()
+            for side, gone in sides.items()
+        )
+
     def without(self, units: Sequence[Tensor]) -> State:
         """Return the state after ``units[i]`` of group i are gone; this one is not changed."""
         now = plan_for(self.groups, units)

@@ -64,7 +64,9 @@ def test_a_glance_renews_hard_images_and_some_in_turn(found, ran):
     got = glances_at(after, images, known).look()
     hard = torch.argsort(known.losses, descending=True, stable=True)[: ran[True]]
     assert 0 < ran[True] < len(known.losses) / 2
-    turn = torch.tensor([i for i in range(0, len(known.losses), 10) if i not in hard])
+    turn = torch.tensor(
+        [i for i in range(0, len(known.losses), glance_file.EVERY) if i not in hard]
+    )
     assert ran[False] == len(turn)
 
     # slowly: everything of both networks, image by image

@@ -103,7 +103,7 @@ def test_what_an_interrupted_run_measured_on_more_images_counts(found):
     expected = oracle.measure(state, proposals, losses, savings)
     assert resumed.measure(state, proposals, losses, savings) == expected
     assert fresh.measure(state, proposals, losses, savings) != expected
-    resumed.forget()
+    resumed.begin(state)
     assert resumed.measure(state, proposals, losses, savings) != expected
 
 

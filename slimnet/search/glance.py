@@ -28,6 +28,9 @@ TURNS = (1, 2, 17, 0)
 
 EVERY = sum(TURNS)
 
+MOST_HARD = 1 / 3
+"""Of all images; where more are hard a glance is hardly less than a ranking."""
+
 OUT = 0.5
 """Of the part of a score that is of older gradients, what it may be out by."""
 
@@ -51,6 +54,11 @@ class Glances:
         nothing = torch.zeros(len(known.losses), dtype=torch.bool)
         self._forward, self._backward, self._glances = nothing, nothing.clone(), 0
 
+    @property
+    def worth_while(self) -> bool:
+        """Whether few images are hard, so that a glance is much less than a ranking."""
+        return len(self._hard(STALE_SHARES[0])) <= MOST_HARD * len(self._losses)
+
     def look(self) -> Ranking:
         """Return the ranking after one more glance; the fourth is a ranking of all images.
 
@@ -59,9 +67,7 @@ class Glances:
         """
         share, turns = STALE_SHARES[self._glances], TURNS[self._glances]
         self._glances += 1
-        falling = torch.argsort(self._losses, descending=True, stable=True)
-        size = self._images.images_per_batch
-        hard = falling[: size * max(1, batches_to_do(self._losses[falling], share, size))]
+        hard = self._hard(share)
         self._run(hard[~self._backward[hard]], gradients=True)
         turn = (self._known.order - self._turn) % EVERY < turns
         self._turn += turns
@@ -73,6 +79,12 @@ class Glances:
         scores = self._ranker.scores(self._statistics)
         lacks = {**self._errors_of_gradients(scores), **self._errors_of_others()}
         return Ranking(scores, in_place(self._losses, self._known.order), lacks, known)
+
+    def _hard(self, share: float) -> Tensor:
+        """Return the places of the hardest images, which leave so much to the others."""
+        falling = torch.argsort(self._losses, descending=True, stable=True)
+        size = self._images.images_per_batch
+        return falling[: size * max(1, batches_to_do(self._losses[falling], share, size))]
 
     def _run(self, places: Tensor, *, gradients: bool) -> None:
         """Run the images at these places anew."""

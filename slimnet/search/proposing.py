@@ -137,7 +137,8 @@ class Proposing:
             return None
         assert isinstance(self.images, Images)
         ranker = Ranker(state, self._metrics(state), self._errors_of(state))
-        return Glances(ranker, self.images, known)
+        glances = Glances(ranker, self.images, known)
+        return glances if glances.worth_while else None
 
     def _metrics(self, state: State) -> Sequence[str]:
         return self.settings.metrics or default_metrics(repaired=bool(state.moments))

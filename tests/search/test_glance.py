@@ -208,6 +208,15 @@ def test_after_a_channel_came_back_everything_is_ranked(found):
     assert makes.propose(state, singly(state)).glances is None
 
 
+def test_where_many_images_are_hard_everything_is_ranked(found, monkeypatch):
+    state, after, images = found
+    monkeypatch.setattr(glance_file, "STALE_SHARES", (0.001, 0.0001, 0.00001, -1.0))
+    makes = proposing(images)
+    makes.propose(state, singly(state))
+    makes.begin(None)
+    assert makes.propose(after, singly(after)).glances is None
+
+
 def test_what_would_take_too_much_memory_is_not_kept(found, monkeypatch):
     state, after, images = found
     monkeypatch.setattr(proposing_file, "MOST_ELEMENTS", 10)

@@ -24,6 +24,13 @@ def test_a_staircase_pays_at_its_edges():
     assert choose_widths(widths, times) == (8, 16, 24, 32)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.03, -0.03])
+def test_where_time_does_not_depend_on_the_width_none_is_better_than_another(noise):
+    widths = list(range(32, 0, -4))
+    times = [1 + noise * (-1) ** number for number in range(len(widths))]
+    assert choose_widths(widths, times) == tuple(range(4, 33, 4))
+
+
 def test_a_slope_pays_everywhere():
     widths = list(range(32, 0, -4))
     assert choose_widths(widths, [float(w) for w in widths]) == tuple(range(4, 33, 4))

@@ -89,6 +89,19 @@ class AllowedWidths:
             width = int(left[gone - 1])
         return gone
 
+    def hold_after(self, groups: Sequence[Group], gone: Sequence[Tensor]) -> bool:
+        """Tell whether every layer that loses channels is left a multiple.
+
+        ``gone[i]`` are the units to go of ``groups[i]``, by their places in it as it stands.
+        """
+        widths, lost = self.widths_now(groups), Counter[str]()
+        for group, units in zip(groups, gone, strict=True):
+            for gate in group.gates:
+                lost[gate.layer] += int(torch.isin(group.producer(gate.layer).unit, units).sum())
+        return all(
+            (widths[layer] - less) % self.multiple == 0 for layer, less in lost.items() if less
+        )
+
     def widths_now(self, groups: Sequence[Group]) -> Mapping[str, int]:
         """Return how many channels every layer of these groups has."""
         return Counter(self.fixed) + _in_groups(groups)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from slimnet.groups import Group
 from slimnet.records import Candidate, Step
+from slimnet.search.allowed import AllowedWidths
 from slimnet.search.cost import price
 from slimnet.search.proposals import Proposal
 from slimnet.search.state import State
@@ -52,6 +53,7 @@ def propose_exchanges(
     steps: Sequence[Step],
     kept_steps: int,
     savings: Callable[[Sequence[Proposal]], Sequence[float]],
+    allowed: AllowedWidths,
 ) -> list[Exchange]:
     """Return the exchanges worth trying, those first that cost least for what they save more.
 
@@ -65,6 +67,7 @@ def propose_exchanges(
             taken back led to what is left, and the blocks of all others broke the budget.
         kept_steps: the number of the last step kept.
         savings: what proposals of units to remove from ``groups`` save.
+        allowed: what holds for the widths that layers have after an exchange.
     """
     removed, refused = _blocks(steps, kept_steps)
     gone = {g.name: _without(torch.arange(g.units), u) for g, u in zip(groups, left, strict=True)}
@@ -80,7 +83,7 @@ def propose_exchanges(
     prices = {}
     for number, (one, saved) in enumerate(zip(exchanges, after, strict=True)):
         nats = one.taken.sensitivity - one.given_back.sensitivity
-        if saved - now >= LEAST_GAIN * now:
+        if saved - now >= LEAST_GAIN * now and allowed.hold_after(groups, one.units):
             prices[number] = price(nats, saved - now)
     return [exchanges[number] for number in sorted(prices, key=prices.__getitem__)[:MOST_TRIED]]
 

@@ -117,10 +117,8 @@ class FullOracle:
     def _removals(self, sums: Tensor) -> Removals:
         """Return the means of sums over halves, (2, units)."""
         many = torch.stack([half.sum(1) for half in self._halves()]).sum(0)
-        halves = sums / many[:, None]
-        return Removals(
-            *(nats.nan_to_num(torch.inf, torch.inf) for nats in (sums.sum(0) / many.sum(), halves))
-        )
+        changes = sums.sum(0) / many.sum(), sums / many[:, None]
+        return Removals(*(nats.where(nats.isfinite(), torch.inf) for nats in changes))
 
     def _halves(self) -> Iterator[Tensor]:
         """Yield for each batch which images are in which half, (2, images) of 0 and 1 float64.

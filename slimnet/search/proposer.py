@@ -20,6 +20,7 @@ class Proposer(Protocol):
     """Makes the proposals of each step, and learns from what became of them."""
 
     ended: str
+    allowed: AllowedWidths
     by_group: bool
     """Whether every proposal is of one group."""
 
@@ -65,7 +66,7 @@ class SetProposer:
         share = allowed.max_ratio
         last = "its last channel" if share is None else f"what --max-ratio {share:g} leaves"
         self.ended = f"every group is down to {last}"
-        self._candidates, self._allowed = candidates, allowed
+        self._candidates, self.allowed = candidates, allowed
         share = round(FIRST_STEP_SHARE * sum(group.units for group in groups))
         self._channels = self._most = step or max(1, share)
 
@@ -81,7 +82,7 @@ class SetProposer:
             scores,
             candidates=self._candidates,
             channels=self._channels,
-            allowed=self._allowed,
+            allowed=self.allowed,
         )
 
     def learn(self, groups: Sequence[Group], proposal: Proposal, price: float) -> None:
@@ -114,7 +115,7 @@ class BlockProposer:
     def __init__(self, groups: Sequence[Group], candidates: int, allowed: AllowedWidths) -> None:
         rules = " and ".join((*allowed.rules, "fits the budget"))
         self.ended = f"no group has a lower width that {rules}"
-        self._candidates, self._allowed = candidates, allowed
+        self._candidates, self.allowed = candidates, allowed
         widest = max(group.units for group in groups)
         block = widest - allowed.lower(widest)
         self._blocks = min(MOST_BLOCKS, max(1, widest // (STEPS_TO_CROSS * block)))
@@ -128,7 +129,7 @@ class BlockProposer:
 
     def propose(self, groups: Sequence[Group], scores: Mapping[str, Tensor]) -> list[Proposal]:
         """See Proposer."""
-        found = propose_blocks(groups, scores, allowed=self._allowed, blocks=self._blocks)
+        found = propose_blocks(groups, scores, allowed=self.allowed, blocks=self._blocks)
         open_groups = [name for name in found if name not in self._exhausted]
         unknown = [name for name in open_groups if name not in self._prices]
         measured = [name for name in open_groups if name in self._prices]

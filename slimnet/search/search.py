@@ -91,9 +91,11 @@ def search(
         _images_to_resolve(model, example),
     )
     calibration, everything, solving = lay_out_each(splits.calibration, images, layout, task)
+    # training reads images in turn, so it need not leave out those that memory has no room for
+    learning = everything if everything.images == images[1] else splits.calibration
     progress, journal = progress or (lambda _: None), Journal()
     if journal_file is not None:
-        used = (calibration, everything, solving)
+        used = [calibration, everything, solving, *([learning] if settings.finetune_epochs else [])]
         journal = Journal(journal_file, fingerprint(model, groups, used, before, settings, task))
     if journal.steps:
         progress(f"resuming after step {journal.steps} of an interrupted run")
@@ -125,7 +127,7 @@ def search(
         original=model,
         objective=objective,
         measuring=measuring,
-        recovery=Recovery(targets, everything, settings, measure_drop),
+        recovery=Recovery(targets, learning, settings, measure_drop),
         settings=settings,
         progress=progress,
         first=start_of_exchanges(state) if objective.proposer.by_group else None,

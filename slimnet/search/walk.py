@@ -132,7 +132,10 @@ class Walk:
             return False
         groups, left = first.groups, [group.original_units for group in kept.groups]
         savings = partial(self.objective.savings, first)
-        for one in propose_exchanges(groups, left, self.steps, self.kept_steps, savings):
+        exchanges = propose_exchanges(
+            groups, left, self.steps, self.kept_steps, savings, proposer.allowed
+        )
+        for one in exchanges:
             started = time.perf_counter()
             after = self._judge(first.without(one.units))
             loss = self.measuring.mean_loss(after.state)

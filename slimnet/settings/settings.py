@@ -80,7 +80,7 @@ class Settings:
     calibration_images: int = dial(
         8192,
         int,
-        "Images that the repair is solved on, at most; as many as fit in 512 MiB.",
+        "Images that fine-tuning learns from and, as many as fit in 512 MiB, the repair, at most.",
         unit="images",
         limits=_COUNT,
     )

@@ -11,7 +11,9 @@ import torch
 from slimnet.groups import find_groups, prove_slim
 from slimnet.records import Candidate, Drop, Step
 from slimnet.search import exchange, search
+from slimnet.search.allowed import AllowedWidths
 from slimnet.search.exchange import propose_exchanges
+from slimnet.search.proposals import ANY_WIDTH
 from slimnet.search.recovery import Recovery
 from slimnet.search.state import first_state
 from slimnet.settings import Settings
@@ -34,7 +36,7 @@ def step(number, group, units, nats, *, taken_back=False, given_back=None):
     )  # fmt: skip
 
 
-def proposed(groups, steps, kept_steps, gone, worth):
+def proposed(groups, steps, kept_steps, gone, worth, allowed=ANY_WIDTH):
     """Return what is proposed where a unit of group i is worth ``worth[i]``."""
     left = [
         torch.tensor([u for u in range(g.units) if u not in units])
@@ -46,7 +48,7 @@ def proposed(groups, steps, kept_steps, gone, worth):
             sum(w * len(u) for w, u in zip(worth, p.units, strict=True)) for p in proposals
         ]  # fmt: skip
 
-    return propose_exchanges(groups, left, steps, kept_steps, savings)
+    return propose_exchanges(groups, left, steps, kept_steps, savings, allowed)
 
 
 def test_the_last_block_of_another_group_is_given_back_for_one_that_did_not_fit(found):
@@ -66,6 +68,9 @@ def test_the_last_block_of_another_group_is_given_back_for_one_that_did_not_fit(
     (other,) = proposed(groups, steps, 4, gone, worth=(2, 1))
     assert [units.tolist() for units in other.units] == [[0, 1, 2, 5, 6, 7], []]
     assert proposed(groups, steps, 4, gone, worth=(1, 1)) == [], "nothing is saved by it"
+    twos, fours = (AllowedWidths(multiple=number) for number in (2, 4))
+    assert len(proposed(groups, steps, 4, gone, worth=(1, 2), allowed=twos)) == 1
+    assert proposed(groups, steps, 4, gone, worth=(1, 2), allowed=fours) == [], "6 are left of 8"
 
 
 def test_what_was_given_back_is_not_given_back_again(found):

@@ -14,7 +14,7 @@ from slimnet.groups import find_groups, prove_slim
 from slimnet.measure import measure_quality, paired_drop
 from slimnet.records import Drop
 from slimnet.recover import Targets
-from slimnet.search import search
+from slimnet.search import layout, search
 from slimnet.search.recovery import FINE_TUNED, NORMS, RESOLVED, Judged, Recovery
 from slimnet.search.state import first_state
 from slimnet.search.walk import Walk
@@ -113,6 +113,17 @@ def test_fine_tuning_removes_more_than_without_and_is_told(found):
     quality = [measure_quality(network, splits.selection) for network in (model, slim)]
     assert paired_drop(*quality, 0.5).points <= 5
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_fine_tuning_learns_from_images_that_memory_has_no_room_for(found, monkeypatch):
+    model, splits, groups = found
+    number = splits.calibration.batches[0][0][0].numel()
+    monkeypatch.setattr(layout, "MOST_ELEMENTS", number * (splits.calibration.images // 3))
+    settings = Settings(max_drop=5, confidence=0.5, objective="params", finetune_epochs=1)
+    told = search(model, groups, splits, settings)[0].fine_tunings.values()
+    assert told
+    used = {tuning.learning_images + tuning.judging_images for tuning in told}
+    assert used == {splits.calibration.images}
 
 
 def removed(trajectory):

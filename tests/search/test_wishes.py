@@ -167,6 +167,15 @@ def test_a_large_budget_goes_down_to_the_lowest_multiple(
     assert {name: after for name, (before, after) in widths.items() if before != after} == left
 
 
+def test_a_layer_behind_a_concatenation_needs_both_branches_to_be_a_multiple(networks, trained):
+    model = networks["concatenated"]
+    groups, _ = find_groups(model, trained[1].calibration.batches[0][0][:2])
+    allowed = allow_widths(model, groups, Settings(round_to=8))
+    assert [group.units for group in groups] == [9, 16]
+    for (left, right), holds in {(0, 0): True, (1, 0): True, (1, 8): True, (0, 8): False}.items():
+        assert allowed.hold_after(groups, (torch.arange(left), torch.arange(right))) == holds
+
+
 def test_a_layer_behind_a_concatenation_keeps_the_other_branch_whole(networks, trained):
     # with the 9 kept, no number of the 16 makes both layers a multiple of 8
     trajectory, _ = slimmed(networks["concatenated"], trained[1], ["left"], round_to=8)

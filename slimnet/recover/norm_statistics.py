@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from slimnet.recover.calibration_images import CalibrationImages
 from slimnet.recover.undo import copied_state, in_mode, undone_on_failure
 
 BATCH_IMAGES = 256
+MOST_ELEMENTS = 2**26
+"""How many numbers a norm reads at once, at most: 256 MiB."""
+
 PROBLEM = "re-calibrating the BatchNorm statistics fails: {}"
 
 
@@ -70,7 +74,8 @@ def recalibrate_norms(model: nn.Module, batches: Batches, task: Task = CLASSIFIC
     with undone_on_failure(model, before, PROBLEM), in_mode(model, training=False):
         if task.by_image:
             images = CalibrationImages(batches)
-            batches = images.batches(images.mixed(BATCH_IMAGES), BATCH_IMAGES)
+            size = _images_at_once(model, norms, batches, task)
+            batches = images.batches(images.mixed(size), size)
         _gather(model, norms, batches, pooled, task)
         for name, found in pooled.items():
             _set_statistics(name, norms[name], found)
@@ -81,10 +86,43 @@ def _has_statistics(module: nn.Module) -> bool:
     return isinstance(module, BATCH_NORMS) and module.running_mean is not None
 
 
+@contextmanager
+def _watching(
+    norms: Mapping[str, Any], watch: Callable[[str, Any, Tensor], None]
+) -> Iterator[None]:
+    """Call ``watch`` with each norm's name, itself and what it is about to read."""
+    with ExitStack() as hooks:
+        for name, norm in norms.items():
+            handle = norm.register_forward_pre_hook(
+                lambda norm, args, kwargs, name=name: watch(
+                    name, norm, first_argument(args, kwargs)
+                ),
+                with_kwargs=True,
+            )
+            hooks.callback(handle.remove)
+        yield
+
+
+@torch.no_grad()
+def _images_at_once(
+    model: nn.Module, norms: Mapping[str, Any], batches: Batches, task: Task
+) -> int:
+    """Return of how many images every norm reads what may be in memory at once, 2 at least."""
+    few, largest = task.few(batches), 1
+
+    def look(_: str, __: Any, inputs: Tensor) -> None:
+        nonlocal largest
+        largest = max(largest, inputs.numel() // task.images(few))
+
+    with _watching(norms, look):
+        task.outputs(model, few)
+    return min(BATCH_IMAGES, max(2, MOST_ELEMENTS // largest))
+
+
 @torch.no_grad()
 def _gather(
     model: nn.Module,
-    norms: dict[str, Any],
+    norms: Mapping[str, Any],
     batches: Batches,
     pooled: dict[str, _Pooled],
     task: Task,
@@ -99,15 +137,7 @@ def _gather(
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
 
-    with ExitStack() as hooks:
-        for name, norm in norms.items():
-            handle = norm.register_forward_pre_hook(
-                lambda norm, args, kwargs, name=name: look(
-                    name, norm, first_argument(args, kwargs)
-                ),
-                with_kwargs=True,
-            )
-            hooks.callback(handle.remove)
+    with _watching(norms, look):
         for batch in batches:
             task.outputs(model, batch)
 

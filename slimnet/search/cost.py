@@ -104,7 +104,7 @@ def _positions(model: nn.Module, image: Inputs) -> dict[str, int]:
         axis = -1 if isinstance(module, nn.Linear) else 1
         # a transposed convolution applies its weights once for each position that it reads
         maps = inputs if getattr(module, "transposed", False) else output
-        here = maps[0].numel() // maps.shape[axis]
+        here = maps.numel() // maps.shape[axis]  # not maps[0]: windows or frames lie beside it
         positions[name] = positions.get(name, 0) + here
 
     for name in widths_of(model):

@@ -116,6 +116,14 @@ def test_the_first_norm_does_not_depend_on_how_images_are_batched(batches, monke
         assert model[0].num_batches_tracked == (17 if size == 3 else 1)
 
 
+@pytest.mark.parametrize(("most", "passes"), [(10 * 108, 5), (3 * 108, 17), (1, 25)])
+def test_large_maps_pass_a_few_images_at_a_time(batches, monkeypatch, most, passes):
+    monkeypatch.setattr(norm_statistics, "MOST_ELEMENTS", most)
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(108, 4)).eval()
+    recalibrate_norms(model, batches)
+    assert model[0].num_batches_tracked == passes
+
+
 def test_only_statistics_of_norms_that_ran_change(network, batches):
     network.drop.train()
     network.requires_grad_(False)

@@ -146,6 +146,24 @@ def test_transposed_convolutions_cost_what_they_compute():
     assert sum(cost(n, w) for n, w in widths.items()) == measure_size(model, example).macs
 
 
+class Framed(nn.Module):
+    """Two layers that see the 4 frames of a clip as images of their own, and one that does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.hidden, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 5), nn.Linear(20, 2)
+
+    def forward(self, x):
+        frames = self.conv(x.flatten(0, 1)).relu().mean((2, 3))
+        return self.head(self.hidden(frames).reshape(len(x), -1))
+
+
+def test_layers_that_see_frames_as_images_cost_what_they_compute():
+    model, example = Framed(), torch.randn(1, 4, 3, 6, 6)
+    cost, widths = macs_cost(model, example), widths_of(model)
+    assert sum(cost(n, w) for n, w in widths.items()) == measure_size(model, example).macs
+
+
 def test_a_convolution_costs_as_much_as_with_the_next_widths_and_a_linear_layer_every_channel(
     residual,
 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -46,7 +47,9 @@ class Measuring:
         found = from_plain(self.journal.once("oracle", measure_now))
         if not live:
             alone = all(proposal.count == 1 for proposal in found.proposals)
-            self.proposing.catch_up(state, self._propose(state), found.glances, alone=alone)
+            # a copy, since steps may be smaller by the time that it is asked
+            propose = partial(copy.deepcopy(self.objective.proposer).propose, state.groups)
+            self.proposing.catch_up(state, propose, found.glances, alone=alone)
         self._losses, self._losses_after = found.losses, found.losses_after
         self.oracle.remember(found.proposals, found.sensitivities)
         return found

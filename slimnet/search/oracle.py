@@ -39,6 +39,7 @@ class Oracle:
         self._batches, self._images = calibration.batches, calibration.images
         self._calls, self._replayed = trace_state(state, calibration.batches)
         self._before: list[Tensor] = []
+        self._passed = 0
         self._seen: dict[Hashable, list[Tensor]] = {}
         self._known: dict[Hashable, Sensitivity] = {}
         self._resting = Resting()
@@ -118,6 +119,7 @@ class Oracle:
                     seen[i].append(change)
                 if number == len(self._before):
                     self._before.append(before)
+                self._passed = number + 1
                 images = self._task.images(batch)
                 # those given may be a little older
                 losses[passed : passed + images] = self._before[number]
@@ -135,9 +137,12 @@ class Oracle:
     def losses_without(self, proposal: Proposal, losses: Tensor) -> Tensor:
         """Return about what the losses are once a proposal has gone, (images,), in nats.
 
-        They are as measured, and as in ``losses``, with which it was, for the images left out.
+        It won the last race. They are as measured in that, and as in ``losses``, with which it was,
+        for the images left out.
         """
-        measured = list(map(torch.add, self._before, self._seen[proposal.key]))
+        # of races before that an interrupted run would know no more than who won
+        passed = self._before[: self._passed]
+        measured = list(map(torch.add, passed, self._seen[proposal.key]))
         images = sum(map(len, measured))
         _, order, _ = self._hardest_first(losses)
         return losses.index_copy(0, order[:images], torch.cat(measured))

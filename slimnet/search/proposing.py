@@ -8,7 +8,7 @@ where one that is in doubt would win.
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -69,6 +69,7 @@ class Proposing:
     _before: Known | None = None
     _losses_before: Tensor | None = None
     _errors: RemovalErrors | None = None
+    _owed: list[tuple[Propose, int | None]] = field(default_factory=list)
 
     def begin(self, losses_before: Tensor | None) -> None:
         """Take note that another state comes, and of about what its losses are, (images,)."""
@@ -77,6 +78,7 @@ class Proposing:
             known = replace(known, losses=losses_before[known.order])
         self._before, self._losses_before = known, losses_before
         self._ranking = self._glances = None
+        self._owed.clear()
 
     def free_memory(self) -> None:
         """Let go of what takes memory, where a state comes that has little in common with this."""
@@ -84,6 +86,7 @@ class Proposing:
 
     def propose(self, state: State, propose: Propose) -> Proposed:
         """Return what is proposed of a state, by as few images as will do."""
+        self._catch_up(state)
         if self._ranking is None:
             self._glances = self._start(state)
             return self.look_again(state, propose)
@@ -101,15 +104,27 @@ class Proposing:
         return found
 
     def catch_up(self, state: State, propose: Propose, glances: int | None, *, alone: bool) -> None:
-        """Know what an interrupted run knew, which had proposed so."""
-        if not alone:
-            return
+        """Know what an interrupted run knew, which had proposed so, and might again.
+
+        What sets of units were proposed from serves this state only. It is found out when more is
+        proposed of the state.
+        """
         if glances is None:
-            self._propose_wholly(state, propose)
-        for _ in range(glances or 0):
-            self._glances = self._glances or self._start(state)
-            if self._glances is not None:
-                self._of(self._glances.look(), propose, 1)
+            self._owed.clear()  # all images were run, whatever was known before
+        served = alone and not self._owed
+        self._owed.append((propose, glances))
+        if served:
+            self._catch_up(state)
+
+    def _catch_up(self, state: State) -> None:
+        for propose, glances in self._owed:
+            if glances is None:
+                self._propose_wholly(state, propose)
+            for _ in range(glances or 0):
+                self._glances = self._glances or self._start(state)
+                if self._glances is not None:
+                    self._of(self._glances.look(), propose, 1)
+        self._owed.clear()
 
     def _will_do(self, found: Proposed) -> bool:
         """Tell whether a further glance could not help, or costs more than to measure others."""

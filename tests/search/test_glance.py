@@ -11,6 +11,7 @@ from slimnet.groups import find_groups
 from slimnet.saliency import EVERY_SUM, Gathering, gather_statistics, score_units
 from slimnet.search import glance as glance_file
 from slimnet.search import proposing as proposing_file
+from slimnet.search import ranking as ranking_file
 from slimnet.search.glance import OF_ACTIVATIONS, Glances
 from slimnet.search.layout import Layout, lay_out
 from slimnet.search.proposals import propose_sets
@@ -257,3 +258,24 @@ def test_what_catches_up_knows_the_same(found):
     assert one.glances == other.glances
     assert keys(one.proposals) == keys(other.proposals)
     assert torch.equal(one.losses, other.losses)
+
+
+@pytest.mark.parametrize("journalled", [1, 2, 3])
+def test_what_catches_up_knows_the_same_after_sets_that_shrank(found, monkeypatch, journalled):
+    """Many sets take gradients of more images than one unit does, and so give other scores."""
+    monkeypatch.setattr(ranking_file, "FIRST_SHARE", 0.5)
+    state, _, images = found
+    live, resumed = proposing(images), proposing(images)
+    before = rank(state, images, METRICS).losses
+    for makes in (live, resumed):
+        makes.begin(before)
+    asked = [singly(state, 8, 3), singly(state, 8, 2), singly(state, 1), singly(state, 1)]
+    for number, propose in enumerate(asked):
+        made = live.propose(state, propose)
+        if number < journalled:
+            resumed.catch_up(state, propose, made.glances, alone=made.alone)
+        else:
+            got = resumed.propose(state, propose)
+    assert keys(got.proposals) == keys(made.proposals)
+    for metric, score in live._ranking.scores.items():
+        assert torch.equal(resumed._ranking.scores[metric], score)

@@ -23,6 +23,7 @@ VALUES = [0.1 + 0.2, float("inf"), {"a": [1, 2.5e-17]}, None]
 WAYS = {
     "params": {"objective": "params"},
     "single channels": {"step": 1, "oracle_k": 8},
+    "sets": {"step": 3, "oracle_k": 8},
     "latency": {"objective": "latency", "oracle_k": 4},
     "fine-tuning": {
         "objective": "params", "finetune_epochs": 2, "finetune_every": 2, "augment": False,

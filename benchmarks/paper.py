@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from slimnet import groups, load, measure
 from slimnet.errors import InputError
 from slimnet.records import Split, Splits
+from slimnet.search.layout import Layout, lay_out
 from slimnet.settings import Settings
 
 ARCHITECTURES = Path(__file__).parent / "networks.py"
@@ -86,10 +88,18 @@ class Subject:
         judges = (self.splits.selection, self.splits.test)
         return {f"{s.name}_drop_points": round(self.drop_points(slim, s), 3) for s in judges}
 
-    def images(self) -> dict[str, int]:
-        """Return how many images each split holds."""
+    def oracle_split(self, most: int) -> Split:
+        """Return the calibration images that saliency and oracle see: every n-th, so many at most.
+
+        They are in memory, channels last, in batches of 128.
+        """
+        return lay_out(self.splits.calibration, most, Layout(torch.channels_last, 128))
+
+    def images(self, most_for_oracle: int) -> dict[str, int]:
+        """Return how many images each split holds, and how many of them the oracle sees."""
         parts = (self.splits.calibration, self.splits.selection, self.splits.test)
-        return {split.name: split.images for split in parts}
+        counts = {split.name: split.images for split in parts}
+        return {**counts, "oracle": self.oracle_split(most_for_oracle).images}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -24,8 +24,7 @@ import paper
 import peer_measures
 import peers_report
 import runs
-import torch
-from peer_pruning import VARIANTS, Attempt, Batches, bisect_ratio, has_hidden_linear, prune
+from peer_pruning import VARIANTS, Attempt, bisect_ratio, has_hidden_linear, prune
 from torch import nn
 
 from slimnet import export
@@ -53,17 +52,6 @@ def methods_for(row: paper.Row) -> list[str]:
     return [m for m in METHODS if hidden or m not in VARIANTS or not VARIANTS[m].linear]
 
 
-def oracle_batches(subject: paper.Subject, settings: Settings) -> Batches:
-    """Return the calibration images that slimnet's saliency sees: every n-th of the split."""
-    batches = list(subject.splits.calibration.batches)
-    inputs = torch.cat([part for part, _ in batches])
-    labels = torch.cat([part for _, part in batches])
-    every = max(1, -(-len(labels) // settings.oracle_images))
-    inputs = inputs[::every].contiguous(memory_format=torch.channels_last)
-    parts = zip(torch.split(inputs, 128), torch.split(labels[::every], 128), strict=True)
-    return list(parts)
-
-
 def by_torch_pruning(
     method: str, subject: paper.Subject, settings: Settings
 ) -> tuple[nn.Module, dict[str, Any]]:
@@ -72,7 +60,7 @@ def by_torch_pruning(
     Raises:
         RuntimeError: no ratio was within the budget; the message holds the reasons.
     """
-    batches = oracle_batches(subject, settings)
+    batches = list(subject.oracle_split(settings.oracle_images).batches)
 
     def attempt(ratio: float) -> Attempt:
         try:
@@ -118,7 +106,7 @@ def run_method(
             **subject.drops(slim),
             "latency": peer_measures.latency(subject, slim, settings),
             "seconds": round(seconds, 1),
-            "images": {**subject.images(), "oracle": settings.oracle_images},
+            "images": subject.images(settings.oracle_images),
             **told,
         }
     except (SlimnetError, RuntimeError) as error:

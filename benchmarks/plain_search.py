@@ -7,6 +7,7 @@ one evaluation, all on the masked network in its original shapes (Persand et al.
 from __future__ import annotations
 
 import copy
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def plain_search(
         gone.add(chosen[best])
         correct = measure_quality(model, selection).percent
         others = [s for number, s in enumerate(sensitivities) if number != best]
-        margin = min(others) - sensitivities[best]
+        margin = min(others, default=math.inf) - sensitivities[best]
         seconds = perf_counter() - started
         yield PlainStep(chosen[best], sensitivities[best], margin, correct, seconds)
 

@@ -1,8 +1,8 @@
 """How much faster is slimnet's search than the paper's, written plainly, for the same decisions?
 
 Both remove one channel a step from ResNet-20, choosing among k = 16 candidates on the same images,
-in one run: the plain loop of plain_search.py, then slimnet, step by step side by side. The first
-of the seeds chooses the images.
+in one run: slimnet, then the plain loop of plain_search.py, step by step side by side. The first
+of the seeds chooses the images. Each network's result is kept in results/search_speed_NETWORK.json.
 
     python benchmarks/search_speed.py --models MODELS --train TRAIN.npz --held-out TEST.npz
     python benchmarks/search_speed.py --table
@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from itertools import islice
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 import paper
+import runs
 import torch
 from first_steps import search_first_steps
 from plain_search import PlainStep, plain_search
@@ -26,7 +28,6 @@ from slimnet.records import Split, Step
 from slimnet.report import environment
 from slimnet.search.layout import Layout, lay_out
 
-FILE = "search_speed.json"
 TIE_NATS = 2e-6
 PLAIN_BATCH_IMAGES = 128
 
@@ -37,6 +38,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     settings = paper.settings_for(
         row, options, options.seeds[0], step=1, repair=False, oracle_k=options.candidates
     )
+    begun = perf_counter()
+    ours = search_first_steps(
+        options.steps, subject.model, subject.groups, subject.splits, settings
+    )
+    slimnet_seconds = perf_counter() - begun
     calibration = plainly(subject.splits.calibration, settings.oracle_images)
     selection = plainly(subject.splits.selection, None)
     plain: list[PlainStep] = []
@@ -44,22 +50,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     reference = plain_search(
         subject.model, subject.groups, calibration.batches, selection, options.candidates
     )
-    for step in islice(reference, options.steps):
+    for step in islice(reference, len(ours)):
         plain.append(step)
         print(f"plain {len(plain)}: {step.unit} {step.seconds:.2f} s", flush=True)
     plain_seconds = perf_counter() - begun
-    begun = perf_counter()
-    ours = search_first_steps(
-        options.steps, subject.model, subject.groups, subject.splits, settings
-    )
-    slimnet_seconds = perf_counter() - begun
     names = [group.name for group in subject.groups]
     return {
         "network": row.name,
         "candidates": options.candidates,
-        "oracle_images": settings.oracle_images,
+        "oracle_images": calibration.images,
         "same_decisions": agreeing(plain, ours, names),
-        "steps": [len(plain), len(ours)],
+        "steps": len(plain),
         "plain_seconds": round(plain_seconds, 2),
         "slimnet_seconds": round(slimnet_seconds, 2),
         "ratio": round(plain_seconds / slimnet_seconds, 2),
@@ -88,15 +89,22 @@ def agreeing(plain: list[PlainStep], ours: list[Step], names: list[str]) -> int:
     return min(len(plain), len(ours))
 
 
-def table(result: dict[str, Any]) -> str:
-    return "\n".join(
-        [
-            "| network | steps | same decisions | plain loop | slimnet | ratio |",
-            "| --- | --- | --- | --- | --- | --- |",
-            f"| {result['network']} | {result['steps'][0]} | {result['same_decisions']} "
-            f"| {result['plain_seconds']:.0f} s | {result['slimnet_seconds']:.1f} s "
-            f"| {result['ratio']:.1f} |",
-        ]
+def table(results: Iterable[dict[str, Any]]) -> str:
+    """Return the table of all networks' results."""
+    header = ("network", "steps", "same decisions", "plain loop", "slimnet", "ratio")
+    return runs.markdown_table(
+        header,
+        (
+            (
+                result["network"],
+                str(result["steps"]),
+                str(result["same_decisions"]),
+                f"{result['plain_seconds']:.0f} s",
+                f"{result['slimnet_seconds']:.1f} s",
+                f"{result['ratio']:.1f}",
+            )
+            for result in results
+        ),
     )
 
 
@@ -108,15 +116,15 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=16, help="the oracle's k")
     parser.add_argument("--table", action="store_true", help="only print the table")
     options = parser.parse_args()
-    file = options.results / FILE
+    files = {row.name: options.results / f"search_speed_{row.name}.json" for row in paper.ROWS}
     if not options.table:
         options.results.mkdir(exist_ok=True)
         try:
             result = run(options)
         except paper.MissingError as missing:
             parser.exit(1, f"{missing}\n")
-        file.write_text(json.dumps(result, indent=1) + "\n")
-    print(table(json.loads(file.read_text())))
+        files[options.row].write_text(json.dumps(result, indent=1) + "\n")
+    print(table(json.loads(file.read_text()) for file in files.values() if file.exists()))
 
 
 if __name__ == "__main__":

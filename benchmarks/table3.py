@@ -61,7 +61,7 @@ def run_column(
         **subject.drops(slim),
         "steps": trajectory.kept_steps,
         "seconds": round(perf_counter() - started, 1),
-        "images": {**subject.images(), "oracle": settings.oracle_images},
+        "images": subject.images(settings.oracle_images),
         "ended": trajectory.stopped_because,
         "trajectory": short_trajectory(subject.before["selection"].percent, trajectory.steps),
     }

@@ -45,7 +45,7 @@ def finetune(
 
     Returns:
         What was measured, and whether the new weights were kept. They are not where the loss of
-        the images held back did not fall, or the training's loss became NaN or infinite.
+        the images held back rose, or the training's loss became NaN or infinite.
 
     Raises:
         InputError: the network cannot be trained at all, since its train mode or the backward

@@ -26,16 +26,15 @@ LATER = {*GOALS, "cache", "int8", "opset"}
 def fingerprint(
     model: nn.Module,
     groups: Sequence[Group],
-    calibration: Sequence[Split],
+    images: Sequence[Split],
     selection: Any,
     settings: Settings,
     task: Task,
 ) -> str:
     """Return the hash of weights, groups, images, dials, versions, threads and processor.
 
-    The model is not changed. Dials that matter only after the search do not count. The selection
-    images count by what the model makes of them, all that the search reads of them; the calibration
-    images, of each of the splits, as they are.
+    The model is not changed. Dials that matter only after the search do not count. ``selection`` is
+    what the model makes of the selection images, and the images of the splits count as they are.
     """
     dials = settings.as_dict()
     plain = {
@@ -48,14 +47,14 @@ def fingerprint(
         "task": _told(task, settings.task),
     }
     found = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
-    for split in calibration:
+    for split in {id(split): split for split in images}.values():
         for batch in split.batches:
             _update(found, batch)
     for tensor in _values(model):
         _update(found, tensor)
     with torch.no_grad():
         # what a task's functions call may have changed though they have not
-        _update(found, task.losses(model, next(iter(calibration[0].batches))))
+        _update(found, task.losses(model, next(iter(images[0].batches))))
     _update(found, [getattr(selection, field.name) for field in fields(selection)])
     return found.hexdigest()
 

@@ -96,6 +96,8 @@ def search(
     progress, journal = progress or (lambda _: None), Journal()
     if journal_file is not None:
         used = [calibration, everything, solving, *([learning] if settings.finetune_epochs else [])]
+        # a task's one number says too little of the images that it was measured on
+        used += [] if task.by_image else [selection]
         journal = Journal(journal_file, fingerprint(model, groups, used, before, settings, task))
     if journal.steps:
         progress(f"resuming after step {journal.steps} of an interrupted run")

@@ -22,6 +22,7 @@ from slimnet.settings import Settings
 
 PATIENCE = 8
 MOST_RESUMPTIONS = 5
+NO_LOSS = "the loss is no finite number without any of the channels that might go next"
 
 
 @dataclass
@@ -66,7 +67,8 @@ class Walk:
             taken = self._take_step(state)
             if taken is None:
                 proposer = self.objective.proposer
-                self.ended = why_over_budget(self._beyond) if misses else proposer.ended
+                over = why_over_budget(self._beyond) if misses else ""
+                self.ended = self.ended or over or proposer.ended
                 break
             step, following = taken
             if step.taken_back:
@@ -113,6 +115,8 @@ class Walk:
         started = time.perf_counter()
         found = self.measuring.measure(state)
         if found.chosen is None:
+            if found.proposals:
+                self.ended = NO_LOSS
             return None
         best, nats = found.proposals[found.chosen], [s.nats for s in found.sensitivities]
         self.objective.learn(state, found.proposals, found.savings, nats)

@@ -143,7 +143,7 @@ class Settings:
         choices=tuple(RUNTIMES),
     )  # fmt: skip
     oracle_k: int = dial(
-        16, int, "Candidates that the oracle measures at each step.",
+        16, int, "Candidates the oracle measures at each step; more where groups are new to it.",
         unit="candidates", limits=_COUNT,
     )  # fmt: skip
     step: int | None = dial(

@@ -13,7 +13,6 @@ from peer_pruning import VARIANTS, Attempt, bisect_ratio
 from torch.nn import functional
 
 from slimnet.measure import count_conv_weights
-from slimnet.settings import Settings
 
 LENET = paper.ROWS[0]
 
@@ -100,9 +99,10 @@ def test_what_is_left_whole():
 
 
 def test_the_gradient_images_are_spread_over_the_calibration_split(subject):
-    batches = peers.oracle_batches(subject, Settings(oracle_images=40))
+    split = subject.oracle_split(40)
     every = torch.cat([inputs for inputs, _ in subject.splits.calibration.batches])
-    assert torch.equal(torch.cat([inputs for inputs, _ in batches]), every[::3])
+    assert torch.equal(torch.cat([inputs for inputs, _ in split.batches]), every[::3])
+    assert subject.images(40)["oracle"] == split.images == len(every[::3])
 
 
 def test_a_network_within_the_budget_is_measured(subject, monkeypatch):

@@ -129,7 +129,7 @@ def test_a_run_holds_what_the_search_found(subject, tmp_path):
     assert walked[0] == 0
     assert walked[run["steps"]] == pytest.approx(run["conv_weights_removed_percent"], abs=0.051)
     assert run["selection_drop_points"] <= 5
-    assert run["images"] == {"calibration": 120, "selection": 60, "test": 60, "oracle": 60}
+    assert run["images"] == {"calibration": 120, "selection": 60, "test": 60, "oracle": 40}
     runs.add_run(tmp_path / "runs.json", run, {})
 
 

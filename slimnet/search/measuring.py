@@ -29,13 +29,13 @@ class Measuring:
     oracle: Oracle
     proposing: Proposing
     journal: Journal
-    _known: Callable[[], State | None] = field(default=lambda: None)
+    _state: Callable[[], State | None] = field(default=lambda: None)
     _losses: Tensor | None = None
     _losses_after: Tensor | None = None
 
     def measure(self, state: State) -> Measured:
         """Return what the oracle says of what the metrics propose, or what the journal holds."""
-        if self._known() is not state:
+        if self._state() is not state:
             self._begin(state)
         live = False
 
@@ -63,7 +63,7 @@ class Measuring:
         self.proposing.free_memory()
 
     def _begin(self, state: State) -> None:
-        self._known = weakref.ref(state)
+        self._state = weakref.ref(state)
         self.proposing.begin(self._losses_after)
         self._losses = None
         self.oracle.begin(state)

@@ -38,24 +38,24 @@ class Oracle:
         self._task = state.task
         self._batches, self._images = calibration.batches, calibration.images
         self._calls, self._replayed = trace_state(state, calibration.batches)
-        self._before: list[Tensor] = []
-        self._passed = 0
-        self._seen: dict[Hashable, list[Tensor]] = {}
-        self._known: dict[Hashable, Sensitivity] = {}
+        self._losses_before: list[Tensor] = []
+        self._batches_raced = 0
+        self._changes: dict[Hashable, list[Tensor]] = {}
+        self._sensitivities: dict[Hashable, Sensitivity] = {}
         self._resting = Resting()
         self._resting.begin(state)
 
     def begin(self, state: State) -> None:
         """Take note that another state comes."""
-        self._before.clear()
-        self._seen.clear()
-        self._known.clear()
+        self._losses_before.clear()
+        self._changes.clear()
+        self._sensitivities.clear()
         self._resting.begin(state)
 
     def remember(self, proposals: Sequence[Proposal], sensitivities: Sequence[Sensitivity]) -> None:
         """Take note of what was measured of the state that began last, in whichever run."""
         for proposal, sensitivity in zip(proposals, sensitivities, strict=True):
-            self._known[proposal.key] = sensitivity
+            self._sensitivities[proposal.key] = sensitivity
         self._resting.note(proposals, sensitivities)
 
     def measure(
@@ -79,6 +79,7 @@ class Oracle:
         loss = float(losses.mean())
         resting = self._resting.too_dear(proposals, savings, loss)
         live, best = [i for i in range(len(proposals)) if i not in resting], None
+        # who rests on an old price is woken where the winner is not cheap enough to leave it behind
         while live:
             best = self._race(state, proposals, losses, savings, live)
             lowest = math.inf
@@ -104,7 +105,7 @@ class Oracle:
         live: Sequence[int],
     ) -> int | None:
         """Measure those of these numbers until one has won, and return it. See ``measure``."""
-        seen = [self._seen.setdefault(proposal.key, []) for proposal in proposals]
+        seen = [self._changes.setdefault(proposal.key, []) for proposal in proposals]
         trials = _Trials(state, proposals, self._calls, self._replayed)
         batches, order, falling = self._hardest_first(losses)
         losses, live, passed = losses[order], list(live), 0
@@ -117,12 +118,12 @@ class Oracle:
                 )
                 for i, change in zip(missing, changes, strict=True):
                     seen[i].append(change)
-                if number == len(self._before):
-                    self._before.append(before)
-                self._passed = number + 1
+                if number == len(self._losses_before):
+                    self._losses_before.append(before)
+                self._batches_raced = number + 1
                 images = self._task.images(batch)
                 # those given may be a little older
-                losses[passed : passed + images] = self._before[number]
+                losses[passed : passed + images] = self._losses_before[number]
                 passed += images
                 if falling or passed == self._images:
                     known = [changes[: number + 1] for changes in seen]
@@ -141,8 +142,8 @@ class Oracle:
         for the images left out.
         """
         # of races before that an interrupted run would know no more than who won
-        passed = self._before[: self._passed]
-        measured = list(map(torch.add, passed, self._seen[proposal.key]))
+        passed = self._losses_before[: self._batches_raced]
+        measured = list(map(torch.add, passed, self._changes[proposal.key]))
         images = sum(map(len, measured))
         _, order, _ = self._hardest_first(losses)
         return losses.index_copy(0, order[:images], torch.cat(measured))
@@ -163,9 +164,9 @@ class Oracle:
 
     def _sensitivity(self, proposal: Proposal) -> Sensitivity:
         """Return what was measured of a proposal, in this run or before on more images."""
-        changes = self._seen[proposal.key]
+        changes = self._changes[proposal.key]
         images = sum(len(change) for change in changes)
-        known = self._known.get(proposal.key)
+        known = self._sensitivities.get(proposal.key)
         if known is not None and known.images > images:
             return known
         total = sum(float(change.sum()) for change in changes) / self._images

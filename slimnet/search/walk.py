@@ -61,7 +61,10 @@ class Walk:
                 break
 
     def _walk(self) -> None:
-        """Go from the state kept, step by step, until the budget ends it."""
+        """Go from the state kept, step by step, until the budget ends it.
+
+        With single channels accuracy goes up and down, so it looks PATIENCE steps beyond.
+        """
         state, misses, self.ended = self.kept.state, 0, ""
         while not self.ended:
             taken = self._take_step(state)

@@ -39,8 +39,8 @@ class Oracle:
         self._batches, self._images = calibration.batches, calibration.images
         self._calls, self._replayed = trace_state(state, calibration.batches)
         self._losses_before: list[Tensor] = []
-        self._batches_raced = 0
         self._changes: dict[Hashable, list[Tensor]] = {}
+        self._batches_raced: dict[Hashable, int] = {}
         self._sensitivities: dict[Hashable, Sensitivity] = {}
         self._resting = Resting()
         self._resting.begin(state)
@@ -49,6 +49,7 @@ class Oracle:
         """Take note that another state comes."""
         self._losses_before.clear()
         self._changes.clear()
+        self._batches_raced.clear()
         self._sensitivities.clear()
         self._resting.begin(state)
 
@@ -56,6 +57,8 @@ class Oracle:
         """Take note of what was measured of the state that began last, in whichever run."""
         for proposal, sensitivity in zip(proposals, sensitivities, strict=True):
             self._sensitivities[proposal.key] = sensitivity
+        # of what has been measured an interrupted run would know no more than that
+        self._batches_raced.clear()
         self._resting.note(proposals, sensitivities)
 
     def measure(
@@ -120,7 +123,8 @@ class Oracle:
                     seen[i].append(change)
                 if number == len(self._losses_before):
                     self._losses_before.append(before)
-                self._batches_raced = number + 1
+                for key in (proposals[i].key for i in live):
+                    self._batches_raced[key] = max(number + 1, self._batches_raced.get(key, 0))
                 images = self._task.images(batch)
                 # those given may be a little older
                 losses[passed : passed + images] = self._losses_before[number]
@@ -138,12 +142,12 @@ class Oracle:
     def losses_without(self, proposal: Proposal, losses: Tensor) -> Tensor:
         """Return about what the losses are once a proposal has gone, (images,), in nats.
 
-        It won the last race. They are as measured in that, and as in ``losses``, with which it was,
-        for the images left out.
+        It has been measured since ``remember``. They are as measured then, and as in ``losses``,
+        with which it was, for the images left out.
         """
-        # of races before that an interrupted run would know no more than who won
-        passed = self._losses_before[: self._batches_raced]
-        measured = list(map(torch.add, passed, self._changes[proposal.key]))
+        batches = self._batches_raced[proposal.key]
+        changes = self._changes[proposal.key][:batches]
+        measured = list(map(torch.add, self._losses_before, changes))
         images = sum(map(len, measured))
         _, order, _ = self._hardest_first(losses)
         return losses.index_copy(0, order[:images], torch.cat(measured))

@@ -91,6 +91,33 @@ def test_what_lost_before_runs_on_when_the_winner_is_gone(found):
     assert measured[second].nats == pytest.approx(fresh[expected].nats, abs=1e-6)
 
 
+def test_losses_without_the_winner_take_in_every_race_but_those_told_before(found, monkeypatch):
+    model, calibration, groups = found
+    state, proposals = State(model, groups, {}, {}), proposals_for(groups, channels=1)
+    small = lay_out(calibration, layout=Layout(images=16))
+    losses = rank(state, small.batches, ["taylor_first_order"]).losses
+    oracle, first = Oracle(state, small), proposals[0]
+
+    def race(batches):
+        def winner(live, seen, *_, **__):
+            return live[: 1 if len(seen[live[0]]) == batches else None]
+
+        monkeypatch.setattr("slimnet.search.oracle.still_open", winner)
+        told, best = oracle.measure(state, proposals, losses, [1.0] * len(proposals))
+        assert best == 0
+        return told
+
+    def changed():
+        return int((oracle.losses_without(first, losses) - losses).count_nonzero())
+
+    race(batches=4)
+    told = race(batches=2)
+    assert changed() > 2 * 16
+    oracle.remember(proposals, told)
+    race(batches=2)
+    assert 0 < changed() <= 2 * 16
+
+
 def test_what_an_interrupted_run_measured_on_more_images_counts(found):
     model, calibration, groups = found
     state, proposals = State(model, groups, {}, {}), proposals_for(groups, channels=1)[:2]

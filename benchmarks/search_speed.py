@@ -2,7 +2,8 @@
 
 Both remove one channel a step from ResNet-20, choosing among k = 16 candidates on the same images,
 in one run: slimnet, then the plain loop of plain_search.py, step by step side by side. The first
-of the seeds chooses the images. Each network's result is kept in results/search_speed_NETWORK.json.
+of the seeds chooses the selection images. Each network's result is kept in
+results/search_speed_NETWORK.json.
 
     python benchmarks/search_speed.py --models MODELS --train TRAIN.npz --held-out TEST.npz
     python benchmarks/search_speed.py --table

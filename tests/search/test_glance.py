@@ -65,9 +65,8 @@ def test_a_glance_renews_hard_images_and_some_in_turn(found, ran):
     got = glances_at(after, images, known).look()
     hard = torch.argsort(known.losses, descending=True, stable=True)[: ran[True]]
     assert 0 < ran[True] < len(known.losses) / 2
-    turn = torch.tensor(
-        [i for i in range(0, len(known.losses), glance_file.EVERY) if i not in hard]
-    )
+    places, every, first = range(len(known.losses)), glance_file.EVERY, glance_file.TURNS[0]
+    turn = torch.tensor([i for i in places if i % every < first and i not in hard])
     assert ran[False] == len(turn)
 
     # slowly: everything of both networks, image by image
@@ -118,7 +117,7 @@ def test_a_score_lacks_what_older_gradients_gave_it(found, ran):
         score_units(state.groups, statistics, METRICS)["taylor_first_order"]
         for statistics in (whole, part)
     )
-    expected = glance_file.OUT * len(easy) / len(known.losses) * of_easy / score
+    expected = len(easy) / len(known.losses) * of_easy / score
     torch.testing.assert_close(got.lacks["taylor_first_order"], expected)
 
 
@@ -143,7 +142,7 @@ def test_turns_come_to_every_image(found, monkeypatch):
     right = known.losses.clone()
     known = dataclasses.replace(known, losses=right + 1e-3)
     monkeypatch.setattr(glance_file, "batches_to_do", lambda *_: 0)
-    for _ in range(glance_file.EVERY):
+    for _ in range(glance_file.EVERY // glance_file.TURNS[0]):
         known = glances_at(state, images, known).look().known
     torch.testing.assert_close(known.losses, right)
 

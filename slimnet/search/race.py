@@ -14,7 +14,10 @@ from torch import Tensor
 
 from slimnet.search.cost import price, price_factor
 
-SAFETY = 8.0  # at 4 two of 40 steps of ResNet-20 lost their winner; at 6 none of 80
+SAFETY = 8.0
+"""Of 240 steps of ResNet-20, on six draws of images, 6 lost their winner at 6, and 5 at 8: to
+images that the network was sure of and that a single channel turned; 3 of those also at 32."""
+
 LARGEST_LOSS = 20.0
 SMALLEST_ODDS = 1e-12
 

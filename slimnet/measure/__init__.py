@@ -12,7 +12,7 @@ from slimnet.measure.forward import (
 )
 from slimnet.measure.latency import measure_latency
 from slimnet.measure.layer_pairs import profile_pair
-from slimnet.measure.machine import cpu_model, is_arm, knows_vnni, measured_on
+from slimnet.measure.machine import is_arm, knows_vnni, measured_on, processor
 from slimnet.measure.mean_loss import mean_loss
 from slimnet.measure.noise import noise_warning
 from slimnet.measure.onnx_network import OnnxNetwork
@@ -51,7 +51,6 @@ __all__ = [
     "choose_task",
     "count_conv_weights",
     "count_parameters",
-    "cpu_model",
     "fill_batch",
     "forward",
     "in_float64",
@@ -74,6 +73,7 @@ __all__ = [
     "noise_warning",
     "output_tensors",
     "paired_drop",
+    "processor",
     "profile_layers",
     "profile_pair",
     "profile_torch_layers",

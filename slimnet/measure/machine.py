@@ -16,6 +16,15 @@ def cpu_model(listing: Path = LISTING) -> str:
     return _listed("model name", listing) or platform.processor() or "unknown"
 
 
+def processor() -> str:
+    """Return the processor's name and the vector instructions that torch finds in it.
+
+    The name alone may be that of several generations ("AMD EPYC"), of which some compute 8
+    channels at once and others 16.
+    """
+    return f"{cpu_model()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
 def is_arm() -> bool:
     """Tell whether the processor is an ARM."""
     return platform.machine().lower().startswith(("arm", "aarch"))
@@ -40,5 +49,5 @@ def measured_on(runtime: str, threads: int) -> str:
     library = f"torch {torch.__version__}"
     if not runtime.startswith("torch-"):
         library = f"onnxruntime {onnxruntime.__version__}"
-    processor = torch.cuda.get_device_name() if runtime.endswith("-cuda") else cpu_model()
-    return f"{runtime}, threads {threads}, {library}, {processor}"
+    device = torch.cuda.get_device_name() if runtime.endswith("-cuda") else processor()
+    return f"{runtime}, threads {threads}, {library}, {device}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from slimnet.measure import cpu_model
+from slimnet.measure import processor
 
 PACKAGES = (
     "slimnet",
@@ -30,7 +30,7 @@ def environment() -> dict[str, Any]:
         found[package.replace("-", "_")] = _version(package)
     found["torch"] = str(torch.__version__)  # with the build: +cpu, +cu130
     found["platform"] = f"{platform.system()} {platform.release()} {platform.machine()}"
-    found["cpu"] = cpu_model()
+    found["cpu"] = processor()
     found["cores"] = _usable_cores()
     found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return found

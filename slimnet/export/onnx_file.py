@@ -15,6 +15,7 @@ from slimnet.errors import InputError, ProofError
 from slimnet.export.names import input_names, name_weights, output_names
 from slimnet.export.parity import onnx_parity
 from slimnet.export.partial import partial_file
+from slimnet.export.pools import pad_average_pools
 from slimnet.export.tracing import (
     BATCH,
     batch_shapes,
@@ -57,6 +58,7 @@ def export_onnx(
     names = input_names(model, example), output_names(model, example)
     proto = _translate(model, example, names, opset)
     name_weights(proto)
+    pad_average_pools(proto)
     clear_notes(proto)
     onnx.helper.set_model_props(proto, dict(sorted(metadata.items())))
     require_sound(proto, names)

@@ -117,6 +117,9 @@ def _sets(score: Tensor, group_of: Tensor, room: Tensor, channels: int) -> Itera
     open_units = order[room[group_of[order]] > 0]
     for start in range(0, len(open_units), channels):
         window = open_units[start : start + channels]
+        if channels == 1:
+            yield window  # always within the room of its group
+            continue
         keep = torch.ones(len(window), dtype=torch.bool)
         for group in torch.unique(group_of[window]):
             keep[(group_of[window] == group).nonzero()[int(room[group]) :]] = False

@@ -40,7 +40,8 @@ def still_open(
             unless no image is left.
         likelihoods: the losses are -log p of the right answer, not just any loss.
     """
-    totals = {i: float(torch.cat(list(seen[i])).sum()) for i in live}
+    changes = {i: torch.cat(list(seen[i])) for i in live}
+    totals = {i: float(change.sum()) for i, change in changes.items()}
     numbers = [i for i in live if math.isfinite(totals[i])]
     if not numbers:
         return []
@@ -56,26 +57,31 @@ def still_open(
     if likelihoods:
         # no loss falls below zero; a total that changes its sign has another factor
         gain = float(rest.clamp_min(0).sum())
-        rises = {i: float(_likely_rise(seen[i], before, rest)) for i in numbers}
-        highest = min(price(totals[i] + rises[i], savings[i]) for i in numbers)
+        sizes = [len(batch) for batch in seen[numbers[leader]]]
+        rises = _likely_rises(torch.stack([changes[i] for i in numbers]), sizes, before, rest)
+        highest = min(price(totals[i] + r, savings[i]) for i, r in zip(numbers, rises, strict=True))
         lowest = [price(totals[i] - gain, savings[i]) for i in numbers]
         possible &= torch.tensor([low <= highest for low in lowest])
     possible[leader] = True
     return [i for i, may_win in zip(numbers, possible.tolist(), strict=True) if may_win]
 
 
-def _likely_rise(changes: Sequence[Tensor], before: Tensor, rest: Tensor) -> Tensor:
-    """Return how far the losses on the images left may rise in all, in nats.
+def _likely_rises(
+    changes: Tensor, sizes: Sequence[int], before: Tensor, rest: Tensor
+) -> list[float]:
+    """Return how far each candidate may raise the losses of the images left, in all, in nats.
 
     A change of the class scores multiplies the odds of a wrong answer, (1 - p) / p, however small
     they are, and the change of the loss is at most that of the odds. The factors are those of the
     batch where they were largest: one image may lose much among many that lose nothing.
+    ``changes`` (candidates, images) came in batches of these ``sizes``.
     """
-    after = _odds(before + torch.cat(list(changes)))
-    growth = (after / _odds(before).clamp_min(SMALLEST_ODDS) - 1).abs()
-    batches = torch.split(growth, [len(change) for change in changes])
-    largest = torch.stack([batch.mean() for batch in batches]).max()
-    return SAFETY * largest * _odds(rest).sum()
+    growth = (_odds(before + changes) / _odds(before).clamp_min(SMALLEST_ODDS) - 1).abs()
+    largest = torch.stack(
+        [batch.mean(1) for batch in torch.split(growth, list(sizes), dim=1)]
+    ).amax(0)
+    found: list[float] = (SAFETY * largest * _odds(rest).sum()).tolist()
+    return found
 
 
 def _odds(losses: Tensor) -> Tensor:

@@ -91,16 +91,18 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=NETWORKS)
     parser.add_argument("--modes", nargs="*", default=tuple(MODES))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the file of raw results")
     parser.add_argument("--table", action="store_true", help="only print the table")
     options = parser.parse_args()
-    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    results: Path = options.results
+    rows = json.loads(results.read_text()) if results.exists() else []
     done = {(row["network"], row["mode"], row["seed"]) for row in rows}
     for mode in () if options.table else options.modes:
         for network in options.networks:
             if (network, mode, options.seed) not in done:
                 rows.append(run(network, mode, options))
-                RESULTS.parent.mkdir(exist_ok=True)
-                RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+                results.parent.mkdir(exist_ok=True)
+                results.write_text(json.dumps(rows, indent=1) + "\n")
                 print(table(rows[-1:]).splitlines()[-1], flush=True)
     print(table(rows))
 

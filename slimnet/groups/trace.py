@@ -138,6 +138,10 @@ def _all_learning(model: nn.Module) -> nn.Module:
     for parameter in model.eval().parameters():
         # frozen parameters would vanish from the graph without a word
         parameter.requires_grad_(True)
+    for module in model.modules():
+        if getattr(module, "inplace", False):
+            # working in place on a view, as a linear layer may put one out, rewrites the graph
+            module.inplace = False  # type: ignore[assignment]
     _free_single_slopes(model)
     return model
 

@@ -342,3 +342,11 @@ def test_slimming_lets_the_same_weights_learn_as_before(residual, images):
     slim = slim_copy(residual, plan_for(groups, chosen_units(groups, 0.5)))
     frozen = {name for name, parameter in slim.named_parameters() if not parameter.requires_grad}
     assert frozen == {"stem.weight"}
+
+
+def test_an_activation_in_place_hides_no_linear_layer_on_tokens():
+    """torch 2.14 gives a view there, and working in place on one rewrites the autograd graph."""
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(inplace=True), nn.Linear(8, 4)).eval()
+    groups, _ = find_groups(model, torch.randn(2, 5, 3), layers="all")
+    assert [group.name for group in groups] == ["0"]
+    assert model[1].inplace

@@ -59,16 +59,17 @@ def still_open(
         gain = float(rest.clamp_min(0).sum())
         sizes = [len(batch) for batch in seen[numbers[leader]]]
         rises = _likely_rises(torch.stack([changes[i] for i in numbers]), sizes, before, rest)
-        highest = min(price(totals[i] + r, savings[i]) for i, r in zip(numbers, rises, strict=True))
+        highest = min(
+            price(totals[i] + rise, savings[i])
+            for i, rise in zip(numbers, rises.tolist(), strict=True)
+        )
         lowest = [price(totals[i] - gain, savings[i]) for i in numbers]
         possible &= torch.tensor([low <= highest for low in lowest])
     possible[leader] = True
     return [i for i, may_win in zip(numbers, possible.tolist(), strict=True) if may_win]
 
 
-def _likely_rises(
-    changes: Tensor, sizes: Sequence[int], before: Tensor, rest: Tensor
-) -> list[float]:
+def _likely_rises(changes: Tensor, sizes: list[int], before: Tensor, rest: Tensor) -> Tensor:
     """Return how far each candidate may raise the losses of the images left, in all, in nats.
 
     A change of the class scores multiplies the odds of a wrong answer, (1 - p) / p, however small
@@ -77,11 +78,9 @@ def _likely_rises(
     ``changes`` (candidates, images) came in batches of these ``sizes``.
     """
     growth = (_odds(before + changes) / _odds(before).clamp_min(SMALLEST_ODDS) - 1).abs()
-    largest = torch.stack(
-        [batch.mean(1) for batch in torch.split(growth, list(sizes), dim=1)]
-    ).amax(0)
-    found: list[float] = (SAFETY * largest * _odds(rest).sum()).tolist()
-    return found
+    batches = torch.split(growth, sizes, dim=1)
+    largest = torch.stack([batch.mean(1) for batch in batches]).amax(0)
+    return SAFETY * largest * _odds(rest).sum()
 
 
 def _odds(losses: Tensor) -> Tensor:

@@ -77,10 +77,7 @@ def _quantised(
     prepared, made = folder / "prepared.onnx", folder / "made.onnx"
     # symbolic shapes would need sympy; ONNX's own inference knows all that a free batch leaves
     quant_pre_process(source, prepared, skip_symbolic_shape=True)
-    proto = onnx.load(prepared)
-    _count_cells_inside(proto)
-    onnx.save(proto, prepared)
-    names = [value.name for value in proto.graph.input]
+    names = [value.name for value in onnx.load(prepared).graph.input]
     quantize_static(
         prepared, made, BatchReader(names, inputs),
         quant_format=QuantFormat.QDQ,
@@ -98,19 +95,6 @@ def _quantised(
         },
     )  # fmt: skip
     return onnx.load(made)
-
-
-def _count_cells_inside(proto: onnx.ModelProto) -> None:
-    """Change average pools without padding to divide by the cells inside: for them the same.
-
-    Else ONNX Runtime's int8 pools divide by the cells beyond the edge too, where ``ceil_mode``
-    lets the last window reach over it.
-    """
-    for node in proto.graph.node:
-        given = {attribute.name: attribute for attribute in node.attribute}
-        padded = "pads" in given and any(given["pads"].ints)
-        if node.op_type == "AveragePool" and "count_include_pad" in given and not padded:
-            given["count_include_pad"].i = 0
 
 
 def _require_weights(made: onnx.ModelProto) -> None:

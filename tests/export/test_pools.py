@@ -6,13 +6,13 @@ from itertools import product
 
 import numpy
 import onnx
-import onnxruntime
 import pytest
 import torch
 from torch import nn
 
 from slimnet.export.onnx_file import export_onnx
 from slimnet.export.pools import _overhang, pad_average_pools
+from slimnet.measure.runtime import open_session, session_options
 
 
 def export(tmp_path, pool, size):
@@ -21,47 +21,43 @@ def export(tmp_path, pool, size):
     # proves that ONNX Runtime gives what PyTorch does
     export_onnx(model, torch.randn(3, 2, *size), path, 20, {}, tolerance=1e-6)
     (node,) = [node for node in onnx.load(str(path)).graph.node if node.op_type == "AveragePool"]
-    return {dial.name: onnx.helper.get_attribute_value(dial) for dial in node.attribute}
+    return {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
 
 
 def test_what_hangs_over_the_edge_becomes_padding_that_is_not_counted(tmp_path):
-    dials = export(tmp_path, nn.AvgPool2d(3, 2, ceil_mode=True), (8, 9))
-    assert (dials["ceil_mode"], dials["count_include_pad"]) == (0, 0)
-    assert dials["pads"] == [0, 0, 1, 0]
+    attributes = export(tmp_path, nn.AvgPool2d(3, 2, ceil_mode=True), (8, 9))
+    assert (attributes["ceil_mode"], attributes["count_include_pad"]) == (0, 0)
+    assert attributes["pads"] == [0, 0, 1, 0]
 
 
 @pytest.mark.parametrize(("kernel", "size"), [(2, (6, 6)), (3, (7, 5))])
 def test_a_pool_that_fits_only_loses_ceil_mode(tmp_path, kernel, size):
-    dials = export(tmp_path, nn.AvgPool2d(kernel, 2, ceil_mode=True), size)
-    assert dials["ceil_mode"] == 0
-    assert not any(dials["pads"])
+    attributes = export(tmp_path, nn.AvgPool2d(kernel, 2, ceil_mode=True), size)
+    assert attributes["ceil_mode"] == 0
+    assert not any(attributes["pads"])
 
 
 def test_own_padding_that_is_not_counted_stays(tmp_path):
     pool = nn.AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False)
-    dials = export(tmp_path, pool, (8, 8))
-    assert dials["ceil_mode"] == 0
-    assert dials["pads"] == [1, 1, 2, 2]
+    attributes = export(tmp_path, pool, (8, 8))
+    assert attributes["ceil_mode"] == 0
+    assert attributes["pads"] == [1, 1, 2, 2]
 
 
-def pool_alone(size, dials):
+def pool_alone(size, attributes):
     """Return a file of one pool as ONNX has it, of images of this size."""
     images, out = (
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 1, *shape])
         for name, shape in (("input", size), ("output", ["h", "w"]))
     )
-    node = onnx.helper.make_node("AveragePool", ["input"], ["output"], **dials)
+    node = onnx.helper.make_node("AveragePool", ["input"], ["output"], **attributes)
     graph = onnx.helper.make_graph([node], "pool", [images], [out])
     opset = [onnx.helper.make_opsetid("", 20)]
     return onnx.helper.make_model(graph, opset_imports=opset, ir_version=10)
 
 
 def run(proto, image):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_session(proto.SerializeToString(), "onnxruntime-cpu", session_options(1))
     return session.run(None, {"input": image})[0]
 
 
@@ -70,20 +66,20 @@ def test_the_values_are_those_of_ceil_mode(kernel):
     changed = 0
     for size, stride, pad in product(range(4, 10), (1, 2, 3), range(kernel)):
         counted = pad == 0
-        dials = {"kernel_shape": [kernel, 3], "strides": [stride, 2], "ceil_mode": 1}
-        dials |= {"pads": [pad, 0, pad, 0], "count_include_pad": int(counted)}
+        attributes = {"kernel_shape": [kernel, 3], "strides": [stride, 2], "ceil_mode": 1}
+        attributes |= {"pads": [pad, 0, pad, 0], "count_include_pad": int(counted)}
         image = numpy.random.default_rng(size).normal(size=(1, 1, size, 7)).astype("float32")
-        proto = pool_alone((size, 7), dials)
+        proto = pool_alone((size, 7), attributes)
         before = run(proto, image)
         pad_average_pools(proto)
         (node,) = proto.graph.node
-        changed += not any(dial.name == "ceil_mode" and dial.i for dial in node.attribute)
+        changed += not any(each.name == "ceil_mode" and each.i for each in node.attribute)
         numpy.testing.assert_allclose(run(proto, image), before, atol=1e-6)
     assert changed
 
 
 @pytest.mark.parametrize(
-    "dials",
+    "attributes",
     [
         {"ceil_mode": 0},
         {"dilations": [2, 2]},
@@ -91,8 +87,10 @@ def test_the_values_are_those_of_ceil_mode(kernel):
         {"pads": [1, 1, 1, 1], "count_include_pad": 1},
     ],
 )
-def test_what_cannot_be_written_otherwise_stays(dials):
-    proto = pool_alone((8, 8), {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1, **dials})
+def test_what_cannot_be_written_otherwise_stays(attributes):
+    proto = pool_alone(
+        (8, 8), {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1, **attributes}
+    )
     before = proto.SerializeToString(deterministic=True)
     pad_average_pools(proto)
     assert proto.SerializeToString(deterministic=True) == before

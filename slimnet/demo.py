@@ -96,7 +96,7 @@ def _network() -> nn.Sequential:
     )
 
 
-def _train(images: numpy.ndarray, labels: numpy.ndarray, epochs: int = 12) -> nn.Sequential:
+def _train(images: numpy.ndarray, labels: numpy.ndarray, epochs: int = 8) -> nn.Sequential:
     torch.manual_seed(0)
     network = _network()
     inputs = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 16

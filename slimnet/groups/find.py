@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from slimnet.groups.build import NotPrunableError, build_group, produces
@@ -16,9 +18,12 @@ from slimnet.groups.probe import Probe
 from slimnet.groups.proven import only_proven
 from slimnet.groups.sides import SUPPORTED, output_channels
 from slimnet.groups.trace import NotFollowedError, Trace
+from slimnet.load import on_shapes
+from slimnet.measure import forward
 from slimnet.records import Frozen
 
 NOT_RUN = "it does not run as a layer in eval mode (an unused branch, or called by its weights)"
+NOT_SEEN = "the dependency graph does not see it"
 ALONE = "it has one channel, and a layer cannot go all at once"
 Reasons = dict[str, str]
 
@@ -28,8 +33,8 @@ def find_groups(
 ) -> tuple[list[Group], list[Frozen]]:
     """Find every group whose removal is proven right; the model is not changed.
 
-    The dependency graph is asked first. Layers that it cannot follow, or follows wrongly, get a
-    second chance by marks on their channels (``flow``).
+    The dependency graph is asked first. Layers that it does not see, cannot follow, or follows
+    wrongly, get a second chance by marks on their channels (``flow``).
 
     Args:
         model: a network in eval mode.
@@ -69,7 +74,7 @@ def find_groups(
 
 def _from_graph(model: nn.Module, example: Any) -> tuple[list[Group], Reasons, list[str]]:
     """Return the groups of the dependency graph, why every other layer is not in one, and in
-    which layers the graph could not be followed.
+    which layers the graph could not be followed; to those belong layers that it does not see.
     """
     channels = output_channels(model)
     reasons = dict.fromkeys(channels, NOT_RUN)
@@ -98,7 +103,28 @@ def _from_graph(model: nn.Module, example: Any) -> tuple[list[Group], Reasons, l
         except NotFollowedError as reason:
             reasons |= dict.fromkeys(together, str(reason))
             unfollowed += together
+    seen = visited.union(unfollowed)
+    if any(name not in seen for name in channels):
+        unseen = [name for name in _that_run(model, example) if name not in seen]
+        reasons |= dict.fromkeys(unseen, NOT_SEEN)
+        unfollowed += unseen
     return groups, reasons, unfollowed
+
+
+def _that_run(model: nn.Module, example: Any) -> list[str]:
+    """Return the convolutions and linear layers that are called in a pass of the model."""
+    return on_shapes(_calls, model, example)
+
+
+def _calls(model: nn.Module, inputs: Any) -> list[str]:
+    """Change the model: its layers get hooks."""
+    called: list[str] = []
+    for name in output_channels(model):
+        hook = partial(lambda name, *_: called.append(name), name)
+        model.get_submodule(name).register_forward_hook(hook)
+    with torch.no_grad():
+        forward(model, inputs)
+    return list(dict.fromkeys(called))
 
 
 def _from_flow(

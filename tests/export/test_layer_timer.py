@@ -24,7 +24,13 @@ def seen(monkeypatch):
         monkeypatch.setattr(
             module, name, lambda *given, name=name: calls.append((name, *given)) or {"": 1.0}
         )
-    monkeypatch.setattr(module, "export_onnx", lambda *given, **_: calls.append(given))
+    export = module.export_onnx
+
+    def exported(*given, **more):
+        calls.append(given)
+        export(*given, **more)
+
+    monkeypatch.setattr(module, "export_onnx", exported)
     return calls
 
 
@@ -46,3 +52,20 @@ def test_pytorch_profiles_the_network_itself(seen):
     assert name == "profile_torch_layers"
     assert network is model
     assert torch.equal(batch, BATCH)
+
+
+def test_a_narrower_network_is_not_translated_again(seen):
+    def network(width):
+        return nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 2)).eval()
+
+    time_layers = layer_timer(EXAMPLE, Settings(runtime="ort-cpu"))
+    for width in (6, 4, 2):
+        time_layers(network(width))
+    assert [len(call) for call in seen] == [5] * 4  # one export, then three profiles
+
+
+def test_what_cannot_be_written_into_the_first_file_is_translated(seen):
+    time_layers = layer_timer(EXAMPLE, Settings(runtime="ort-cpu"))
+    for network in (nn.Linear(3, 2), nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))):
+        time_layers(network)
+    assert sum(isinstance(call[0], nn.Module) for call in seen) == 2

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.nn import functional
 
 from slimnet.errors import InputError, ProofError
 from slimnet.groups import (
@@ -342,6 +343,25 @@ def test_slimming_lets_the_same_weights_learn_as_before(residual, images):
     slim = slim_copy(residual, plan_for(groups, chosen_units(groups, 0.5)))
     frozen = {name for name, parameter in slim.named_parameters() if not parameter.requires_grad}
     assert frozen == {"stem.weight"}
+
+
+def test_a_layer_that_the_graph_does_not_see_gets_a_second_chance():
+    """As behind linear layers on tokens, whose views torch 2.14 lets code rewrite in place."""
+
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 8), nn.Linear(8, 6)
+            self.head, self.unused = nn.Linear(6, 4), nn.Linear(3, 3)
+
+        def forward(self, tokens):
+            hidden = functional.relu(self.first(tokens), inplace=True)
+            return self.head(functional.relu(self.second(hidden), inplace=True))
+
+    groups, frozen = find_groups(InPlace().eval(), torch.randn(2, 5, 3), layers="all")
+    assert sorted(group.name for group in groups) == ["first", "second"]
+    assert {entry.layer for entry in frozen} == {"head", "unused"}
+    assert "does not run as a layer" in next(e.reason for e in frozen if e.layer == "unused")
 
 
 def test_an_activation_in_place_hides_no_linear_layer_on_tokens():

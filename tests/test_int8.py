@@ -27,7 +27,7 @@ def finished(trained, tmp_path_factory):
     """A finished folder; what int8 is timed against is twice as slow."""
     folder = tmp_path_factory.mktemp("int8")
     torch.save(trained[0], folder / "model.pt")
-    twice = summarise("onnxruntime-cpu", 1, 1, (2.0,) * 10, (1.0,) * 10, seed=0)
+    twice = summarise("onnxruntime-cpu", 1, 1, [([2.0] * 10, [1.0] * 10)], seed=0)
     with pytest.MonkeyPatch.context() as patch:
         module = sys.modules["slimnet.export.int8"]
         patch.setattr(module, "measure_latency", lambda *_, **__: (twice,))

@@ -1,4 +1,9 @@
-"""How long two ONNX files take on the same runtime, timed in turns so that drift hits both."""
+"""How long two ONNX files take on the same runtime, timed in turns so that drift hits both.
+
+Where the weights and buffers of a session come to lie in memory can make a small network half as
+fast again, for as long as the session lives. So both files are opened several times, and the
+interval of the speed-up is over these as well.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +23,11 @@ from slimnet.records import Inputs, Latency
 
 SHORTEST_SAMPLE_MS = 2.0
 FEWEST_SAMPLES = 10
+SESSIONS = 5
 RESAMPLES = 2000
 Run = Callable[[], None]
+Timings = tuple[list[float], list[float]]
+"""Paired samples of two networks, in milliseconds per run."""
 
 
 def measure_latency(
@@ -47,32 +55,42 @@ def measure_latency(
     """
     results = []
     for runtime in [name for name in runtimes or available_runtimes() if name in PROVIDERS]:
-        sessions = [_open_session(path, runtime, threads) for path in (original, slim)]
-        # A provider whose libraries are missing falls back to the CPU without raising.
-        if any(session.get_providers()[0] != PROVIDERS[runtime] for session in sessions):
-            continue
-        for batch_size in batch_sizes:
-            filled = input_tensors(fill_batch(example, batch_size))
-            batch = [tensor.numpy() for tensor in filled]
-            runs = [_bind(session, batch, runtime) for session in sessions]
-            timings = time_in_turns(runs[0], runs[1], samples, seconds_per_batch * 1000)
-            results.append(summarise(runtime, threads, batch_size, *timings, seed=seed))
+        batches = {
+            size: [tensor.numpy() for tensor in input_tensors(fill_batch(example, size))]
+            for size in batch_sizes
+        }
+        timed: dict[int, list[Timings]] = {size: [] for size in batches}
+        for number in range(min(SESSIONS, samples)):
+            sessions = [_open_session(path, runtime, threads) for path in (original, slim)]
+            # A provider whose libraries are missing falls back to the CPU without raising.
+            if any(session.get_providers()[0] != PROVIDERS[runtime] for session in sessions):
+                break
+            for size, batch in batches.items():
+                first, second = (_bind(session, batch, runtime) for session in sessions)
+                share = len(range(number, samples, SESSIONS))
+                most_ms = seconds_per_batch * 1000 / SESSIONS
+                timed[size].append(time_in_turns(first, second, share, most_ms, SESSIONS))
+            del sessions, first, second  # the next ones get their place
+        results += [
+            summarise(runtime, threads, size, timings, seed=seed)
+            for size, timings in timed.items()
+            if timings
+        ]
     return tuple(results)
 
 
 def summarise(
-    runtime: str,
-    threads: int,
-    batch_size: int,
-    original_ms: Sequence[float],
-    slim_ms: Sequence[float],
-    *,
-    seed: int,
+    runtime: str, threads: int, batch_size: int, sessions: Sequence[Timings], *, seed: int
 ) -> Latency:
-    """Return the record for paired samples in milliseconds, with a 95 % bootstrap interval."""
-    original, slim = np.asarray(original_ms), np.asarray(slim_ms)
-    # Pairs are drawn together: what slowed the machine at one moment slowed both.
-    draws = np.random.default_rng(seed).integers(0, len(slim), size=(RESAMPLES, len(slim)))
+    """Return the record for the samples of each session, with a 95 % bootstrap interval."""
+    original, slim = (np.concatenate([timings[i] for timings in sessions]) for i in (0, 1))
+    sizes = np.array([len(timings[0]) for timings in sessions])
+    generator = np.random.default_rng(seed)
+    # Pairs are drawn together: what slowed the machine at one moment slowed both. And sessions are
+    # drawn first: what places them in memory is as much chance as that.
+    drawn = generator.integers(0, len(sizes), size=(RESAMPLES, len(sizes), 1))
+    pairs = (generator.random((RESAMPLES, len(sizes), sizes.max())) * sizes[drawn]).astype(int)
+    draws = (pairs + (np.cumsum(sizes) - sizes)[drawn]).reshape(RESAMPLES, -1)
     ratios = np.median(original[draws], axis=1) / np.median(slim[draws], axis=1)
     low, high = (float(bound) for bound in np.percentile(ratios, (2.5, 97.5)))
     original_median, slim_median = float(np.median(original)), float(np.median(slim))
@@ -116,18 +134,20 @@ def _bind(session: Any, batch: Sequence[Any], runtime: str) -> Run:
 
 
 def time_in_turns(
-    original: Run, slim: Run, samples: int, most_ms: float
-) -> tuple[list[float], list[float]]:
+    original: Run, slim: Run, samples: int, most_ms: float, sessions: int = 1
+) -> Timings:
     """Return paired samples in milliseconds per run; each run returns when its work is done.
 
-    As many samples of each as asked for, fewer (but 10) where they would take over ``most_ms``.
+    As many samples of each as asked for, fewer (but 10 in so many sessions) where they would take
+    over ``most_ms``.
     """
     runs = (original, slim)
     run_ms = [_warm_up_ms(run) for run in runs]
     repeats = [math.ceil(SHORTEST_SAMPLE_MS / milliseconds) for milliseconds in run_ms]
     pair_ms = run_ms[0] * repeats[0] + run_ms[1] * repeats[1]
-    timings: tuple[list[float], list[float]] = ([], [])
-    for number in range(min(samples, max(FEWEST_SAMPLES, int(most_ms / pair_ms)))):
+    timings: Timings = ([], [])
+    fewest = math.ceil(FEWEST_SAMPLES / sessions)
+    for number in range(min(samples, max(fewest, int(most_ms / pair_ms)))):
         # A B, B A: neither always follows the other's caches and heat.
         for which in (0, 1) if number % 2 == 0 else (1, 0):
             timings[which].append(_sample_ms(runs[which], repeats[which]))

@@ -61,7 +61,7 @@ def measure_torch_latency(
                 if first is None or second is None:
                     continue
                 timings = time_in_turns(first, second, samples, seconds_per_batch * 1000)
-                results.append(summarise(runtime, threads, batch_size, *timings, seed=seed))
+                results.append(summarise(runtime, threads, batch_size, [timings], seed=seed))
     except Exception as error:  # a network's own code may raise anything
         raise ProofError(f"PyTorch cannot run on {device}: {first_line(error)}") from error
     finally:

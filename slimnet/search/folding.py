@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,14 +48,17 @@ def norms_to_fold(
 
 
 def folded(model: nn.Module, norms: Mapping[str, str]) -> nn.Module:
-    """Return a copy, in eval mode, with these norms folded into their layers, by layer."""
-    fast = copy.deepcopy(model)
+    """Return a copy, in eval mode, with these norms folded into their layers, by layer.
+
+    It shares with the model what is not folded.
+    """
+    shared: dict[int, Any] = {id(value): value for value in (*model.parameters(), *model.buffers())}
+    gone = {id(model.get_submodule(norm)): nn.Identity() for norm in norms.values()}
+    fast = copy.deepcopy(model, shared | gone)
     for layer, norm in norms.items():
         module = fast.get_submodule(layer)
-        weight, bias = _folded_pair(fast, layer, norm)
+        weight, bias = _folded_pair(model, layer, norm)
         module.weight, module.bias = (nn.Parameter(x, requires_grad=False) for x in (weight, bias))
-    for norm in norms.values():
-        fast.set_submodule(norm, nn.Identity())
     return fast
 
 

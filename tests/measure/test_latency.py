@@ -81,7 +81,7 @@ def test_samples_alternate_and_are_long_enough(monkeypatch):
 
 def test_same_samples_are_no_measurable_difference():
     samples = list(np.random.default_rng(0).normal(1.0, 0.05, 30))
-    result = summarise("onnxruntime-cpu", 1, 1, samples, samples[::-1], seed=0)
+    result = summarise("onnxruntime-cpu", 1, 1, [(samples, samples[::-1])], seed=0)
     assert result.speedup == 1
     assert not result.measurable
 
@@ -90,15 +90,46 @@ def test_interval_is_seeded_and_tells_a_small_difference():
     generator = np.random.default_rng(0)
     slim = generator.normal(1.0, 0.01, 40)
     original = slim * 1.1
-    first = summarise("onnxruntime-cpu", 1, 1, original, slim, seed=3)
-    assert first == summarise("onnxruntime-cpu", 1, 1, original, slim, seed=3)
+    first = summarise("onnxruntime-cpu", 1, 1, [(original, slim)], seed=3)
+    assert first == summarise("onnxruntime-cpu", 1, 1, [(original, slim)], seed=3)
     assert first.speedup == pytest.approx(1.1)
     assert 1.05 < first.speedup_low <= 1.1 <= first.speedup_high < 1.15
     assert first.measurable
 
 
+def test_the_interval_is_over_sessions_too():
+    """Each session is precise, and fast or slow as a whole."""
+    fast, slow = ([3.0, 3.01] * 5, [1.0, 1.01] * 5), ([3.0, 3.01] * 5, [1.5, 1.51] * 5)
+    result = summarise("onnxruntime-cpu", 1, 1, [fast, slow, slow, fast, slow], seed=0)
+    assert len(result.slim_samples_ms) == 50
+    assert result.speedup_low < 2.05
+    assert result.speedup_high > 2.95
+    alike = summarise("onnxruntime-cpu", 1, 1, [slow] * 5, seed=0)
+    assert alike.speedup_high - alike.speedup_low < 0.05
+
+
+def test_sessions_of_different_lengths_count_alike():
+    sessions = [([2.0] * 30, [1.0] * 30), ([4.0] * 2, [1.0] * 2)]
+    result = summarise("onnxruntime-cpu", 1, 1, sessions, seed=0)
+    assert (result.speedup, result.speedup_low, result.speedup_high) == (2, 2, 4)
+
+
+def test_both_files_are_opened_several_times(files, example, monkeypatch):
+    opened, open_session = [], latency._open_session
+    monkeypatch.setattr(
+        latency, "_open_session", lambda *given: opened.append(given[0]) or open_session(*given)
+    )
+    results = measure_latency(
+        *files, example, (1, 2), 1, 11, seconds_per_batch=0.01, runtimes=["onnxruntime-cpu"]
+    )
+    assert opened == [*files] * latency.SESSIONS
+    assert [len(result.slim_samples_ms) for result in results] == [10, 10]
+    (few,) = measure_latency(*files, example, (1,), 1, 3, runtimes=["onnxruntime-cpu"])
+    assert len(few.slim_samples_ms) == 3
+
+
 def test_slower_is_measurable_too():
-    slow = summarise("onnxruntime-cpu", 1, 1, [1.0, 1.01] * 10, [2.0, 2.01] * 10, seed=0)
+    slow = summarise("onnxruntime-cpu", 1, 1, [([1.0, 1.01] * 10, [2.0, 2.01] * 10)], seed=0)
     assert slow.measurable
     assert slow.speedup_high < 1
 

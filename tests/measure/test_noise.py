@@ -14,7 +14,7 @@ JUMPING = [1 if number % 2 else 3 + time for number, time in enumerate(QUIET)]
 
 
 def warning(original, slim):
-    return noise_warning(summarise("onnxruntime-cpu", 1, 8, original, slim, seed=0))
+    return noise_warning(summarise("onnxruntime-cpu", 1, 8, [(original, slim)], seed=0))
 
 
 def test_a_quiet_machine_is_trusted_whether_or_not_there_is_a_difference():

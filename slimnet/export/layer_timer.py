@@ -26,7 +26,7 @@ def layer_timer(example: Inputs, settings: Settings) -> LayerTimer:
     opset, runtime and threads. In PyTorch the network itself runs, elsewhere its ONNX file, which
     is translated once: networks that only have other weights are written into that.
     """
-    batch = fill_batch(example, PROFILE_IMAGES)
+    batch, few = fill_batch(example, PROFILE_IMAGES), fill_batch(example, 2)
     runtime = RUNTIMES[settings.runtime]
     arrays = [tensor.numpy() for tensor in input_tensors(batch)]
     translated: onnx.ModelProto | None = None
@@ -37,7 +37,7 @@ def layer_timer(example: Inputs, settings: Settings) -> LayerTimer:
             return profile_torch_layers(network, batch)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "profiled.onnx"
-            if translated is None or not write_reweighted(translated, network, batch, file):
+            if translated is None or not write_reweighted(translated, network, few, file):
                 export_onnx(network, example, file, settings.opset, {}, check_batches=())
                 translated = onnx.load(str(file))
             return profile_layers(file, arrays, settings.threads, runtime)

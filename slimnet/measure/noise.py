@@ -7,7 +7,7 @@ import numpy as np
 from slimnet.measure.latency import FEWEST_SAMPLES
 from slimnet.records import Latency
 
-WIDEST_INTERVAL = 0.2  # of the speed-up; on a quiet machine it is a few hundredths
+WIDEST_INTERVAL = 0.2  # of the speed-up; of a large network on a quiet machine, a few hundredths
 WIDEST_SPREAD = 0.25  # of the median, for the middle half of the samples
 
 
@@ -28,7 +28,8 @@ def noise_warning(entry: Latency) -> str | None:
         f"{where}: the machine is too noisy to tell. The ratio of the times lies anywhere from "
         f"{entry.speedup_low:.2f} to {entry.speedup_high:.2f}, and the middle half of the timings "
         f"of one network is spread over {100 * spread:.0f} % of its median: close what else runs, "
-        f"or take more samples than {samples}."
+        f"or take more samples than {samples}. Small networks also differ by where each session "
+        "has them in memory."
     )
 
 

@@ -110,12 +110,13 @@ def _normed(model: nn.Module, inputs: Inputs) -> list[tuple[str, str]]:
     def watch(name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if isinstance(module, PRODUCERS):
             given[name] = output
-        pairs.extend((layer, name) for layer, seen in given.items() if args and args[0] is seen)
+        elif args:
+            pairs.extend((layer, name) for layer, seen in given.items() if args[0] is seen)
 
     watched = (*PRODUCERS, *BATCH_NORMS)
-    modules = {name: each for name, each in model.named_modules() if isinstance(each, watched)}
     with ExitStack() as hooks, torch.no_grad():
-        for name, module in modules.items():
-            hooks.callback(module.register_forward_hook(partial(watch, name)).remove)
+        for name, module in model.named_modules():
+            if isinstance(module, watched):
+                hooks.callback(module.register_forward_hook(partial(watch, name)).remove)
         forward(model, inputs)
-    return [(layer, name) for layer, name in pairs if isinstance(modules[name], BATCH_NORMS)]
+    return pairs

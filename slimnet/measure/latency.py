@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,24 +59,40 @@ def measure_latency(
             size: [tensor.numpy() for tensor in input_tensors(fill_batch(example, size))]
             for size in batch_sizes
         }
-        timed: dict[int, list[Timings]] = {size: [] for size in batches}
-        for number in range(min(SESSIONS, samples)):
-            sessions = [_open_session(path, runtime, threads) for path in (original, slim)]
-            # A provider whose libraries are missing falls back to the CPU without raising.
-            if any(session.get_providers()[0] != PROVIDERS[runtime] for session in sessions):
+        shares = [len(range(i, samples, SESSIONS)) for i in range(min(SESSIONS, samples))]
+        most_ms = seconds_per_batch * 1000 / SESSIONS
+        sessions = []
+        for share in shares:
+            timed = _time_session((original, slim), runtime, threads, batches, share, most_ms)
+            if timed is None:
                 break
-            for size, batch in batches.items():
-                first, second = (_bind(session, batch, runtime) for session in sessions)
-                share = len(range(number, samples, SESSIONS))
-                most_ms = seconds_per_batch * 1000 / SESSIONS
-                timed[size].append(time_in_turns(first, second, share, most_ms, SESSIONS))
-            del sessions, first, second  # the next ones get their place
-        results += [
-            summarise(runtime, threads, size, timings, seed=seed)
-            for size, timings in timed.items()
-            if timings
-        ]
+            sessions.append(timed)
+        if sessions:
+            results += [
+                summarise(runtime, threads, size, [timed[size] for timed in sessions], seed=seed)
+                for size in batches
+            ]
     return tuple(results)
+
+
+def _time_session(
+    files: Sequence[Path],
+    runtime: str,
+    threads: int,
+    batches: Mapping[int, Sequence[Any]],
+    samples: int,
+    most_ms: float,
+) -> dict[int, Timings] | None:
+    """Open both files, and return paired samples by batch size; None if not on the runtime."""
+    sessions = [_open_session(path, runtime, threads) for path in files]
+    # A provider whose libraries are missing falls back to the CPU without raising.
+    if any(session.get_providers()[0] != PROVIDERS[runtime] for session in sessions):
+        return None
+    timed = {}
+    for size, batch in batches.items():
+        first, second = (_bind(session, batch, runtime) for session in sessions)
+        timed[size] = time_in_turns(first, second, samples, most_ms, SESSIONS)
+    return timed
 
 
 def summarise(

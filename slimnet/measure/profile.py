@@ -21,8 +21,9 @@ WARM_UP_RUNS = 2
 TRANSPOSED_WEIGHT = ".weight.T"
 WEIGHTS = (".weight", TRANSPOSED_WEIGHT)
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_Node = tuple[str, str, float]  # name, operator, and milliseconds of one run
 FUSED_INTO_PRODUCER = {"Relu", "Clip", "Sigmoid", "HardSigmoid", "Add", "Mul", "LeakyRelu", "Tanh"}
+_Times = dict[tuple[str, str], list[float]]
+"""Milliseconds of each run, by a node's name and operator."""
 
 
 def profile_layers(
@@ -64,12 +65,16 @@ def profile_nodes(
     Raises:
         InputError: ONNX Runtime cannot start the runtime.
     """
-    found: list[list[_Node]] = [[] for _ in files]
+    found: list[_Times] = [defaultdict(list) for _ in files]
     # each session has its weights and buffers somewhere else in memory: see ``latency``
     for _ in range(SESSIONS):
-        for known, nodes in zip(found, _profiled(files, example, threads, runtime), strict=True):
-            known += nodes
-    return [_medians(nodes) for nodes in found]
+        for known, times in zip(found, _profiled(files, example, threads, runtime), strict=True):
+            for node, milliseconds in times.items():
+                known[node] += milliseconds[-RUNS:]
+    return [
+        {name: (operator, median(milliseconds)) for (name, operator), milliseconds in known.items()}
+        for known in found
+    ]
 
 
 def _profiled(
@@ -77,8 +82,8 @@ def _profiled(
     example: Sequence[numpy.ndarray[Any, Any]],
     threads: int,
     runtime: str,
-) -> list[list[_Node]]:
-    """Return what each file's nodes took in each run of one session."""
+) -> list[_Times]:
+    """Return what each file's nodes took in the runs of one session."""
     with tempfile.TemporaryDirectory() as folder:
         sessions = []
         for number, file in enumerate(files):
@@ -90,23 +95,16 @@ def _profiled(
             for session in sessions:
                 names = [wanted.name for wanted in session.get_inputs()]
                 session.run(None, dict(zip(names, example, strict=True)))
-        return [_nodes(Path(session.end_profiling())) for session in sessions]
+        return [_node_times(Path(session.end_profiling())) for session in sessions]
 
 
-def _nodes(profile: Path) -> list[_Node]:
-    runs: dict[str, list[_Node]] = defaultdict(list)
+def _node_times(profile: Path) -> _Times:
+    times: _Times = defaultdict(list)
     for event in json.loads(profile.read_text()):
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             name = event["name"].removesuffix("_kernel_time")
-            runs[name].append((name, event["args"]["op_name"], event["dur"] / 1000))
-    return [node for nodes in runs.values() for node in nodes[-RUNS:]]
-
-
-def _medians(nodes: Sequence[_Node]) -> dict[str, tuple[str, float]]:
-    runs: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for name, operator, milliseconds in nodes:
-        runs[name, operator].append(milliseconds)
-    return {name: (operator, median(times)) for (name, operator), times in runs.items()}
+            times[name, event["args"]["op_name"]].append(event["dur"] / 1000)
+    return times
 
 
 def plain_name(node: str) -> str:

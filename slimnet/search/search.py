@@ -85,11 +85,7 @@ def search(
     if hopeless:
         return Trajectory((), 0, hopeless, {}), copy.deepcopy(model)
     example = task.inputs(model, next(iter(splits.calibration.batches)), 1)
-    images = (
-        settings.oracle_images,
-        splits.calibration.images,
-        _images_to_resolve(model, example),
-    )
+    images = _images_used(model, example, splits.calibration.images, settings)
     calibration, everything, solving = lay_out_each(splits.calibration, images, layout, task)
     # training reads images in turn, so it need not leave out those that memory has no room for
     learning = everything if everything.images == images[1] else splits.calibration
@@ -155,6 +151,18 @@ def search(
         resumed_after_step=journal.steps,
     )
     return trajectory, slim
+
+
+def _images_used(
+    model: nn.Module, example: Inputs, available: int, settings: Settings
+) -> tuple[int, int, int]:
+    """Return how many images the oracle runs, and the moments or training, and the re-solving.
+
+    What is neither repaired nor trained has no use for more than the oracle's.
+    """
+    oracle = settings.oracle_images
+    everything = available if settings.repair or settings.finetune_epochs else oracle
+    return oracle, everything, _images_to_resolve(model, example) if settings.repair else oracle
 
 
 def _images_to_resolve(model: nn.Module, example: Inputs) -> int:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import tempfile
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,6 +24,27 @@ def pytest_addoption(parser):
     parser.addoption(
         "--kills", type=int, default=1, help="random moments to kill a run at (test_resume.py)"
     )
+
+
+@contextmanager
+def _locked(name, kind):
+    """Hold a lock that all processes of this run of pytest know by this name."""
+    path = Path(tempfile.gettempdir()) / f"slimnet-{os.environ['PYTEST_XDIST_TESTRUNUID']}-{name}"
+    with open(path, "a", encoding="ascii") as file:
+        fcntl.flock(file, kind)
+        yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """Run tests beside each other, but what takes the time with no other beside it."""
+    with ExitStack() as held:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            alone = item.get_closest_marker("alone")
+            # whoever waits to be alone lets nobody else begin
+            with _locked("turn", fcntl.LOCK_EX):
+                held.enter_context(_locked("run", fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

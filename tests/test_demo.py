@@ -16,6 +16,8 @@ from slimnet.cli import run
 COMMAND = str(Path(sys.executable).with_name("slimnet"))
 MOST_SECONDS = 90
 
+pytestmark = pytest.mark.alone
+
 
 def cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -144,6 +144,7 @@ def test_import_writes_nothing_so_no_telemetry_of_onnx_runtime_either(tmp_path):
     assert list(tmp_path.rglob("*")) == []
 
 
+@pytest.mark.alone
 def test_import_is_quick_and_leaves_out_what_is_not_needed(tmp_path):
     run = subprocess.run(
         [sys.executable, "-W", "error::ImportWarning", "-c", MEASURE],

@@ -8,6 +8,8 @@ from slimnet.errors import ProofError
 from slimnet.measure import latency
 from slimnet.measure.latency import measure_latency, summarise
 
+pytestmark = pytest.mark.alone
+
 
 def write_product(path, layers):
     """A chain of 256 x 256 products: cost grows with ``layers``; no exporter needed."""

@@ -13,6 +13,8 @@ from slimnet.measure import measure_torch_latency, profile_torch_layers, torch_l
 from slimnet.measure.pair_timers import pair_timer
 from slimnet.search.cost import widths_of
 
+pytestmark = pytest.mark.alone
+
 
 class Unhappy(nn.Module):
     """Runs nowhere."""

@@ -78,7 +78,8 @@ def by_torch_pruning(
 
 def by_slimnet(subject: paper.Subject, settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
     """Return the network that slimnet's search ends at, and what is to be told of it."""
-    timer = export.layer_timer(subject.example, settings)
+    original = export.Translation(subject.model, subject.example, settings.opset)
+    timer = export.layer_timer(original, settings)
     trajectory, slim = search(
         subject.model, subject.groups, subject.splits, settings, time_layers=timer
     )

@@ -47,7 +47,8 @@ def run_column(
     if column == FULL_ORACLE:
         dials["oracle_k"] = subject.units
     settings = paper.settings_for(row, options, seed, **dials)
-    timer = export.layer_timer(subject.example, settings)
+    original = export.Translation(subject.model, subject.example, settings.opset)
+    timer = export.layer_timer(original, settings)
     started = perf_counter()
     trajectory, slim = search(
         subject.model, subject.groups, subject.splits, settings, time_layers=timer

@@ -67,9 +67,8 @@ def apply(
         work.claim()
         with work.staging() as staging:
             note = export.provenance(loaded.sha256, planned.plan)
-            artefacts = export.write_artefacts(
-                staging, loaded.model, slim, planned.plan, example, settings.opset, note
-            )
+            original = export.Translation(loaded.model, example, settings.opset)
+            artefacts = export.write_artefacts(staging, original, slim, planned.plan, example, note)
             record = _record(planned, loaded, slim, example, proven, artefacts, shape is None)
             report.save_report(record, staging / "report.json")
     return Applied(slim, planned.plan, record, folder)

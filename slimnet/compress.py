@@ -97,6 +97,7 @@ def _compress(
         example = purpose.check(loaded.model, splits)
         report.require_same_network(baseline, loaded, example)
         export.require_exportable(loaded.model, example)
+        original = export.Translation(loaded.model, example, settings.opset)
     with clock("measuring the original"):
         before = {s.name: purpose.measure(loaded.model, s, settings.confidence)
                   for s in (splits.selection, splits.test)}  # fmt: skip
@@ -113,7 +114,7 @@ def _compress(
             splits,
             settings,
             clock.progress,
-            export.layer_timer(example, settings),
+            export.layer_timer(original, settings),
             work.claim(),
             purpose,
         )
@@ -130,9 +131,7 @@ def _compress(
             note = export.provenance(loaded.sha256, plan)
             note["test_drop_points"] = f"{test_drop.points:.4f}"
             inputs = purpose.inputs(loaded.model, next(iter(splits.calibration.batches)), 8)
-            artefacts = export.write_artefacts(
-                staging, loaded.model, slim, plan, inputs, settings.opset, note
-            )
+            artefacts = export.write_artefacts(staging, original, slim, plan, inputs, note)
         with clock("measuring latency"):
             # what the search predicted is checked at the batch size of its layer times
             profiled = (export.PROFILE_IMAGES,) if trajectory.predicted else ()

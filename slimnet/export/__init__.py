@@ -5,6 +5,7 @@ from slimnet.export.folder import check_output_folder, require_intact
 from slimnet.export.int8 import try_int8
 from slimnet.export.layer_timer import PROFILE_IMAGES, layer_timer
 from slimnet.export.onnx_file import export_onnx
+from slimnet.export.onnx_proto import Translation
 from slimnet.export.parity import onnx_parity
 from slimnet.export.plan_file import (
     load_plan,
@@ -20,6 +21,7 @@ from slimnet.export.work_folder import WorkFolder
 
 __all__ = [
     "PROFILE_IMAGES",
+    "Translation",
     "WorkFolder",
     "check_output_folder",
     "export_onnx",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from slimnet.export.onnx_file import export_onnx
+from slimnet.export.onnx_file import write_onnx
+from slimnet.export.onnx_proto import Translation
 from slimnet.export.plan_file import plan_sha256, save_plan, save_weights
 from slimnet.export.program import save_program
 from slimnet.groups import channels_of
@@ -28,22 +29,20 @@ def provenance(source_sha256: str | None, plan: Plan) -> dict[str, str]:
 
 def write_artefacts(
     folder: Path,
-    original: nn.Module,
+    original: Translation,
     slim: nn.Module,
     plan: Plan,
     inputs: Inputs,
-    opset: int,
     note: Mapping[str, str],
 ) -> Artefacts:
     """Write both networks as ONNX, and the slim one as .pt2, weights and plan; changes no model.
 
     Args:
         folder: an empty folder, which the caller publishes when all is well.
-        original: the network before anything was removed.
+        original: the network before anything was removed, and the ONNX operator-set version.
         slim: what is left of it.
         plan: what was removed, in the original numbering.
         inputs: real ones (images, ...), for the parity with ONNX Runtime.
-        opset: ONNX operator-set version.
         note: goes into the ONNX files as slimnet's own metadata.
 
     Raises:
@@ -51,13 +50,12 @@ def write_artefacts(
         ProofError: a file is not the network.
     """
     example = fill_batch(inputs, 2)
-    original_onnx = export_onnx(
-        original, example, folder / "original.onnx", opset, note, inputs=inputs
-    )
-    slim_onnx = export_onnx(slim, example, folder / "slim.onnx", opset, note, inputs=inputs)
+    original_onnx = write_onnx(original, folder / "original.onnx", note, inputs=inputs)
+    translation = Translation(slim, example, original.opset)
+    slim_onnx = write_onnx(translation, folder / "slim.onnx", note, inputs=inputs)
     slim_program = save_program(slim, example, folder / "slim.pt2")
     save_weights(slim, folder / "slim.safetensors")
-    channels = channels_of(original, plan)
+    channels = channels_of(original.model, plan)
     shape = inputs.shape[1:] if isinstance(inputs, Tensor) else None
     save_plan(plan, folder / "plan.json", note.get("source_sha256"), channels, shape)
     digests = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}

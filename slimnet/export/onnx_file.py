@@ -1,34 +1,19 @@
-"""A network as an ONNX file: written, checked, run, and free of anything about this machine."""
+"""A network as an ONNX file: written, run, and proven to be that network."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import onnx
-import torch
 from torch import nn
 
-from slimnet.errors import InputError, ProofError
-from slimnet.export.names import input_names, name_weights, output_names
+from slimnet.export.onnx_proto import Translation
 from slimnet.export.parity import onnx_parity
 from slimnet.export.partial import partial_file
-from slimnet.export.pools import pad_average_pools
-from slimnet.export.tracing import (
-    BATCH,
-    batch_shapes,
-    evaluation_copy,
-    first_line,
-    neutral_inputs,
-    quiet,
-)
 from slimnet.measure import fill_batch
 from slimnet.records import Inputs, OnnxFile
-
-Names = tuple[list[str], list[str]]
-NOTES = ("doc_string", "metadata_props")
 
 
 def export_onnx(
@@ -43,10 +28,24 @@ def export_onnx(
 ) -> OnnxFile:
     """Write a copy of the model as one ONNX file and prove it; does not change the model.
 
-    The same model and metadata give the same bytes. On failure no file is left behind.
+    See ``Translation`` and ``write_onnx``, also for what they raise.
+    """
+    translation = Translation(model, example, opset)
+    return write_onnx(translation, path, metadata, check_batches, inputs, tolerance)
 
-    Of ``example`` (images, ...) only shapes and types are traced. One input is called "input" and
-    one output "output"; several are called as in the network's forward and in its output.
+
+def write_onnx(
+    translation: Translation,
+    path: Path,
+    metadata: Mapping[str, str],
+    check_batches: Iterable[int] = (1, 3),
+    inputs: Inputs | None = None,
+    tolerance: float = 1e-4,
+) -> OnnxFile:
+    """Write a translated network as one ONNX file and prove it; changes neither.
+
+    The same network and metadata give the same bytes. On failure no file is left behind.
+
     ``metadata`` is added to the file: put no local path in. ONNX Runtime is compared with PyTorch
     at each of ``check_batches`` on real preprocessed ``inputs`` (images, ...; default the
     example), to ``tolerance`` as a share of the largest value of each output.
@@ -55,103 +54,17 @@ def export_onnx(
         InputError: the network or opset cannot be written as ONNX, or the file not at all.
         ProofError: the file is not valid, not self-contained, or not the network.
     """
-    names = input_names(model, example), output_names(model, example)
-    proto = _translate(model, example, names, opset)
-    name_weights(proto)
-    pad_average_pools(proto)
-    clear_notes(proto)
+    proto = onnx.ModelProto()
+    proto.CopyFrom(translation.proto)
     onnx.helper.set_model_props(proto, dict(sorted(metadata.items())))
-    require_sound(proto, names)
     content = proto.SerializeToString(deterministic=True)
-    images = example if inputs is None else inputs
+    images = translation.example if inputs is None else inputs
     with partial_file(path) as temporary:
         temporary.write_bytes(content)
         parity = {
-            size: onnx_parity(model, temporary, fill_batch(images, size), tolerance)
+            size: onnx_parity(translation.model, temporary, fill_batch(images, size), tolerance)
             for size in check_batches
         }
     digest = hashlib.sha256(content).hexdigest()
+    opset = translation.opset
     return OnnxFile(path=path, bytes=len(content), sha256=digest, opset=opset, parity=parity)
-
-
-def _translate(model: nn.Module, example: Inputs, names: Names, opset: int) -> onnx.ModelProto:
-    name = type(model).__name__
-    try:
-        proto = _trace(evaluation_copy(model), example, names, opset)
-    except Exception as error:  # the exporter raises many unrelated classes
-        raise InputError(f"cannot export {name} to ONNX: {first_line(error)}") from error
-    written = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
-    if written != [opset]:
-        given = ", ".join(map(str, written))
-        raise InputError(
-            f"opset must be one that torch can write for {name}; asked for {opset}, "
-            f"torch wrote {given}: ask for that"
-        )
-    return proto
-
-
-def _trace(subject: nn.Module, example: Inputs, names: Names, opset: int) -> onnx.ModelProto:
-    with quiet():
-        program = torch.onnx.export(
-            subject,
-            neutral_inputs(example),
-            dynamo=True,
-            dynamic_shapes=batch_shapes(example),
-            input_names=names[0],
-            output_names=names[1],
-            opset_version=opset,
-            external_data=False,
-            verbose=False,
-        )
-        if program is None:
-            raise RuntimeError("the exporter returned nothing")
-        return program.model_proto
-
-
-def clear_notes(proto: onnx.ModelProto) -> None:
-    """Change a file to hold no notes, which name source files with their local paths."""
-    for message in _messages(proto):
-        for field in NOTES:
-            if field in message.DESCRIPTOR.fields_by_name:
-                message.ClearField(field)
-
-
-def _messages(message: Any) -> Iterator[Any]:
-    """Yield a protobuf message and all that it holds, however deep."""
-    yield message
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for child in [value] if hasattr(value, "ListFields") else value:
-                yield from _messages(child)
-
-
-def require_sound(proto: onnx.ModelProto, names: Names) -> None:
-    """Refuse a file that is not valid and whole, or not of these inputs and outputs of any batch.
-
-    Raises:
-        InputError: its inputs or outputs are others, or of a fixed batch size.
-        ProofError: it is not valid, or holds not all of its weights.
-    """
-    if any(
-        isinstance(message, onnx.TensorProto) and message.data_location == message.EXTERNAL
-        for message in _messages(proto)
-    ):
-        raise ProofError("the ONNX file must hold its weights; some are in another file")
-    for expected, values in zip(names, (proto.graph.input, proto.graph.output), strict=True):
-        if [value.name for value in values] != expected:
-            found = ", ".join(value.name for value in values)
-            raise InputError(
-                f"the exported network must have {', '.join(expected)}; got {found}: an input "
-                "that is not used, or a value that is no tensor, cannot be exported"
-            )
-        for value in values:
-            first = value.type.tensor_type.shape.dim[:1]
-            if not first or first[0].dim_param != BATCH:
-                raise InputError(
-                    f"a network must take any batch size to be exported; the first dimension of "
-                    f"its {value.name} is fixed"
-                )
-    try:
-        onnx.checker.check_model(proto, full_check=True)
-    except Exception as error:
-        raise ProofError(f"the ONNX file is not valid: {first_line(error)}") from error

@@ -16,7 +16,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from slimnet.errors import InputError, ProofError
-from slimnet.export.onnx_file import clear_notes, require_sound
+from slimnet.export.onnx_proto import clear_notes, require_sound
 from slimnet.export.partial import partial_file
 from slimnet.export.quantiser_reader import BatchReader
 from slimnet.export.tracing import first_line, quiet

@@ -101,7 +101,11 @@ def merge_plans(first: Plan, second: Plan) -> Plan:
 def shrink_groups(groups: Sequence[Group], units: Sequence[Tensor]) -> list[Group]:
     """Return the groups as they stand after ``units[i]`` of ``groups[i]`` are gone, renumbered."""
     plan = plan_for(groups, units)
-    return [_shrink(group, gone, plan) for group, gone in zip(groups, units, strict=True)]
+    # what lies elsewhere in the network stays as it is
+    return [
+        _shrink(group, gone, plan) if any(m.module in plan for m in group.members) else group
+        for group, gone in zip(groups, units, strict=True)
+    ]
 
 
 def _shrink(group: Group, gone: Tensor, plan: Plan) -> Group:

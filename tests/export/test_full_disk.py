@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from slimnet.errors import InputError
-from slimnet.export import WorkFolder, folder, partial, write_artefacts
+from slimnet.export import Translation, WorkFolder, folder, partial, write_artefacts
 from slimnet.export.plan_file import save_plan, save_weights
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -46,7 +46,8 @@ def half_of(write, ending):
 def write_everything(staging):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(8, 2)).eval()
-    write_artefacts(staging, model, model, PLAN, torch.rand(3, 1, 2, 2), 20, {})
+    images = torch.rand(3, 1, 2, 2)
+    write_artefacts(staging, Translation(model, images, 20), model, PLAN, images, {})
 
 
 def refused(out, write):

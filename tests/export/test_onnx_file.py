@@ -206,8 +206,8 @@ def test_export_is_quiet(net, images, tmp_path, capfd):
 
 def test_folder_that_is_not_there_is_refused(net, images, tmp_path, monkeypatch):
     proto = onnx.ModelProto()
-    monkeypatch.setattr("slimnet.export.onnx_file._translate", lambda *_: proto)
-    monkeypatch.setattr("slimnet.export.onnx_file.require_sound", lambda *_: None)
+    monkeypatch.setattr("slimnet.export.onnx_proto._translate", lambda *_: proto)
+    monkeypatch.setattr("slimnet.export.onnx_proto.require_sound", lambda *_: None)
     with pytest.raises(InputError, match=r"cannot write x\.onnx"):
         export_onnx(net, images, tmp_path / "absent" / "x.onnx", 20, {})
 

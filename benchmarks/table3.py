@@ -47,7 +47,7 @@ def run_column(
     if column == FULL_ORACLE:
         dials["oracle_k"] = subject.units
     settings = paper.settings_for(row, options, seed, **dials)
-    original = export.Translation(subject.model, subject.example, settings.opset)
+    original = export.trace(subject.model, subject.example, settings.opset)
     timer = export.layer_timer(original, settings)
     started = perf_counter()
     trajectory, slim = search(

@@ -5,7 +5,6 @@ from slimnet.export.folder import check_output_folder, require_intact
 from slimnet.export.int8 import try_int8
 from slimnet.export.layer_timer import PROFILE_IMAGES, layer_timer
 from slimnet.export.onnx_file import export_onnx
-from slimnet.export.onnx_proto import Translation
 from slimnet.export.parity import onnx_parity
 from slimnet.export.plan_file import (
     load_plan,
@@ -14,14 +13,15 @@ from slimnet.export.plan_file import (
     save_plan,
     save_weights,
 )
-from slimnet.export.program import require_exportable, save_program
+from slimnet.export.program import save_program
 from slimnet.export.slim_folder import load_slim
 from slimnet.export.torch_network import torch_network
+from slimnet.export.traced import Traced, trace
 from slimnet.export.work_folder import WorkFolder
 
 __all__ = [
     "PROFILE_IMAGES",
-    "Translation",
+    "Traced",
     "WorkFolder",
     "check_output_folder",
     "export_onnx",
@@ -32,12 +32,12 @@ __all__ = [
     "plan_sha256",
     "provenance",
     "read_plan_file",
-    "require_exportable",
     "require_intact",
     "save_plan",
     "save_program",
     "save_weights",
     "torch_network",
+    "trace",
     "try_int8",
     "write_artefacts",
 ]

@@ -9,9 +9,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from slimnet.export.onnx_file import write_onnx
-from slimnet.export.onnx_proto import Translation
 from slimnet.export.plan_file import plan_sha256, save_plan, save_weights
 from slimnet.export.program import save_program
+from slimnet.export.traced import Traced, trace
 from slimnet.groups import channels_of
 from slimnet.load import sha256_of
 from slimnet.measure import fill_batch
@@ -29,7 +29,7 @@ def provenance(source_sha256: str | None, plan: Plan) -> dict[str, str]:
 
 def write_artefacts(
     folder: Path,
-    original: Translation,
+    original: Traced,
     slim: nn.Module,
     plan: Plan,
     inputs: Inputs,
@@ -49,11 +49,10 @@ def write_artefacts(
         InputError: a network cannot be written in one of the forms.
         ProofError: a file is not the network.
     """
-    example = fill_batch(inputs, 2)
+    traced = trace(slim, fill_batch(inputs, 2), original.opset)
     original_onnx = write_onnx(original, folder / "original.onnx", note, inputs=inputs)
-    translation = Translation(slim, example, original.opset)
-    slim_onnx = write_onnx(translation, folder / "slim.onnx", note, inputs=inputs)
-    slim_program = save_program(slim, example, folder / "slim.pt2")
+    slim_onnx = write_onnx(traced, folder / "slim.onnx", note, inputs=inputs)
+    slim_program = save_program(traced, folder / "slim.pt2")
     save_weights(slim, folder / "slim.safetensors")
     channels = channels_of(original.model, plan)
     shape = inputs.shape[1:] if isinstance(inputs, Tensor) else None

@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import nn
 
 from slimnet.export.onnx_file import export_onnx
-from slimnet.export.onnx_proto import Translation
 from slimnet.export.reweighted import write_reweighted
+from slimnet.export.traced import Traced
 from slimnet.measure import fill_batch, input_tensors, profile_layers, profile_torch_layers
 from slimnet.search import LayerTimer
 from slimnet.settings import RUNTIMES, Settings
@@ -18,7 +18,7 @@ from slimnet.settings import RUNTIMES, Settings
 PROFILE_IMAGES = 8
 
 
-def layer_timer(original: Translation, settings: Settings) -> LayerTimer:
+def layer_timer(original: Traced, settings: Settings) -> LayerTimer:
     """Return a function from a network, which it does not change, to milliseconds by layer name.
 
     The example's rows are repeated to a batch of 8; the settings say which runtime and threads. In

@@ -3,81 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import onnx
 import torch
-from torch import nn
+from torch.export import ExportedProgram
 
 from slimnet.errors import InputError, ProofError
-from slimnet.export.names import input_names, name_weights, output_names
+from slimnet.export.names import name_weights
 from slimnet.export.pools import pad_average_pools
-from slimnet.export.tracing import (
-    BATCH,
-    batch_shapes,
-    evaluation_copy,
-    first_line,
-    neutral_inputs,
-    quiet,
-)
+from slimnet.export.tracing import BATCH, batch_shapes, first_line, quiet
 from slimnet.records import Inputs
 
 Names = tuple[list[str], list[str]]
 NOTES = ("doc_string", "metadata_props")
 
 
-@dataclass(frozen=True)
-class Translation:
-    """A network in eval mode, which is not changed, and its ONNX: made when first asked for.
+def translate(
+    program: ExportedProgram, example: Inputs, names: Names, opset: int, network: str
+) -> onnx.ModelProto:
+    """Return what torch.export made of a network as ONNX; the same program gives the same.
 
-    Of ``example`` (images, ...) only shapes and types are traced. One input is called "input" and
-    one output "output"; several are called as in the network's forward and in its output.
+    Raises:
+        InputError: the network, which is called ``network`` then, or opset cannot be written.
+        ProofError: what came of it is not valid, or not self-contained.
     """
-
-    model: nn.Module
-    example: Inputs
-    opset: int
-
-    @cached_property
-    def proto(self) -> onnx.ModelProto:
-        """The network as ONNX, not to be changed; the same network gives the same.
-
-        Raises:
-            InputError: the network or opset cannot be written as ONNX.
-            ProofError: what came of it is not valid, or not self-contained.
-        """
-        names = input_names(self.model, self.example), output_names(self.model, self.example)
-        proto = _translate(self.model, self.example, names, self.opset)
-        name_weights(proto)
-        pad_average_pools(proto)
-        clear_notes(proto)
-        require_sound(proto, names)
-        return proto
-
-
-def _translate(model: nn.Module, example: Inputs, names: Names, opset: int) -> onnx.ModelProto:
-    name = type(model).__name__
     try:
-        proto = _trace(evaluation_copy(model), example, names, opset)
+        proto = _translated(program, example, names, opset)
     except Exception as error:  # the exporter raises many unrelated classes
-        raise InputError(f"cannot export {name} to ONNX: {first_line(error)}") from error
+        raise InputError(f"cannot export {network} to ONNX: {first_line(error)}") from error
     written = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
     if written != [opset]:
         given = ", ".join(map(str, written))
         raise InputError(
-            f"opset must be one that torch can write for {name}; asked for {opset}, "
+            f"opset must be one that torch can write for {network}; asked for {opset}, "
             f"torch wrote {given}: ask for that"
         )
+    name_weights(proto)
+    pad_average_pools(proto)
+    clear_notes(proto)
+    require_sound(proto, names)
     return proto
 
 
-def _trace(subject: nn.Module, example: Inputs, names: Names, opset: int) -> onnx.ModelProto:
+def _translated(
+    program: ExportedProgram, example: Inputs, names: Names, opset: int
+) -> onnx.ModelProto:
     with quiet():
-        program = torch.onnx.export(
-            subject,
-            neutral_inputs(example),
+        found = torch.onnx.export(
+            program,
+            (),
             dynamo=True,
             dynamic_shapes=batch_shapes(example),
             input_names=names[0],
@@ -86,9 +61,9 @@ def _trace(subject: nn.Module, example: Inputs, names: Names, opset: int) -> onn
             external_data=False,
             verbose=False,
         )
-        if program is None:
+        if found is None:
             raise RuntimeError("the exporter returned nothing")
-        return program.model_proto
+        return found.model_proto
 
 
 def clear_notes(proto: onnx.ModelProto) -> None:

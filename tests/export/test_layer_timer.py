@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.export import PROFILE_IMAGES, Translation, layer_timer
+from slimnet.export import PROFILE_IMAGES, layer_timer, trace
 from slimnet.settings import Settings
 
 EXAMPLE = torch.arange(6.0).reshape(2, 3)
@@ -35,7 +35,7 @@ def seen(monkeypatch):
 
 
 def timer(model, **settings):
-    return layer_timer(Translation(model, EXAMPLE, 20), Settings(**settings))
+    return layer_timer(trace(model, EXAMPLE, 20), Settings(**settings))
 
 
 def test_onnx_runtime_profiles_the_exported_network(seen):

@@ -52,6 +52,11 @@ class FixedBatch(nn.Module):
         return images.reshape(2, -1)
 
 
+class OneForAll(nn.Module):
+    def forward(self, images):
+        return images.mean(0, keepdim=True)
+
+
 @pytest.fixture(scope="module")
 def net():
     torch.manual_seed(0)
@@ -165,8 +170,9 @@ def test_opset_that_torch_cannot_write_is_refused(net, images, tmp_path):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (DataDependent(), "cannot export DataDependent to ONNX: "),
-        (FixedBatch(), "its output is fixed"),
+        (DataDependent(), "cannot export DataDependent: "),
+        (FixedBatch(), "it must take any batch size"),
+        (OneForAll(), "its output is fixed"),
     ],
 )
 def test_network_that_cannot_be_exported_is_refused_quietly(
@@ -206,8 +212,7 @@ def test_export_is_quiet(net, images, tmp_path, capfd):
 
 def test_folder_that_is_not_there_is_refused(net, images, tmp_path, monkeypatch):
     proto = onnx.ModelProto()
-    monkeypatch.setattr("slimnet.export.onnx_proto._translate", lambda *_: proto)
-    monkeypatch.setattr("slimnet.export.onnx_proto.require_sound", lambda *_: None)
+    monkeypatch.setattr("slimnet.export.traced.translate", lambda *_: proto)
     with pytest.raises(InputError, match=r"cannot write x\.onnx"):
         export_onnx(net, images, tmp_path / "absent" / "x.onnx", 20, {})
 

@@ -78,8 +78,10 @@ def by_torch_pruning(
 
 def by_slimnet(subject: paper.Subject, settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
     """Return the network that slimnet's search ends at, and what is to be told of it."""
-    original = export.trace(subject.model, subject.example, settings.opset)
-    timer = export.layer_timer(original, settings)
+    timer = None
+    if settings.objective == "latency":
+        original = export.translate(subject.model, subject.example, settings.opset)
+        timer = export.layer_timer(original, settings)
     trajectory, slim = search(
         subject.model, subject.groups, subject.splits, settings, time_layers=timer
     )

@@ -47,8 +47,10 @@ def run_column(
     if column == FULL_ORACLE:
         dials["oracle_k"] = subject.units
     settings = paper.settings_for(row, options, seed, **dials)
-    original = export.trace(subject.model, subject.example, settings.opset)
-    timer = export.layer_timer(original, settings)
+    timer = None
+    if settings.objective == "latency":
+        original = export.translate(subject.model, subject.example, settings.opset)
+        timer = export.layer_timer(original, settings)
     started = perf_counter()
     trajectory, slim = search(
         subject.model, subject.groups, subject.splits, settings, time_layers=timer

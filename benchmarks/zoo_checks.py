@@ -71,7 +71,7 @@ def rounding_error(slim: nn.Module, example: Tensor) -> float:
 def program_error(slim: nn.Module, example: Tensor, folder: Path) -> float:
     """Return how far the .pt2 is off in a process that knows nothing of the network's class."""
     program, data = folder / "slim.pt2", folder / "data.pt"
-    export.save_program(export.trace(slim, example, Settings.opset), program)
+    export.save_program(export.translate(slim, example, Settings.opset), program)
     inputs = other_inputs(torch.cat([example, example])[:3], 7)
     torch.save((inputs, slim(inputs)), data)
     command = [sys.executable, "-I", "-c", ELSEWHERE, str(program), str(data)]

@@ -67,7 +67,7 @@ def apply(
         work.claim()
         with work.staging() as staging:
             note = export.provenance(loaded.sha256, planned.plan)
-            original = export.trace(loaded.model, example, settings.opset)
+            original = export.translate(loaded.model, example, settings.opset)
             artefacts = export.write_artefacts(staging, original, slim, planned.plan, example, note)
             record = _record(planned, loaded, slim, example, proven, artefacts, shape is None)
             report.save_report(record, staging / "report.json")

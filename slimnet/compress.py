@@ -96,7 +96,7 @@ def _compress(
         splits = load.load_splits(data, settings, loaded.model, by_image=purpose.by_image)
         example = purpose.check(loaded.model, splits)
         report.require_same_network(baseline, loaded, example)
-        original = export.trace(loaded.model, example, settings.opset)
+        original = export.translate(loaded.model, example, settings.opset)
     with clock("measuring the original"):
         before = {s.name: purpose.measure(loaded.model, s, settings.confidence)
                   for s in (splits.selection, splits.test)}  # fmt: skip

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import tempfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -27,23 +25,25 @@ def pytest_addoption(parser):
 
 
 @contextmanager
-def _locked(name, kind):
-    """Hold a lock that all processes of this run of pytest know by this name."""
-    path = Path(tempfile.gettempdir()) / f"slimnet-{os.environ['PYTEST_XDIST_TESTRUNUID']}-{name}"
-    with open(path, "a", encoding="ascii") as file:
-        fcntl.flock(file, kind)
+def _locked(path, *, alone):
+    """Hold a lock on a file, which others may hold as well unless one wants it alone."""
+    import fcntl  # not on Windows, where tests run one by one
+
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item):
-    """Run tests beside each other, but what takes the time with no other beside it."""
+    """Run tests beside each other, but what measures time with no other beside it."""
+    turn, machine = item.config.rootpath / "pyproject.toml", Path(__file__)
     with ExitStack() as held:
         if "PYTEST_XDIST_WORKER" in os.environ:
-            alone = item.get_closest_marker("alone")
             # whoever waits to be alone lets nobody else begin
-            with _locked("turn", fcntl.LOCK_EX):
-                held.enter_context(_locked("run", fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
+            with _locked(turn, alone=True):
+                alone = item.get_closest_marker("alone") is not None
+                held.enter_context(_locked(machine, alone=alone))
         return (yield)
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 import slimnet
-from slimnet.export import traced
+from slimnet.export import translated
 from slimnet.groups import proof
 from slimnet.records import Split, Splits
 from slimnet.report import summary_lines
@@ -358,7 +358,7 @@ def mask_is_not_slim(monkeypatch):
 
 
 def exported_weights_are_wrong(monkeypatch):
-    whole_copy = traced.evaluation_copy
+    whole_copy = translated.evaluation_copy
 
     def corrupted(model):
         found = whole_copy(model)
@@ -366,7 +366,7 @@ def exported_weights_are_wrong(monkeypatch):
             next(found.parameters()).mul_(1.01)
         return found
 
-    monkeypatch.setattr(traced, "evaluation_copy", corrupted)
+    monkeypatch.setattr(translated, "evaluation_copy", corrupted)
 
 
 @pytest.mark.parametrize("break_it", [mask_is_not_slim, exported_weights_are_wrong])

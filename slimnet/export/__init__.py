@@ -16,12 +16,12 @@ from slimnet.export.plan_file import (
 from slimnet.export.program import save_program
 from slimnet.export.slim_folder import load_slim
 from slimnet.export.torch_network import torch_network
-from slimnet.export.traced import Traced, trace
+from slimnet.export.translated import Translated, translate
 from slimnet.export.work_folder import WorkFolder
 
 __all__ = [
     "PROFILE_IMAGES",
-    "Traced",
+    "Translated",
     "WorkFolder",
     "check_output_folder",
     "export_onnx",
@@ -37,7 +37,7 @@ __all__ = [
     "save_program",
     "save_weights",
     "torch_network",
-    "trace",
+    "translate",
     "try_int8",
     "write_artefacts",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from slimnet.export.onnx_file import write_onnx
 from slimnet.export.plan_file import plan_sha256, save_plan, save_weights
 from slimnet.export.program import save_program
-from slimnet.export.traced import Traced, trace
+from slimnet.export.translated import Translated, translate
 from slimnet.groups import channels_of
 from slimnet.load import sha256_of
 from slimnet.measure import fill_batch
@@ -29,7 +29,7 @@ def provenance(source_sha256: str | None, plan: Plan) -> dict[str, str]:
 
 def write_artefacts(
     folder: Path,
-    original: Traced,
+    original: Translated,
     slim: nn.Module,
     plan: Plan,
     inputs: Inputs,
@@ -49,10 +49,10 @@ def write_artefacts(
         InputError: a network cannot be written in one of the forms.
         ProofError: a file is not the network.
     """
-    traced = trace(slim, fill_batch(inputs, 2), original.opset)
+    translated = translate(slim, fill_batch(inputs, 2), original.opset)
     original_onnx = write_onnx(original, folder / "original.onnx", note, inputs=inputs)
-    slim_onnx = write_onnx(traced, folder / "slim.onnx", note, inputs=inputs)
-    slim_program = save_program(traced, folder / "slim.pt2")
+    slim_onnx = write_onnx(translated, folder / "slim.onnx", note, inputs=inputs)
+    slim_program = save_program(translated, folder / "slim.pt2")
     save_weights(slim, folder / "slim.safetensors")
     channels = channels_of(original.model, plan)
     shape = inputs.shape[1:] if isinstance(inputs, Tensor) else None

@@ -11,7 +11,7 @@ from torch import nn
 
 from slimnet.export.parity import onnx_parity
 from slimnet.export.partial import partial_file
-from slimnet.export.traced import Traced, trace
+from slimnet.export.translated import Translated, translate
 from slimnet.measure import fill_batch
 from slimnet.records import Inputs, OnnxFile
 
@@ -30,19 +30,19 @@ def export_onnx(
 
     See ``trace`` and ``write_onnx``, also for what they raise.
     """
-    traced = trace(model, example, opset)
-    return write_onnx(traced, path, metadata, check_batches, inputs, tolerance)
+    translated = translate(model, example, opset)
+    return write_onnx(translated, path, metadata, check_batches, inputs, tolerance)
 
 
 def write_onnx(
-    traced: Traced,
+    translated: Translated,
     path: Path,
     metadata: Mapping[str, str],
     check_batches: Iterable[int] = (1, 3),
     inputs: Inputs | None = None,
     tolerance: float = 1e-4,
 ) -> OnnxFile:
-    """Write a traced network as one ONNX file and prove it; changes nothing.
+    """Write a translated network as one ONNX file and prove it; changes nothing.
 
     The same network and metadata give the same bytes. On failure no file is left behind.
 
@@ -55,16 +55,16 @@ def write_onnx(
         ProofError: the file is not valid, not self-contained, or not the network.
     """
     proto = onnx.ModelProto()
-    proto.CopyFrom(traced.proto)
+    proto.CopyFrom(translated.proto)
     onnx.helper.set_model_props(proto, dict(sorted(metadata.items())))
     content = proto.SerializeToString(deterministic=True)
-    images = traced.example if inputs is None else inputs
+    images = translated.example if inputs is None else inputs
     with partial_file(path) as temporary:
         temporary.write_bytes(content)
         parity = {
-            size: onnx_parity(traced.model, temporary, fill_batch(images, size), tolerance)
+            size: onnx_parity(translated.model, temporary, fill_batch(images, size), tolerance)
             for size in check_batches
         }
     digest = hashlib.sha256(content).hexdigest()
-    opset = traced.opset
+    opset = translated.opset
     return OnnxFile(path=path, bytes=len(content), sha256=digest, opset=opset, parity=parity)

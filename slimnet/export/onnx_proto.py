@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import onnx
 import torch
+from torch import nn
 from torch.export import ExportedProgram
 
 from slimnet.errors import InputError, ProofError
 from slimnet.export.names import name_weights
 from slimnet.export.pools import pad_average_pools
-from slimnet.export.tracing import BATCH, batch_shapes, first_line, quiet
+from slimnet.export.tracing import (
+    BATCH,
+    batch_shapes,
+    evaluation_copy,
+    first_line,
+    neutral_inputs,
+    quiet,
+)
 from slimnet.records import Inputs
 
 Names = tuple[list[str], list[str]]
 NOTES = ("doc_string", "metadata_props")
 
 
-def translate(
-    program: ExportedProgram, example: Inputs, names: Names, opset: int, network: str
+def to_onnx(
+    program: ExportedProgram, model: nn.Module, example: Inputs, names: Names, opset: int
 ) -> onnx.ModelProto:
-    """Return what torch.export made of a network as ONNX; the same program gives the same.
+    """Return a network as ONNX: its program, or itself; changes neither. The same gives the same.
 
     Raises:
-        InputError: the network, which is called ``network`` then, or opset cannot be written.
+        InputError: it cannot be written as ONNX, or not with this opset.
         ProofError: what came of it is not valid, or not self-contained.
     """
-    try:
-        proto = _translated(program, example, names, opset)
-    except Exception as error:  # the exporter raises many unrelated classes
-        raise InputError(f"cannot export {network} to ONNX: {first_line(error)}") from error
+    proto = _translated(program, model, example, names, opset)
     written = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
     if written != [opset]:
         given = ", ".join(map(str, written))
         raise InputError(
-            f"opset must be one that torch can write for {network}; asked for {opset}, "
-            f"torch wrote {given}: ask for that"
+            f"opset must be one that torch can write for {type(model).__name__}; asked for "
+            f"{opset}, torch wrote {given}: ask for that"
         )
     name_weights(proto)
     pad_average_pools(proto)
@@ -47,23 +53,31 @@ def translate(
 
 
 def _translated(
-    program: ExportedProgram, example: Inputs, names: Names, opset: int
+    program: ExportedProgram, model: nn.Module, example: Inputs, names: Names, opset: int
 ) -> onnx.ModelProto:
+    translate = partial(
+        torch.onnx.export,
+        dynamo=True,
+        dynamic_shapes=batch_shapes(example),
+        input_names=names[0],
+        output_names=names[1],
+        opset_version=opset,
+        external_data=False,
+        verbose=False,
+    )
     with quiet():
-        found = torch.onnx.export(
-            program,
-            (),
-            dynamo=True,
-            dynamic_shapes=batch_shapes(example),
-            input_names=names[0],
-            output_names=names[1],
-            opset_version=opset,
-            external_data=False,
-            verbose=False,
-        )
-        if found is None:
-            raise RuntimeError("the exporter returned nothing")
-        return found.model_proto
+        try:
+            found = translate(program, ())
+        except Exception:
+            # the exporter's own tracing takes seconds, but goes where a network asks if it is being
+            # exported to ONNX
+            try:
+                found = translate(evaluation_copy(model), neutral_inputs(example))
+            except Exception as error:  # the exporter raises many unrelated classes
+                network, reason = type(model).__name__, first_line(error)
+                raise InputError(f"cannot export {network} to ONNX: {reason}") from error
+    assert found is not None
+    return found.model_proto
 
 
 def clear_notes(proto: onnx.ModelProto) -> None:

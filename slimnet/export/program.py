@@ -14,16 +14,16 @@ from torch.export.passes import move_to_device_pass
 from slimnet.errors import InputError, ProofError
 from slimnet.export.parity import compare_outputs
 from slimnet.export.partial import partial_file
-from slimnet.export.traced import Traced
 from slimnet.export.tracing import evaluation_copy, first_line, quiet
+from slimnet.export.translated import Translated
 from slimnet.measure import input_tensors, output_tensors
 from slimnet.records import Parity
 
 TOLERANCE = 1e-6
 
 
-def save_program(traced: Traced, path: Path) -> Parity:
-    """Write a traced network as .pt2 for any batch size; changes nothing.
+def save_program(translated: Translated, path: Path) -> Parity:
+    """Write a translated network as .pt2 for any batch size; changes nothing.
 
     The file is read back and compared on the example before it gets its name.
 
@@ -31,10 +31,10 @@ def save_program(traced: Traced, path: Path) -> Parity:
         InputError: the file cannot be written.
         ProofError: what was read back is not the network, to 1e-6 of its largest output.
     """
-    content = _serialise(traced.program, type(traced.model).__name__)
-    inputs = input_tensors(traced.example)
+    content = _serialise(translated.program, type(translated.model).__name__)
+    inputs = input_tensors(translated.example)
     with torch.no_grad():
-        expected = output_tensors(evaluation_copy(traced.model)(*inputs))
+        expected = output_tensors(evaluation_copy(translated.model)(*inputs))
         try:
             with quiet():
                 program = torch.export.load(io.BytesIO(content)).module()

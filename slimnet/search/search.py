@@ -85,7 +85,7 @@ def search(
     if hopeless:
         return Trajectory((), 0, hopeless, {}), copy.deepcopy(model)
     example = task.inputs(model, next(iter(splits.calibration.batches)), 1)
-    images = _images_used(model, example, splits.calibration.images, settings)
+    images = images_used(model, example, splits.calibration.images, settings)
     calibration, everything, solving = lay_out_each(splits.calibration, images, layout, task)
     # training reads images in turn, so it need not leave out those that memory has no room for
     learning = everything if everything.images == images[1] else splits.calibration
@@ -153,7 +153,7 @@ def search(
     return trajectory, slim
 
 
-def _images_used(
+def images_used(
     model: nn.Module, example: Inputs, available: int, settings: Settings
 ) -> tuple[int, int, int]:
     """Return how many images the oracle runs, and the moments or training, and the re-solving.

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from slimnet.errors import InputError
-from slimnet.export import WorkFolder, folder, partial, trace, write_artefacts
+from slimnet.export import WorkFolder, folder, partial, translate, write_artefacts
 from slimnet.export.plan_file import save_plan, save_weights
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -47,7 +47,7 @@ def write_everything(staging):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(8, 2)).eval()
     images = torch.rand(3, 1, 2, 2)
-    write_artefacts(staging, trace(model, images, 20), model, PLAN, images, {})
+    write_artefacts(staging, translate(model, images, 20), model, PLAN, images, {})
 
 
 def refused(out, write):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
+import onnx
 import pytest
 import torch
 from torch import nn
 
-from slimnet.export import PROFILE_IMAGES, layer_timer, trace
+from slimnet.export import PROFILE_IMAGES, layer_timer, translate
 from slimnet.settings import Settings
 
 EXAMPLE = torch.arange(6.0).reshape(2, 3)
@@ -17,31 +18,39 @@ BATCH = EXAMPLE.repeat(PROFILE_IMAGES // 2, 1)
 
 @pytest.fixture
 def seen(monkeypatch):
-    """What the profilers were called with."""
+    """What the profilers were called with, of a file the shapes of its weights."""
     calls = []
     module = sys.modules[layer_timer.__module__]
-    for name in ("profile_layers", "profile_torch_layers"):
-        monkeypatch.setattr(
-            module, name, lambda *given, name=name: calls.append((name, *given)) or {"": 1.0}
-        )
-    export = module.export_onnx
 
-    def exported(*given, **more):
-        calls.append(given)
-        export(*given, **more)
+    def profile_layers(file, *given):
+        values = onnx.load(file).graph.initializer
+        shapes = {value.name: tuple(value.dims) for value in values}
+        calls.append(("profile_layers", shapes, *given))
+        return {"": 1.0}
 
-    monkeypatch.setattr(module, "export_onnx", exported)
+    def profile_torch_layers(*given):
+        calls.append(("profile_torch_layers", *given))
+        return {"": 1.0}
+
+    def translate_again(*given):
+        calls.append(("translate", *given))
+        return translate(*given)
+
+    for function in (profile_layers, profile_torch_layers):
+        monkeypatch.setattr(module, function.__name__, function)
+    monkeypatch.setattr(module, "translate", translate_again)
     return calls
 
 
 def timer(model, **settings):
-    return layer_timer(trace(model, EXAMPLE, 20), Settings(**settings))
+    return layer_timer(translate(model, EXAMPLE, 20), Settings(**settings))
 
 
 def test_onnx_runtime_profiles_the_exported_network(seen):
     model = nn.Linear(3, 2)
     times = timer(model, runtime="ort-cuda", threads=3)(model)
-    ((name, _, batch, threads, runtime),) = seen
+    ((name, weights, batch, threads, runtime),) = seen
+    assert weights == {"weight": (2, 3), "bias": (2,)}
     assert (name, threads, runtime) == ("profile_layers", 3, "onnxruntime-cuda")
     assert torch.equal(torch.from_numpy(batch[0]), BATCH)
     assert times == {"": 1.0}
@@ -56,17 +65,22 @@ def test_pytorch_profiles_the_network_itself(seen):
     assert torch.equal(batch, BATCH)
 
 
-def test_a_narrower_network_is_not_translated(seen):
-    def network(width):
-        return nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 2)).eval()
+def network(width):
+    torch.manual_seed(width)
+    return nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 2)).eval()
 
+
+def test_a_narrower_network_is_not_translated(seen):
     time_layers = timer(network(6), runtime="ort-cpu")
     for width in (6, 4, 2):
         time_layers(network(width))
     assert [call[0] for call in seen] == ["profile_layers"] * 3
+    assert [call[1]["2.weight"] for call in seen] == [(2, 6), (2, 4), (2, 2)]
 
 
-def test_what_cannot_be_written_into_the_file_of_the_original_is_translated(seen):
-    other = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
-    timer(nn.Linear(3, 2), runtime="ort-cpu")(other)
-    assert [call[0] for call in seen] == [other, "profile_layers"]
+def test_what_cannot_be_written_into_a_known_file_is_translated_and_known_then(seen):
+    time_layers = timer(nn.Linear(3, 2), runtime="ort-cpu")
+    for width in (6, 4):
+        time_layers(network(width))
+    assert [call[0] for call in seen] == ["translate", "profile_layers", "profile_layers"]
+    assert seen[2][1]["2.weight"] == (2, 4)

@@ -47,6 +47,19 @@ class Several(nn.Module):
         return {"mask": found + mask, "out": found.mean((2, 3)), "both": (found, found.sum(1))}
 
 
+@torch.library.custom_op("slimnet_tests::negated", mutates_args=())
+def negated(images: torch.Tensor) -> torch.Tensor:
+    return -images
+
+
+negated.register_fake(torch.empty_like)
+
+
+class Unknown(nn.Module):
+    def forward(self, images):
+        return negated(images)
+
+
 class FixedBatch(nn.Module):
     def forward(self, images):
         return images.reshape(2, -1)
@@ -171,6 +184,7 @@ def test_opset_that_torch_cannot_write_is_refused(net, images, tmp_path):
     ("network", "message"),
     [
         (DataDependent(), "cannot export DataDependent: "),
+        (Unknown(), "cannot export Unknown to ONNX: "),
         (FixedBatch(), "it must take any batch size"),
         (OneForAll(), "its output is fixed"),
     ],
@@ -212,7 +226,7 @@ def test_export_is_quiet(net, images, tmp_path, capfd):
 
 def test_folder_that_is_not_there_is_refused(net, images, tmp_path, monkeypatch):
     proto = onnx.ModelProto()
-    monkeypatch.setattr("slimnet.export.traced.translate", lambda *_: proto)
+    monkeypatch.setattr("slimnet.export.translated.translate", lambda *_: proto)
     with pytest.raises(InputError, match=r"cannot write x\.onnx"):
         export_onnx(net, images, tmp_path / "absent" / "x.onnx", 20, {})
 

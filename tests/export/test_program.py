@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from slimnet.errors import InputError, ProofError
-from slimnet.export import program, save_program, trace
+from slimnet.export import program, save_program, translate
 
 
 class Net(nn.Module):
@@ -44,7 +44,7 @@ def images():
 def saved(net, images, tmp_path_factory):
     path = tmp_path_factory.mktemp("pt2") / "slim.pt2"
     before = copy.deepcopy(net.state_dict())
-    parity = save_program(trace(net, images, 20), path)
+    parity = save_program(translate(net, images, 20), path)
     assert net.training
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     return path, parity
@@ -87,14 +87,14 @@ def test_program_that_differs_is_not_saved(net, images, tmp_path, monkeypatch):
     other = copy.deepcopy(net).eval()
     with torch.no_grad():
         other.conv.weight[0] += 0.01
-    wrong = program._serialise(trace(other, images, 20).program, "Net")
+    wrong = program._serialise(translate(other, images, 20).program, "Net")
     monkeypatch.setattr(program, "_serialise", lambda *_: wrong)
     with pytest.raises(ProofError, match="apart"):
-        save_program(trace(net, images, 20), tmp_path / "x.pt2")
+        save_program(translate(net, images, 20), tmp_path / "x.pt2")
     assert not list(tmp_path.iterdir())
 
 
 def test_network_that_cannot_be_traced_is_refused_quietly(images, capfd):
     with pytest.raises(InputError, match=r"cannot export DataDependent: .* depends on the values"):
-        trace(DataDependent(), images, 20)
+        translate(DataDependent(), images, 20)
     assert capfd.readouterr() == ("", "")

@@ -28,6 +28,7 @@ def files(tmp_path_factory):
     return folder / "large.onnx", folder / "small.onnx"
 
 
+@pytest.mark.alone
 def test_every_layer_stands_beside_its_like_and_nothing_is_lost(files):
     rows = profile_pair(*files, EXAMPLE, 8, 1, "onnxruntime-cpu")
     by_layer = {row.layer: row for row in rows if row.layer}
@@ -38,6 +39,7 @@ def test_every_layer_stands_beside_its_like_and_nothing_is_lost(files):
     assert {(row.runtime, row.batch_size) for row in rows} == {("onnxruntime-cpu", 8)}
 
 
+@pytest.mark.alone
 def test_names_that_only_one_file_has_are_summed_by_operator(files, tmp_path):
     proto = onnx.load(files[1])
     for number, node in enumerate(proto.graph.node):

@@ -52,6 +52,7 @@ def test_this_machines_paying_widths_are_sane():
     assert paying[0] >= 4
 
 
+@pytest.mark.alone
 def test_profile_names_the_layers_of_the_pytorch_network(tmp_path):
     model = nn.Sequential(
         nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(),

@@ -13,6 +13,7 @@ from slimnet.groups import find_groups
 from slimnet.measure import measure_quality, paired_drop
 from slimnet.search import search
 from slimnet.search.proposals import propose_sets
+from slimnet.search.search import images_used
 from slimnet.settings import Settings
 
 
@@ -119,3 +120,10 @@ def test_single_linear_network_is_left_whole(trained):
     groups, frozen = find_groups(model, splits.calibration.batches[0][0][:2])
     assert groups == []
     assert frozen[0].reason == "it makes the network's output"
+
+
+@pytest.mark.parametrize(("repair", "epochs"), [(True, 0), (False, 0), (False, 1), (True, 1)])
+def test_only_what_is_repaired_or_trained_uses_more_images_than_the_oracle(trained, repair, epochs):
+    settings = Settings(oracle_images=100, repair=repair, finetune_epochs=epochs)
+    used = images_used(trained[0], torch.rand(2, 1, 8, 8), 9000, settings)
+    assert used == (100, 9000 if repair or epochs else 100, 4096 if repair else 100)

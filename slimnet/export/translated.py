@@ -1,9 +1,8 @@
-"""A network as torch.export sees it: what its ONNX and its .pt2 are made of."""
+"""A network as torch.export and ONNX know it: what its files are made of."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import onnx
 import torch
@@ -13,7 +12,7 @@ from torch.fx import GraphModule
 
 from slimnet.errors import InputError
 from slimnet.export.names import input_names, output_names
-from slimnet.export.onnx_proto import translate
+from slimnet.export.onnx_proto import to_onnx
 from slimnet.export.tracing import (
     BATCH,
     batch_shapes,
@@ -28,42 +27,42 @@ LOCAL_NOTES = ("stack_trace", "from_node")  # they name source files of this mac
 
 
 @dataclass(frozen=True)
-class Traced:
-    """A network, which is not changed, and the program of a copy in eval mode for any batch size.
+class Translated:
+    """A network, which is not changed, and what a copy of it in eval mode is where it is written.
 
-    Of ``example`` (images, ...) only shapes and types are in the program. ``opset`` is the ONNX
-    operator-set version.
+    Of ``example`` (images, ...) only shapes and types are in the program and in the ONNX, which
+    take any batch size. One input of the ONNX is called "input" and one output "output"; several
+    are called as in the network's forward and in its output. Neither is to be changed.
     """
 
     model: nn.Module
     example: Inputs
     opset: int
     program: ExportedProgram
-
-    @cached_property
-    def proto(self) -> onnx.ModelProto:
-        """The network as ONNX, translated when first asked for; not to be changed.
-
-        One input is called "input" and one output "output"; several are called as in the network's
-        forward and in its output.
-
-        Raises:
-            InputError: the network or opset cannot be written as ONNX.
-            ProofError: what came of it is not valid, or not self-contained.
-        """
-        names = input_names(self.model, self.example), output_names(self.model, self.example)
-        network = type(self.model).__name__
-        return translate(self.program, self.example, names, self.opset, network)
+    proto: onnx.ModelProto
 
 
-def trace(model: nn.Module, example: Inputs, opset: int) -> Traced:
-    """Trace a copy of the model; does not change the model.
+def translate(model: nn.Module, example: Inputs, opset: int) -> Translated:
+    """Translate a copy of the model; does not change the model.
 
     What cannot be traced, such as an ``if`` on the data, cannot be written in any form.
 
+    Args:
+        model: the network.
+        example: inputs (images, ...).
+        opset: ONNX operator-set version.
+
     Raises:
-        InputError: torch.export cannot trace the network.
+        InputError: torch.export cannot trace the network, or it or the opset not be written.
+        ProofError: the ONNX is not valid, or not self-contained.
     """
+    names = input_names(model, example), output_names(model, example)
+    program = _traced(model, example)
+    proto = to_onnx(program, model, example, names, opset)
+    return Translated(model, example, opset, program, proto)
+
+
+def _traced(model: nn.Module, example: Inputs) -> ExportedProgram:
     subject = evaluation_copy(model)
     try:
         with quiet():
@@ -73,19 +72,19 @@ def trace(model: nn.Module, example: Inputs, opset: int) -> Traced:
     except Exception as error:  # torch.export raises many unrelated classes
         raise InputError(f"cannot export {type(model).__name__}: {_reason(error)}") from error
     _clear_local_notes(program)
-    return Traced(model, example, opset, program)
+    return program
 
 
 def _reason(error: Exception) -> str:
-    """Return in one line why a network cannot be traced."""
+    """Return in one line why a network cannot be translated."""
     reason = first_line(error)
     if "data-dependent" in reason:
         return (
             "what its forward does depends on the values in a tensor, such as `if x.mean() > 0`, "
             "and a file holds one way only"
         )
-    if f"Constraints violated ({BATCH})" in reason:
-        return "it must take any batch size, and its forward works with one only"
+    if f"({BATCH})!" in reason:
+        return "it must take any batch size, and its forward does not"
     return reason
 
 

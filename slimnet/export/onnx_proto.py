@@ -31,7 +31,9 @@ NOTES = ("doc_string", "metadata_props")
 def to_onnx(
     program: ExportedProgram, model: nn.Module, example: Inputs, names: Names, opset: int
 ) -> onnx.ModelProto:
-    """Return a network as ONNX: its program, or itself; changes neither. The same gives the same.
+    """Return a network as ONNX: its program, or else itself; changes neither.
+
+    The same network gives the same.
 
     Raises:
         InputError: it cannot be written as ONNX, or not with this opset.
@@ -69,8 +71,7 @@ def _translated(
         try:
             found = translate(program, ())
         except Exception:
-            # the exporter's own tracing takes seconds, but goes where a network asks if it is being
-            # exported to ONNX
+            # tracing again takes time, but a network can ask if it is for ONNX, and do otherwise
             try:
                 found = translate(evaluation_copy(model), neutral_inputs(example))
             except Exception as error:  # the exporter raises many unrelated classes

@@ -28,11 +28,11 @@ LOCAL_NOTES = ("stack_trace", "from_node")  # they name source files of this mac
 
 @dataclass(frozen=True)
 class Translated:
-    """A network, which is not changed, and what a copy of it in eval mode is where it is written.
+    """A network, and what a copy of it in eval mode is in the two forms that are written.
 
     Of ``example`` (images, ...) only shapes and types are in the program and in the ONNX, which
     take any batch size. One input of the ONNX is called "input" and one output "output"; several
-    are called as in the network's forward and in its output. Neither is to be changed.
+    are called as in the network's forward and in its output. Nothing here is to be changed.
     """
 
     model: nn.Module
@@ -53,7 +53,7 @@ def translate(model: nn.Module, example: Inputs, opset: int) -> Translated:
         opset: ONNX operator-set version.
 
     Raises:
-        InputError: torch.export cannot trace the network, or it or the opset not be written.
+        InputError: the network cannot be traced, or not be written as ONNX or with this opset.
         ProofError: the ONNX is not valid, or not self-contained.
     """
     names = input_names(model, example), output_names(model, example)

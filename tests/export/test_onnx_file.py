@@ -60,6 +60,11 @@ class Unknown(nn.Module):
         return negated(images)
 
 
+class OtherwiseForOnnx(nn.Module):
+    def forward(self, images):
+        return -images if torch.onnx.is_in_onnx_export() else negated(images)
+
+
 class FixedBatch(nn.Module):
     def forward(self, images):
         return images.reshape(2, -1)
@@ -217,6 +222,13 @@ def test_several_inputs_and_outputs_have_names_and_are_all_compared(images, tmp_
     monkeypatch.setattr(network, "forward", lambda *_: {**expected, "both": (flat[2], 2 * flat[3])})
     with pytest.raises(ProofError, match="apart"):
         onnx_parity(network, file.path, example)
+
+
+def test_what_a_network_does_for_onnx_only_is_tried_where_the_rest_cannot_be_written(
+    images, tmp_path
+):
+    file = export_onnx(OtherwiseForOnnx(), images, tmp_path / "x.onnx", 20, {})
+    assert [node.op_type for node in onnx.load(file.path).graph.node] == ["Neg"]
 
 
 def test_export_is_quiet(net, images, tmp_path, capfd):

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet import groups, load, measure
+from slimnet import export, groups, load, measure
 from slimnet.errors import InputError
 from slimnet.records import Split, Splits
+from slimnet.search import LayerTimer
 from slimnet.search.layout import Layout, lay_out
 from slimnet.settings import Settings
 
@@ -77,6 +78,13 @@ class Subject:
     def units(self) -> int:
         """How many units could go, all groups together."""
         return sum(group.units for group in self.groups)
+
+    def layer_timer(self, settings: Settings) -> LayerTimer | None:
+        """Return what times the layers of its slim networks, None where the search asks nobody."""
+        if settings.objective != "latency":
+            return None
+        original = export.translate(self.model, self.example, settings.opset)
+        return export.layer_timer(original, settings)
 
     def drop_points(self, slim: nn.Module, split: Split) -> float:
         """Return the drop on a split, the plain estimate in percentage points."""

@@ -27,7 +27,6 @@ import runs
 from peer_pruning import VARIANTS, Attempt, bisect_ratio, has_hidden_linear, prune
 from torch import nn
 
-from slimnet import export
 from slimnet.errors import SlimnetError
 from slimnet.report import environment
 from slimnet.search import search
@@ -78,10 +77,7 @@ def by_torch_pruning(
 
 def by_slimnet(subject: paper.Subject, settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
     """Return the network that slimnet's search ends at, and what is to be told of it."""
-    timer = None
-    if settings.objective == "latency":
-        original = export.translate(subject.model, subject.example, settings.opset)
-        timer = export.layer_timer(original, settings)
+    timer = subject.layer_timer(settings)
     trajectory, slim = search(
         subject.model, subject.groups, subject.splits, settings, time_layers=timer
     )

@@ -25,7 +25,7 @@ import runs
 import table3_report
 from table3_columns import COLUMNS, FULL_ORACLE
 
-from slimnet import export, measure
+from slimnet import measure
 from slimnet.errors import SlimnetError
 from slimnet.records import Step
 from slimnet.report import environment
@@ -47,10 +47,7 @@ def run_column(
     if column == FULL_ORACLE:
         dials["oracle_k"] = subject.units
     settings = paper.settings_for(row, options, seed, **dials)
-    timer = None
-    if settings.objective == "latency":
-        original = export.translate(subject.model, subject.example, settings.opset)
-        timer = export.layer_timer(original, settings)
+    timer = subject.layer_timer(settings)
     started = perf_counter()
     trajectory, slim = search(
         subject.model, subject.groups, subject.splits, settings, time_layers=timer

@@ -37,9 +37,11 @@ from zoo_checks import (
 )
 from zoo_networks import NETWORKS, zoo_network
 
+from slimnet import export
 from slimnet.groups import Group, find_groups, output_channels, plan_for, slim_copy
 from slimnet.measure import measure_size
 from slimnet.report import environment
+from slimnet.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "zoo.json"
 LIMIT_SECONDS = 1800
@@ -69,8 +71,9 @@ def run(name: str) -> dict[str, Any]:
     assert not trained or learns(model, example), f"the slim network cannot learn: {trained}"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        onnx = onnx_error(slim, example, folder, SHIPPED_TOLERANCE)
-        program = program_error(slim, example, folder)
+        translated = export.translate(slim, example, Settings.opset)
+        onnx = onnx_error(translated, folder, SHIPPED_TOLERANCE)
+        program = program_error(translated, folder)
         require_replay(lambda: zoo_network(name)[0], slim, plan, example, folder)
     return {
         **shares(model, groups, example),

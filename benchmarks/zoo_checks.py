@@ -18,7 +18,6 @@ from slimnet import export
 from slimnet.groups import Group, plan_for, slim_copy
 from slimnet.groups.proof import relative_error
 from slimnet.records import Plan
-from slimnet.settings import Settings
 
 SHARE = 0.3
 ONNX_TOLERANCE, PROGRAM_TOLERANCE = 1e-5, 1e-5
@@ -44,18 +43,14 @@ def randomly_slimmed(model: nn.Module, plan: Plan, example: Tensor) -> nn.Module
     return slim_copy(subject, plan).eval()
 
 
-def onnx_error(
-    slim: nn.Module, example: Tensor, folder: Path, tolerance: float = ONNX_TOLERANCE
-) -> float:
+def onnx_error(slim: export.Translated, folder: Path, tolerance: float = ONNX_TOLERANCE) -> float:
     """Return how far ONNX Runtime is from PyTorch at batch 1 and 3, as a share of the output.
 
     Raises:
         ProofError: it is more than ``tolerance``.
     """
-    inputs = other_inputs(torch.cat([example, example])[:3], 6)
-    written = export.export_onnx(
-        slim, example, folder / "slim.onnx", Settings.opset, {}, (1, 3), inputs, tolerance
-    )
+    inputs = other_inputs(torch.cat([slim.example, slim.example])[:3], 6)
+    written = export.write_onnx(slim, folder / "slim.onnx", {}, (1, 3), inputs, tolerance)
     return max(parity.relative_error for parity in written.parity.values())
 
 
@@ -68,12 +63,12 @@ def rounding_error(slim: nn.Module, example: Tensor) -> float:
 
 
 @torch.no_grad()
-def program_error(slim: nn.Module, example: Tensor, folder: Path) -> float:
+def program_error(slim: export.Translated, folder: Path) -> float:
     """Return how far the .pt2 is off in a process that knows nothing of the network's class."""
     program, data = folder / "slim.pt2", folder / "data.pt"
-    export.save_program(export.translate(slim, example, Settings.opset), program)
-    inputs = other_inputs(torch.cat([example, example])[:3], 7)
-    torch.save((inputs, slim(inputs)), data)
+    export.save_program(slim, program)
+    inputs = other_inputs(torch.cat([slim.example, slim.example])[:3], 7)
+    torch.save((inputs, slim.model(inputs)), data)
     command = [sys.executable, "-I", "-c", ELSEWHERE, str(program), str(data)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert run.returncode == 0, run.stderr

@@ -4,7 +4,7 @@ from slimnet.export.artefacts import provenance, write_artefacts
 from slimnet.export.folder import check_output_folder, require_intact
 from slimnet.export.int8 import try_int8
 from slimnet.export.layer_timer import PROFILE_IMAGES, layer_timer
-from slimnet.export.onnx_file import export_onnx
+from slimnet.export.onnx_file import export_onnx, write_onnx
 from slimnet.export.parity import onnx_parity
 from slimnet.export.plan_file import (
     load_plan,
@@ -40,4 +40,5 @@ __all__ = [
     "translate",
     "try_int8",
     "write_artefacts",
+    "write_onnx",
 ]

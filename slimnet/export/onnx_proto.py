@@ -12,7 +12,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from slimnet.errors import InputError, ProofError
-from slimnet.export.names import name_weights
+from slimnet.export.names import input_names, name_weights, output_names
 from slimnet.export.pools import pad_average_pools
 from slimnet.export.tracing import (
     BATCH,
@@ -29,7 +29,7 @@ NOTES = ("doc_string", "metadata_props")
 
 
 def to_onnx(
-    program: ExportedProgram, model: nn.Module, example: Inputs, names: Names, opset: int
+    program: ExportedProgram, model: nn.Module, example: Inputs, opset: int
 ) -> onnx.ModelProto:
     """Return a network as ONNX: its program, or else itself; changes neither.
 
@@ -39,6 +39,7 @@ def to_onnx(
         InputError: it cannot be written as ONNX, or not with this opset.
         ProofError: what came of it is not valid, or not self-contained.
     """
+    names = input_names(model, example), output_names(model, example)
     proto = _translated(program, model, example, names, opset)
     written = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
     if written != [opset]:

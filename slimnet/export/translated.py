@@ -11,7 +11,6 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from slimnet.errors import InputError
-from slimnet.export.names import input_names, output_names
 from slimnet.export.onnx_proto import to_onnx
 from slimnet.export.tracing import (
     BATCH,
@@ -56,9 +55,8 @@ def translate(model: nn.Module, example: Inputs, opset: int) -> Translated:
         InputError: the network cannot be traced, or not be written as ONNX or with this opset.
         ProofError: the ONNX is not valid, or not self-contained.
     """
-    names = input_names(model, example), output_names(model, example)
     program = _traced(model, example)
-    proto = to_onnx(program, model, example, names, opset)
+    proto = to_onnx(program, model, example, opset)
     return Translated(model, example, opset, program, proto)
 
 
@@ -76,7 +74,7 @@ def _traced(model: nn.Module, example: Inputs) -> ExportedProgram:
 
 
 def _reason(error: Exception) -> str:
-    """Return in one line why a network cannot be translated."""
+    """Return in one line why a network cannot be traced."""
     reason = first_line(error)
     if "data-dependent" in reason:
         return (

@@ -238,7 +238,7 @@ def test_export_is_quiet(net, images, tmp_path, capfd):
 
 def test_folder_that_is_not_there_is_refused(net, images, tmp_path, monkeypatch):
     proto = onnx.ModelProto()
-    monkeypatch.setattr("slimnet.export.translated.translate", lambda *_: proto)
+    monkeypatch.setattr("slimnet.export.translated.to_onnx", lambda *_: proto)
     with pytest.raises(InputError, match=r"cannot write x\.onnx"):
         export_onnx(net, images, tmp_path / "absent" / "x.onnx", 20, {})
 

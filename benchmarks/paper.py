@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,13 @@ class Subject:
         """How many units could go, all groups together."""
         return sum(group.units for group in self.groups)
 
-    def layer_timer(self, settings: Settings) -> LayerTimer | None:
-        """Return what times the layers of its slim networks, None where the search asks nobody."""
-        if settings.objective != "latency":
-            return None
-        original = export.translate(self.model, self.example, settings.opset)
-        return export.layer_timer(original, settings)
+    @cached_property
+    def _translated(self) -> export.Translated:
+        return export.translate(self.model, self.example, Settings.opset)
+
+    def layer_timer(self, settings: Settings) -> LayerTimer:
+        """Return what times the layers of its slim networks, if the search asks for that."""
+        return export.layer_timer(self._translated, settings)
 
     def drop_points(self, slim: nn.Module, split: Split) -> float:
         """Return the drop on a split, the plain estimate in percentage points."""

@@ -29,7 +29,7 @@ from torch import nn
 
 from slimnet.errors import SlimnetError
 from slimnet.report import environment
-from slimnet.search import search
+from slimnet.search import LayerTimer, search
 from slimnet.settings import Settings
 
 SLIMNET: dict[str, dict[str, Any]] = {
@@ -75,9 +75,10 @@ def by_torch_pruning(
     return best.network, {"ratio": round(best.ratio, 4), "failures": failures}
 
 
-def by_slimnet(subject: paper.Subject, settings: Settings) -> tuple[nn.Module, dict[str, Any]]:
+def by_slimnet(
+    subject: paper.Subject, settings: Settings, timer: LayerTimer
+) -> tuple[nn.Module, dict[str, Any]]:
     """Return the network that slimnet's search ends at, and what is to be told of it."""
-    timer = subject.layer_timer(settings)
     trajectory, slim = search(
         subject.model, subject.groups, subject.splits, settings, time_layers=timer
     )
@@ -92,10 +93,11 @@ def run_method(
         row, options, seed, threads=peer_measures.THREADS, **SLIMNET.get(method, {})
     )
     run = {"network": row.network, "dataset": row.dataset, "method": method, "seed": seed}
+    timer = subject.layer_timer(settings)  # translated before it is timed
     started = perf_counter()
     try:
         if method in SLIMNET:
-            slim, told = by_slimnet(subject, settings)
+            slim, told = by_slimnet(subject, settings, timer)
         else:
             slim, told = by_torch_pruning(method, subject, settings)
         seconds = perf_counter() - started

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from slimnet.load import check_pair
 from slimnet.measure.drop import judge_drop, paired_drop
+from slimnet.measure.forward import CallBatch, call_plainly
 from slimnet.measure.quality import Quality, measure_quality, require_better_than_chance
 from slimnet.measure.task import Task
 from slimnet.records import Batch, Batches, Drop, Split, Splits
@@ -89,10 +90,11 @@ class Classification(Task):
         return paired_drop(original, slim, confidence)
 
     def judge(
-        self, original: Any, slim: nn.Module, split: Split, confidence: float, limit_points: float
-    ) -> Drop:
+        self, original: Any, slim: nn.Module, split: Split, confidence: float, limit_points: float,
+        call: CallBatch = call_plainly,
+    ) -> Drop:  # fmt: skip
         """See Task, and ``judge_drop``: it stops where the limit is broken for certain."""
-        return judge_drop(original, slim, split, confidence, limit_points)
+        return judge_drop(original, slim, split, confidence, limit_points, call)
 
     def require_worth(self, measured: Any, split: Split) -> None:
         """See Task: the network must be better than chance."""
@@ -115,10 +117,11 @@ class Agreement(Classification):
         return replace(super().drop(original, slim, confidence), quantity=self.quantity)
 
     def judge(
-        self, original: Any, slim: nn.Module, split: Split, confidence: float, limit_points: float
-    ) -> Drop:
+        self, original: Any, slim: nn.Module, split: Split, confidence: float, limit_points: float,
+        call: CallBatch = call_plainly,
+    ) -> Drop:  # fmt: skip
         """See Task, and ``judge_drop``."""
-        found = super().judge(original, slim, split, confidence, limit_points)
+        found = super().judge(original, slim, split, confidence, limit_points, call)
         return replace(found, quantity=self.quantity)
 
     def require_worth(self, measured: Any, split: Split) -> None:

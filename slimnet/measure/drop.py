@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
 
+from slimnet.measure.forward import CallBatch, call_plainly
 from slimnet.measure.quality import Quality
 from slimnet.records import Drop, Split
 
@@ -22,19 +24,24 @@ def paired_drop(original: Quality, slim: Quality, confidence: float) -> Drop:
 
 
 def judge_drop(
-    original: Quality, slim: nn.Module, split: Split, confidence: float, limit_points: float
+    original: Quality,
+    slim: nn.Module,
+    split: Split,
+    confidence: float,
+    limit_points: float,
+    call: CallBatch = call_plainly,
 ) -> Drop:
     """Measure the drop on a split, but stop where its bound is above the limit for certain.
 
     That is when it would be even if the slim network had all images that are left right. The drop
     is then that of the images seen, and its bound is above the limit too. Where its scores are not
-    finite numbers the slim network is wrong. Neither is changed.
+    finite numbers the slim network is wrong. Neither is changed. See ``mean_loss`` for ``call``.
     """
     correct = torch.empty(0, dtype=torch.bool)
     z = NormalDist().inv_cdf(confidence)
     with torch.inference_mode():
-        for inputs, labels in split.batches:
-            logits = slim(inputs)
+        for number, (inputs, labels) in enumerate(split.batches):
+            logits = call(number, partial(slim, inputs))
             right = (logits.argmax(1) == labels) & logits.isfinite().all(1)
             correct = torch.cat([correct, right])
             seen, left = original.correct[: len(correct)], original.correct[len(correct) :]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,14 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from slimnet.records import Inputs
+
+CallBatch = Callable[[int, Callable[[], Tensor]], Tensor]
+"""Given the number of a batch and what runs the model on it, runs that and returns its output."""
+
+
+def call_plainly(_: int, run: Callable[[], Tensor]) -> Tensor:
+    """Run it, whichever batch it is."""
+    return run()
 
 
 def forward(model: nn.Module, inputs: Any) -> Any:

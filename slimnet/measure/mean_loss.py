@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from slimnet.measure.classification import CLASSIFICATION
+from slimnet.measure.forward import CallBatch, call_plainly
 from slimnet.measure.task import Task
 from slimnet.records import Batches
 
@@ -17,7 +17,7 @@ def mean_loss(
     model: nn.Module,
     batches: Batches,
     task: Task = CLASSIFICATION,
-    call: Callable[[int, Callable[[], Tensor]], Tensor] = lambda _, run: run(),
+    call: CallBatch = call_plainly,
 ) -> float:
     """Return the mean of the task's loss over all images, in nats; the model is not changed.
 

@@ -14,6 +14,7 @@ from torch.utils import _pytree
 from slimnet.errors import InputError
 from slimnet.measure.batch_drop import BatchScores, batch_drop, require_score
 from slimnet.measure.calls import check_score, check_task, first_inputs, scored, unchanged, watched
+from slimnet.measure.forward import CallBatch, call_plainly
 from slimnet.records import Batches, Drop, Inputs, Split, Splits
 
 
@@ -102,9 +103,13 @@ class Task:
         return batch_drop(original, slim, confidence)
 
     def judge(
-        self, original: Any, slim: nn.Module, split: Split, confidence: float, limit_points: float
-    ) -> Drop:
-        """Return the drop of a network; only an estimate above the limit where it is above it."""
+        self, original: Any, slim: nn.Module, split: Split, confidence: float, limit_points: float,
+        call: CallBatch = call_plainly,
+    ) -> Drop:  # fmt: skip
+        """Return the drop of a network; only an estimate above the limit where it is above it.
+
+        ``call`` runs the network on each batch where that is not for a function of the user's own.
+        """
         return self.drop(original, self.measure(slim, split, confidence), confidence)
 
     def require_worth(self, measured: Any, split: Split) -> None:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from types import TracebackType
-from typing import TypeVar
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from slimnet.recover.kept import Kept
 from slimnet.recover.replay import Call, Replay
-
-MOST_ELEMENTS = 2**25
-
-Result = TypeVar("Result")
 
 
 class Frontier:
@@ -29,8 +26,7 @@ class Frontier:
     def __init__(self, model: nn.Module, calls: Sequence[Call]) -> None:
         self.start = 0
         self._replay = Replay(model, calls)
-        self._kept: dict[Hashable, dict[int, Tensor]] = {}
-        self._elements: dict[Hashable, int] = {}
+        self._kept = Kept()
 
     def __enter__(self) -> Frontier:
         self._replay.__enter__()
@@ -41,17 +37,8 @@ class Frontier:
         traceback: TracebackType | None,
     ) -> None:  # fmt: skip
         self._replay.__exit__(kind, error, traceback)
-        self._kept.clear()
+        self._kept.forget()
 
-    def run(self, batch: Hashable, run: Callable[[], Result]) -> Result:
+    def run(self, batch: Hashable, run: Callable[[], Any]) -> Any:
         """Return what ``run`` gives, which runs the model on the batch of this name."""
-        kept = self._kept.pop(batch, {})
-        self._elements.pop(batch, None)
-        try:
-            result: Result = self._replay.resume(run, self.start, kept)
-            return result
-        finally:
-            # modules that only hand on what they read put out the same memory
-            elements = sum({t.data_ptr(): t.numel() for t in kept.values()}.values())
-            if elements + sum(self._elements.values()) <= MOST_ELEMENTS:
-                self._kept[batch], self._elements[batch] = kept, elements
+        return self._kept.run(self._replay, batch, run, self.start, {self.start})

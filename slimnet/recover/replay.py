@@ -72,13 +72,17 @@ class Replay:
         """Return what the ``run`` last recorded gives, running what call ``start`` changes."""
         return self._run(run, first_changed=start)
 
-    def resume(self, run: Callable[[], Any], start: int, kept: dict[int, Tensor]) -> Any:
+    def resume(
+        self, run: Callable[[], Any], start: int, kept: dict[int, Tensor], starts: Collection[int]
+    ) -> Any:
         """Return what ``run`` gives, from what an earlier run with ``kept`` has left in it.
 
-        ``kept`` is changed: it then holds what is needed to start from call ``start`` again, which
-        is the first that may have changed since.
+        Call ``start`` is the first that may have changed since. ``kept`` is changed: it then holds
+        what is needed to begin at any of the calls ``starts``.
         """
-        needed = set(_before(self._calls, start))
+        needed = {number for later in starts for number in _before(self._calls, later)}
+        for number in [number for number in kept if self._calls[number].end > start]:
+            del kept[number]
         self._recorded, self._wanted = kept, needed - kept.keys()
         try:
             return self._run(run, first_changed=start)

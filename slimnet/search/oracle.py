@@ -32,12 +32,15 @@ MOST_ELEMENTS = 2**26
 
 
 class Oracle:
-    """Measures the proposals of one search, always on the same calibration images."""
+    """Measures the proposals of one search, always on the same calibration images.
+
+    ``calls`` are those of the modules of the networks that run, in order.
+    """
 
     def __init__(self, state: State, calibration: Split) -> None:
         self._task = state.task
         self._batches, self._images = calibration.batches, calibration.images
-        self._calls, self._replayed = trace_state(state, calibration.batches)
+        self.calls, self._replayed = trace_state(state, calibration.batches)
         self._losses_before: list[Tensor] = []
         self._changes: dict[Hashable, list[Tensor]] = {}
         self._batches_raced: dict[Hashable, int] = {}
@@ -109,10 +112,10 @@ class Oracle:
     ) -> int | None:
         """Measure those of these numbers until one has won, and return it. See ``measure``."""
         seen = [self._changes.setdefault(proposal.key, []) for proposal in proposals]
-        trials = _Trials(state, proposals, self._calls, self._replayed)
+        trials = _Trials(state, proposals, self.calls, self._replayed)
         batches, order, falling = self._hardest_first(losses)
         losses, live, passed = losses[order], list(live), 0
-        with torch.inference_mode(), Replay(state.running, self._calls) as replay:
+        with torch.inference_mode(), Replay(state.running, self.calls) as replay:
             for number, batch in enumerate(batches):
                 missing = [i for i in live if len(seen[i]) <= number]
                 run = partial(self._losses, state.running, batch)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,13 +18,14 @@ from slimnet.search.cost import macs_cost, widths_of
 from slimnet.search.exchange import start_of_exchanges
 from slimnet.search.fingerprint import fingerprint
 from slimnet.search.journal import Journal
+from slimnet.search.judging import Judging
 from slimnet.search.latency import LayerTimer
 from slimnet.search.layout import choose_layout, lay_out, lay_out_each
 from slimnet.search.measuring import Measuring
 from slimnet.search.objective import choose_objective
 from slimnet.search.oracle import Oracle
 from slimnet.search.proposing import Proposing
-from slimnet.search.recovery import RESOLVE_POINTS, Judged, Recovery
+from slimnet.search.recovery import Judged, Recovery
 from slimnet.search.state import State, first_state
 from slimnet.search.walk import Walk
 from slimnet.settings import Settings
@@ -111,14 +111,12 @@ def search(
 
     targets = Targets(model, solving.batches, task)
 
-    def measure_drop(state: State) -> Drop:
-        # a little above the budget, since that much may be recovered
-        limit = settings.max_drop + RESOLVE_POINTS
-        judge = partial(task.judge, before, state.running, selection, settings.confidence, limit)
-        judged = journal.once("drop", lambda: asdict(judge()))
-        return Drop(**judged)
-
     oracle = Oracle(state, calibration)
+    judging = Judging(before, selection, settings, groups, oracle.calls)
+
+    def measure_drop(state: State) -> Drop:
+        return Drop(**journal.once("drop", lambda: asdict(judging.drop(state))))
+
     proposing = Proposing(calibration.batches, settings)
     measuring = Measuring(objective, oracle, proposing, journal)
     walk = Walk(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from slimnet.groups import find_groups
-from slimnet.recover import Targets, frontier, gather_moments, resolve
+from slimnet.recover import Targets, gather_moments, kept, resolve
 from slimnet.recover.frontier import Frontier
 from slimnet.recover.replay import first_call, trace_calls
 
@@ -17,7 +17,7 @@ from slimnet.recover.replay import first_call, trace_calls
 @torch.no_grad()
 @pytest.mark.parametrize("elements", [0, 500, 10**6])
 def test_what_is_kept_changes_nothing_whatever_fits(residual, images, monkeypatch, elements):
-    monkeypatch.setattr(frontier, "MOST_ELEMENTS", elements)
+    monkeypatch.setattr(kept, "MOST_ELEMENTS", elements)
     plain = copy.deepcopy(residual)
     calls = trace_calls(residual, lambda: residual(images[:2]))
     names = [
@@ -31,7 +31,7 @@ def test_what_is_kept_changes_nothing_whatever_fits(residual, images, monkeypatc
                 assert torch.equal(got, plain(part))
             for model in (residual, plain):
                 model.get_parameter(f"{name}.weight").mul_(0.9)
-        assert (sum(found._elements.values()) > 0) == (elements > 500)
+        assert (sum(found._kept._elements.values()) > 0) == (elements > 500)
 
 
 def test_resolving_comes_out_the_same_with_or_without_it(trained, monkeypatch):
@@ -40,8 +40,8 @@ def test_resolving_comes_out_the_same_with_or_without_it(trained, monkeypatch):
     groups, _ = find_groups(model, batches[0][0][:2])
     moments = gather_moments(model, groups, batches)
     found = []
-    for elements in (0, frontier.MOST_ELEMENTS):
-        monkeypatch.setattr(frontier, "MOST_ELEMENTS", elements)
+    for elements in (0, kept.MOST_ELEMENTS):
+        monkeypatch.setattr(kept, "MOST_ELEMENTS", elements)
         slim = copy.deepcopy(model)
         with torch.no_grad():
             slim[0].weight[:3] = 0

@@ -126,7 +126,7 @@ def test_a_resumed_run_goes_on_from_where_an_earlier_one_ended(nested, images):
             for factor in (-0.5, 2.0):
                 for model in (nested, plain):
                     model.get_submodule(name).weight.mul_(factor)
-                got = replay.resume(lambda: nested(images), start, kept)
+                got = replay.resume(lambda: nested(images), start, kept, {start})
                 assert torch.equal(got, plain(images))
             assert all(calls[number].end <= start for number in kept)
     assert [b - a for a, b in zip(before, runs(nested), strict=True)] == [3, 5, 6, 12]

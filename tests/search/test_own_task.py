@@ -75,7 +75,7 @@ def test_a_loss_may_call_the_network_twice():
     ranking = rank(state, batches, METRICS)
     proposals = propose_sets(groups, ranking.scores, candidates=4, channels=1)
     oracle = Oracle(state, calibration)
-    assert len(oracle._calls) == 10
+    assert len(oracle.calls) == 10
     measured, _ = oracle.measure(state, proposals, ranking.losses, [1.0] * 4)
     before = mean_loss(state.model, batches, task)
     for proposal, sensitivity in zip(proposals, measured, strict=True):

@@ -1,0 +1,93 @@
+"""Judging states on the selection images from the first layer on that is another."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from slimnet.groups import find_groups
+from slimnet.measure import CLASSIFICATION
+from slimnet.records import Splits
+from slimnet.recover import kept
+from slimnet.search.judging import Judging
+from slimnet.search.recovery import RESOLVE_POINTS
+from slimnet.search.state import State, first_state
+from slimnet.search.trial import trace_state
+from slimnet.settings import Settings
+
+BUDGET_POINTS = 5.0
+
+
+class Counted(nn.Conv2d):
+    """Counts the images that it has seen."""
+
+    images = 0
+
+    def forward(self, x):
+        Counted.images += len(x)
+        return super().forward(x)
+
+
+@pytest.fixture
+def judging(trained: tuple[nn.Module, Splits]) -> tuple[Judging, State, Splits]:
+    model, splits = trained
+    groups, _ = find_groups(model, splits.calibration.batches[0][0][:2])
+    state = first_state(model, groups, splits.calibration, repair=False)
+    before = CLASSIFICATION.measure(model, splits.selection, 0.5)
+    settings = Settings(max_drop=BUDGET_POINTS, confidence=0.5)
+    calls, _ = trace_state(state, splits.calibration.batches)
+    return Judging(before, splits.selection, settings, groups, calls), state, splits
+
+
+def without(state: State, group: int, units: int) -> State:
+    chosen = [torch.arange(units if i == group else 0) for i in range(len(state.groups))]
+    return state.without(chosen)
+
+
+@pytest.mark.parametrize("elements", [0, 5000, 10**6])
+def test_a_drop_is_that_of_the_whole_network(judging, monkeypatch, elements):
+    """Steps from either group, back from hopeless ones, which are judged on some images only."""
+    monkeypatch.setattr(kept, "MOST_ELEMENTS", elements)
+    found, state, splits = judging
+    before = CLASSIFICATION.measure(state.model, splits.selection, 0.5)
+    limit, seen = BUDGET_POINTS + RESOLVE_POINTS, []
+    for group, units in [(1, 1), (1, 5), (0, 1), (1, 6), (1, 1), (0, 6), (1, 2)]:
+        after = without(state, group, units)
+        drop = found.drop(after)
+        plain = CLASSIFICATION.judge(before, after.running, splits.selection, 0.5, limit)
+        assert drop == plain
+        seen.append(drop.images)
+        if drop.points <= BUDGET_POINTS and units == 1:
+            state = after
+    assert min(seen) < max(seen) == splits.selection.images
+
+
+def images_of_the_first_layer(judging: Judging, state: State) -> int:
+    for layer in state.running.modules():
+        if isinstance(layer, nn.Conv2d) and layer.in_channels == 1:
+            layer.__class__ = Counted
+    before = Counted.images
+    judging.drop(state)
+    return Counted.images - before
+
+
+def test_layers_before_the_first_change_do_not_run(judging):
+    found, state, splits = judging
+    assert images_of_the_first_layer(found, state) == splits.selection.images
+    after = without(state, 1, 2)
+    assert images_of_the_first_layer(found, after) == 0
+    assert images_of_the_first_layer(found, without(after, 0, 2)) == splits.selection.images
+
+
+def test_images_that_a_hopeless_network_was_spared_are_not_taken_from_the_one_before(judging):
+    found, state, splits = judging
+    found.drop(state)
+    hopeless = without(state, 0, 6)
+    assert found.drop(hopeless).images < splits.selection.images
+    found._limit = 100.0
+    before = CLASSIFICATION.measure(state.model, splits.selection, 0.5)
+    after = without(hopeless, 1, 1)
+    assert found.drop(after) == CLASSIFICATION.judge(
+        before, after.running, splits.selection, 0.5, 100.0
+    )

@@ -11,20 +11,24 @@ from collections.abc import Callable, Hashable, Sequence
 from types import TracebackType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from slimnet.recover.kept import Kept
 from slimnet.recover.replay import Call, Replay
 
 
 class Frontier:
-    """Within its ``with`` block the model runs from ``start``, the first call that may change.
+    """Within its ``with`` block the model runs from the first call that may change.
 
-    The model is changed for the time of the block: each module's ``forward`` is wrapped.
+    The model is changed for the time of the block: each module's ``forward`` is wrapped. ``few``
+    runs it on a few images, and returns its outputs.
     """
 
-    def __init__(self, model: nn.Module, calls: Sequence[Call]) -> None:
-        self.start = 0
+    def __init__(
+        self, model: nn.Module, calls: Sequence[Call], few: Callable[[], Sequence[Tensor]]
+    ) -> None:
+        self._few = few
+        self._start, self._unread = 0, frozenset[int]()
         self._replay = Replay(model, calls)
         self._kept = Kept()
 
@@ -39,6 +43,10 @@ class Frontier:
         self._replay.__exit__(kind, error, traceback)
         self._kept.forget()
 
+    def begin_at(self, start: int) -> None:
+        """Take note that what comes before call ``start`` is settled."""
+        self._start, self._unread = start, self._replay.unread(self._few, start)
+
     def run(self, batch: Hashable, run: Callable[[], Any]) -> Any:
         """Return what ``run`` gives, which runs the model on the batch of this name."""
-        return self._kept.run(self._replay, batch, run, self.start, {self.start})
+        return self._kept.run(self._replay, batch, run, self._start, {self._start}, self._unread)

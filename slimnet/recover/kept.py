@@ -26,6 +26,7 @@ class Kept:
         run: Callable[[], Any],
         start: int,
         starts: Collection[int],
+        unread: Collection[int] = (),
     ) -> Any:
         """Return what ``run`` gives, which runs the model on the batch of this name.
 
@@ -35,10 +36,10 @@ class Kept:
         kept = self._kept.pop(batch, {})
         self._elements.pop(batch, None)
         try:
-            return replay.resume(run, start, kept, starts)
+            return replay.resume(run, start, kept, starts, unread)
         finally:
             # modules that only hand on what they read put out the same memory
-            elements = sum({t.data_ptr(): t.numel() for t in kept.values()}.values())
+            elements = sum({t.data_ptr(): _elements(t) for t in kept.values()}.values())
             if elements + sum(self._elements.values()) <= MOST_ELEMENTS:
                 self._kept[batch], self._elements[batch] = kept, elements
 
@@ -46,3 +47,8 @@ class Kept:
         """Let go of what is kept of all batches but these."""
         for batch in self._kept.keys() - set(but):
             del self._kept[batch], self._elements[batch]
+
+
+def _elements(output: Tensor) -> int:
+    """Return how many are in memory: of a mere shape next to none."""
+    return min(output.numel(), output.untyped_storage().nbytes() // output.element_size())

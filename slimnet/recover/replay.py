@@ -6,6 +6,7 @@ first changed one begins gives what was recorded, whole: neither it nor anything
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class Replay:
         self._calls = calls
         self._recorded: dict[int, Tensor] = {}
         self._wanted: Collection[int] = ()
+        self._unread: Collection[int] = ()
         self._first_changed = 0
         self._next = 0
 
@@ -73,23 +75,58 @@ class Replay:
         return self._run(run, first_changed=start)
 
     def resume(
-        self, run: Callable[[], Any], start: int, kept: dict[int, Tensor], starts: Collection[int]
+        self,
+        run: Callable[[], Any],
+        start: int,
+        kept: dict[int, Tensor],
+        starts: Collection[int],
+        unread: Collection[int] = (),
     ) -> Any:
         """Return what ``run`` gives, from what an earlier run with ``kept`` has left in it.
 
         Call ``start`` is the first that may have changed since. ``kept`` is changed: it then holds
-        what is needed to begin at any of the calls ``starts``.
+        what is needed to begin at any of the calls ``starts``, of ``unread`` the shapes alone.
         """
         needed = {number for later in starts for number in _before(self._calls, later)}
         for number in [number for number in kept if self._calls[number].end > start]:
             del kept[number]
-        self._recorded, self._wanted = kept, needed - kept.keys()
+        self._recorded, self._wanted, self._unread = kept, needed - kept.keys(), unread
         try:
             return self._run(run, first_changed=start)
         finally:
-            self._recorded, self._wanted = {}, ()
+            self._recorded, self._wanted, self._unread = {}, (), ()
             for number in kept.keys() - needed:
                 del kept[number]
+            for number in kept.keys() & set(unread):
+                kept[number] = _shape_of(kept[number])
+
+    @torch.no_grad()
+    def unread(self, run: Callable[[], Sequence[Tensor]], start: int) -> frozenset[int]:
+        """Return the calls before ``start`` whose outputs nothing reads that runs in a replay.
+
+        A network hands on what it was given to modules that do not run any more, and gradients
+        tell what reaches its outputs. ``run`` runs it on a few images and returns those.
+        """
+        expected = self.record(run, {start})
+        leaves = {
+            number: output.detach().requires_grad_()
+            for number, output in self._recorded.items()
+            if output.is_floating_point()
+        }
+        try:
+            self._recorded.update(leaves)
+            with torch.enable_grad():
+                outputs = [output for output in self.run(run, start) if output.requires_grad]
+                ones = [torch.ones_like(output) for output in outputs]
+                found = torch.autograd.grad(outputs, list(leaves.values()), ones, allow_unused=True)
+            unread = {n for n, gradient in zip(leaves, found, strict=True) if gradient is None}
+            self._recorded.update({number: _shape_of(leaves[number]) for number in unread})
+            same = all(map(torch.equal, self.run(run, start), expected))
+        except Exception:
+            # whatever the network's own code raises means the same: that cannot be told
+            same = False
+        self._recorded.clear()
+        return frozenset(unread) if same else frozenset()
 
     def _run(self, run: Callable[[], Any], first_changed: int) -> Any:
         self._next, self._first_changed = 0, first_changed
@@ -108,7 +145,9 @@ class Replay:
             return output.clone() if call.overwritten else output
         self._next = number + 1
         result = forward(*args, **kwargs)
-        if number in self._wanted:
+        if number in self._unread:
+            self._recorded[number] = _shape_of(result)
+        elif number in self._wanted:
             self._recorded[number] = result.clone() if call.overwritten else result
         return result
 
@@ -171,6 +210,11 @@ def _before(calls: Sequence[Call], start: int) -> list[int]:
         else:
             number += 1
     return needed
+
+
+def _shape_of(output: Tensor) -> Tensor:
+    """Return something of the same shape that takes no memory and spoils what reads it."""
+    return output.new_full((), math.nan).expand(output.shape)
 
 
 @contextmanager

@@ -40,11 +40,13 @@ def resolve(targets: Targets, slim: nn.Module, plan: Plan, moments: Mapping[str,
     loss, changed = mean_loss(slim, judging, task), 0
     few = partial(task.outputs, slim, task.few(targets.solving))
     calls = trace_calls(slim, few)
-    with Frontier(slim, calls) as frontier:
-        for name in _in_order(slim, moments, few):
+    order = _in_order(slim, moments, few)
+    targets.gather(order)
+    with Frontier(slim, calls, few) as frontier:
+        for name in order:
             gone = plan.get(name, {}).get("out", ())
             # neither what solves a layer nor its new values change anything before it
-            frontier.start = first_call(calls, _modules(name, moments[name].bias))
+            frontier.begin_at(first_call(calls, _modules(name, moments[name].bias)))
             values = _solve(targets, slim, name, gone, moments[name].bias, frontier)
             with replaced(slim, values):
                 after = mean_loss(slim, judging, task, frontier.run)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from slimnet.groups import first_argument
 from slimnet.measure import CLASSIFICATION, Task
-from slimnet.records import Batches
+from slimnet.records import Batch, Batches
 from slimnet.recover.columns import Positions, image_slices, output_rows
 
 JUDGING_EVERY = 4
@@ -30,7 +30,7 @@ class Target:
 
 
 class Targets:
-    """Targets of every layer, run when first asked for, and kept as far as memory allows.
+    """Targets of every layer; of those that were gathered, as far as memory allows, they are kept.
 
     The original is not changed. ``solving`` are the batches to fit layers on, ``judging`` the
     others: a quarter of the images, by whose loss new weights stay or go.
@@ -40,28 +40,78 @@ class Targets:
         self.original, self.task = original, task
         self.solving, self.judging = divide(batches, task)
         self._kept: dict[str, list[list[Target]]] = {}
-        self._elements = 0
+        self._elements = 0.0
+
+    def gather(self, names: Iterable[str]) -> None:
+        """Run the original once for all of these layers that memory has room for."""
+        positions = {name: self._positions() for name in names if name not in self._kept}
+        found: dict[str, list[list[Target]]] = {}
+        for number, batch in enumerate(self.solving):
+            seen = self._seen(batch, positions) if positions else {}
+            if number == 0:
+                found = {name: [] for name in self._fitting(seen, self.task.images(batch))}
+                positions = {name: positions[name] for name in found}
+            for name, targets in found.items():
+                targets.append(seen[name])
+        self._kept |= found
 
     def of(self, name: str) -> Iterator[tuple[Any, list[Target]]]:
         """Yield each solving batch and what the layer of this name put out for it."""
         if name in self._kept:
             yield from zip(self.solving, self._kept[name], strict=True)
             return
-        layer, found, elements = self.original.get_submodule(name), [], self._elements
-        positions = Positions(sum(self.task.images(batch) for batch in self.solving))
+        layer, positions = self.original.get_submodule(name), self._positions()
         for batch in self.solving:
-            read, written = run_until(
-                self.original, name, partial(self.task.outputs, self.original, batch)
+            run = partial(self.task.outputs, self.original, batch)
+            yield batch, _cut(layer, positions, *run_until(self.original, name, run))
+
+    def _positions(self) -> Positions:
+        return Positions(self._images())
+
+    def _images(self) -> int:
+        return sum(self.task.images(batch) for batch in self.solving)
+
+    def _seen(self, batch: Any, positions: Mapping[str, Positions]) -> dict[str, list[Target]]:
+        """Return what each of these layers puts out for a batch when it first runs."""
+        seen: dict[str, list[Target]] = {}
+
+        def watch(name: str, layer: nn.Module, args: Any, kwargs: Any, written: Tensor) -> None:
+            if name not in seen:
+                # copies, since what comes next may work in place
+                targets = _cut(layer, positions[name], first_argument(args, kwargs), written)
+                seen[name] = [replace(target, rows=target.rows.clone()) for target in targets]
+
+        handles = [
+            self.original.get_submodule(name).register_forward_hook(
+                partial(watch, name), with_kwargs=True
             )
-            targets = []
-            for part in image_slices(layer, read):
-                chosen = positions.choose(layer, written)
-                targets.append(Target(part, chosen, output_rows(layer, written[part], chosen)))
-            elements += sum(target.rows.numel() for target in targets)
-            found.append(targets if elements <= MOST_ELEMENTS else [])
-            yield batch, targets
-        if elements <= MOST_ELEMENTS:
-            self._kept[name], self._elements = found, elements
+            for name in positions
+        ]
+        try:
+            with torch.no_grad():
+                self.task.outputs(self.original, batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {name: seen.get(name, []) for name in positions}
+
+    def _fitting(self, seen: Mapping[str, Sequence[Target]], images: int) -> Iterator[str]:
+        """Yield the layers that fit in memory, by what they put out for so many images."""
+        batches = self._images() / images
+        for name, targets in seen.items():
+            elements = batches * sum(target.rows.numel() for target in targets)
+            if self._elements + elements <= MOST_ELEMENTS:
+                self._elements += elements
+                yield name
+
+
+def _cut(layer: nn.Module, positions: Positions, read: Tensor, written: Tensor) -> list[Target]:
+    """Return what a layer read and put out for one batch as targets, in slices that fit."""
+    targets = []
+    for part in image_slices(layer, read):
+        chosen = positions.choose(layer, written)
+        targets.append(Target(part, chosen, output_rows(layer, written[part], chosen)))
+    return targets
 
 
 def divide(batches: Batches, task: Task = CLASSIFICATION) -> tuple[Batches, Batches]:
@@ -84,16 +134,27 @@ class _Part:
 
     def __iter__(self) -> Iterator[Any]:
         """Yield batches of what belongs to this part."""
+        if self.by_image:
+            yield from self._full_batches()
+            return
         for number, batch in enumerate(self.batches):
-            if not self.by_image:
-                if (number % JUDGING_EVERY == JUDGING_EVERY - 1) == self.judges:
-                    yield batch
-                continue
-            inputs, labels = batch
+            if (number % JUDGING_EVERY == JUDGING_EVERY - 1) == self.judges:
+                yield batch
+
+    def _full_batches(self) -> Iterator[Batch]:
+        """Yield the images of this part, as many at a time as the batches hold, since that pays."""
+        size, waiting = 0, []
+        for inputs, labels in self.batches:
+            size = max(size, len(labels))
             last = torch.arange(len(labels)) % JUDGING_EVERY == JUDGING_EVERY - 1
-            chosen = last == self.judges
-            if chosen.any():
-                yield inputs[chosen], labels[chosen]
+            waiting.append((inputs[last == self.judges], labels[last == self.judges]))
+            if sum(len(labels) for _, labels in waiting) >= size:
+                images, classes = map(torch.cat, zip(*waiting, strict=True))
+                yield images[:size], classes[:size]
+                waiting = [(images[size:], classes[size:])]
+        images, classes = map(torch.cat, zip(*waiting, strict=True))
+        if len(classes):
+            yield images, classes
 
 
 class _ReachedError(BaseException):

@@ -23,9 +23,9 @@ def test_what_is_kept_changes_nothing_whatever_fits(residual, images, monkeypatc
     names = [
         name for name, module in residual.named_modules() if isinstance(module, torch.nn.Conv2d)
     ]
-    with Frontier(residual, calls) as found:
+    with Frontier(residual, calls, lambda: [residual(images[:2])]) as found:
         for name in names:
-            found.start = first_call(calls, {name})
+            found.begin_at(first_call(calls, {name}))
             for part in images.split(2):
                 got = found.run(float(part.sum()), partial(residual, part))
                 assert torch.equal(got, plain(part))

@@ -132,6 +132,62 @@ def test_a_resumed_run_goes_on_from_where_an_earlier_one_ended(nested, images):
     assert [b - a for a, b in zip(before, runs(nested), strict=True)] == [3, 5, 6, 12]
 
 
+class Skipping(nn.Module):
+    """What the stem puts out goes past the second block, but not past the third."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first, self.second, self.third = (
+            nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True)) for _ in range(4)
+        )
+
+    def forward(self, x):
+        stem = self.stem(x) + 1
+        x = self.second(self.first(stem)) + stem
+        return self.third(x)
+
+
+@pytest.mark.parametrize(
+    ("start", "read"),
+    [("first", {"stem"}), ("second", {"stem", "first"}), ("second.1", {"stem", "second.0"}),
+     ("third", {"stem", "second"}), ("third.1", {"third.0"})],
+)  # fmt: skip
+def test_only_what_a_replay_reads_is_kept(images, start, read):
+    torch.manual_seed(0)
+    model = Skipping().eval()
+    calls = trace_calls(model, lambda: model(images[:2]))
+    number, kept = first_call(calls, {start}), {}
+    with torch.no_grad(), Replay(model, calls) as replay:
+        unread = replay.unread(lambda: [model(images[:2])], number)
+        first = replay.resume(lambda: model(images), number, kept, {number}, unread)
+        again = replay.resume(lambda: model(images), number, kept, {number}, unread)
+    memory = {calls[n].module: t.untyped_storage().nbytes() // 4 for n, t in kept.items()}
+    assert {name for name, elements in memory.items() if elements > 1} == read
+    assert torch.equal(first, model(images))
+    assert torch.equal(again, first)
+
+
+class Deciding(nn.Module):
+    """Reads values of which no gradient tells."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first, self.head = (nn.Conv2d(3, 3, 1) for _ in range(3))
+
+    def forward(self, x):
+        stem = self.stem(x)
+        return self.head(self.first(stem)) * (stem > 0)
+
+
+def test_what_is_read_without_a_gradient_is_kept(images):
+    torch.manual_seed(0)
+    model = Deciding().eval()
+    calls = trace_calls(model, lambda: model(images[:2]))
+    with Replay(model, calls) as replay:
+        unread = replay.unread(lambda: [model(images[:2])], first_call(calls, {"head"}))
+    assert unread == set()
+
+
 class InPlace(nn.Module):
     """Modules that change what they are given, and what they give is not, or not all, used."""
 

@@ -68,7 +68,8 @@ def test_targets_are_the_originals_outputs_again_and_again(trained, monkeypatch,
         monkeypatch.setattr(targets, "MOST_ELEMENTS", 0)
     aims = Targets(model, splits.calibration.batches)
     first = list(aims.of("3"))
-    assert bool(aims._kept) == kept
+    aims.gather(["0", "3"])
+    assert ("3" in aims._kept) == kept
     runs = []
     handle = model.register_forward_pre_hook(lambda *_: runs.append(1))
     second = list(aims.of("3"))
@@ -94,6 +95,17 @@ def test_a_layer_too_large_to_be_kept_takes_no_room_from_others(trained, monkeyp
     assert sizes["0"] > sizes["8"]
     monkeypatch.setattr(targets, "MOST_ELEMENTS", sizes["8"])
     aims = Targets(model, splits.calibration.batches)
-    for name in ("0", "8"):
-        list(aims.of(name))
+    aims.gather(["0", "8"])
     assert list(aims._kept) == ["8"]
+    aims.gather(["0", "3", "8"])
+    assert list(aims._kept) == ["8"]
+
+
+@torch.no_grad()
+def test_what_works_in_place_on_a_layers_output_changes_no_target(trained):
+    model, splits = trained
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(inplace=True), nn.Linear(8, 4))
+    aims = Targets(model.eval(), splits.calibration.batches)
+    aims.gather(["1", "3"])
+    for batch, (target,) in aims.of("1"):
+        assert torch.equal(target.rows, model[:2](batch[0]).T)

@@ -62,16 +62,25 @@ class AllowedWidths:
         return self.fewest.get((group.name, member.module), 1) if member.direction == "out" else 1
 
     def units_to_go(
-        self, group: Group, order: Tensor, widths: Mapping[str, int], steps: int
-    ) -> int:
+        self, group: Group, orders: Sequence[Tensor], widths: Mapping[str, int], steps: int
+    ) -> list[int]:
         """Return how many units bring the group down by this many allowed widths; 0: none can.
 
         Args:
             group: as it stands.
-            order: its units in the order in which they would go, int64 (units,).
+            orders: some in which its units would go, int64 (units,) each, and a number for each.
             widths: of all layers, as ``widths_now`` gives them.
             steps: widths to go down at once; fewer where there are fewer.
         """
+        units = (torch.bincount(member.unit) for member in group.members)
+        if orders and all(bool((channels == channels[0]).all()) for channels in units):
+            # whichever units go, the widths are the same
+            return [self._units_to_go(group, orders[0], widths, steps)] * len(orders)
+        return [self._units_to_go(group, order, widths, steps) for order in orders]
+
+    def _units_to_go(
+        self, group: Group, order: Tensor, widths: Mapping[str, int], steps: int
+    ) -> int:
         allowed = torch.ones(group.units - 1, dtype=torch.bool)
         for member in group.members:
             allowed &= _left(member, order) >= self._fewest(group, member)

@@ -96,9 +96,10 @@ def propose_blocks(
     widths = allowed.widths_now(groups)
     for number, group in enumerate(groups):
         distinct: dict[tuple[int, ...], Proposal] = {}
-        for metric, score in scores.items():
-            order = torch.argsort(score[start : start + group.units], stable=True)
-            gone = allowed.units_to_go(group, order, widths, blocks)
+        own = [score[start : start + group.units] for score in scores.values()]
+        orders = [torch.argsort(score, stable=True) for score in own]
+        many = allowed.units_to_go(group, orders, widths, blocks)
+        for metric, order, gone in zip(scores, orders, many, strict=True):
             if gone == 0:
                 continue
             lowest = order[:gone].sort().values

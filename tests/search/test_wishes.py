@@ -250,7 +250,7 @@ def test_units_of_several_sizes_are_counted_in_channels():
     group = Group("layer", (member,), (Gate("layer", "layer"),), torch.arange(5))
     allowed = AllowedWidths(multiple=2, fewest={("layer", "layer"): 2})
     gone = {
-        order: allowed.units_to_go(group, torch.tensor(order), {"layer": 7}, steps=1)
+        order: allowed.units_to_go(group, [torch.tensor(order)], {"layer": 7}, steps=1)[0]
         for order in ((0, 1, 2, 3, 4), (2, 3, 4, 0, 1), (0, 1, 3, 2, 4))
     }
     # 7 channels: 5, 3, 2 are left after the first ones, 6 and no even number but 4 after others

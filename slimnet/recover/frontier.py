@@ -21,11 +21,14 @@ class Frontier:
     """Within its ``with`` block the model runs from the first call that may change.
 
     The model is changed for the time of the block: each module's ``forward`` is wrapped. ``few``
-    runs it on a few images, and returns its outputs.
+    runs it on a few images, and returns its outputs: without it more is kept than will be read.
     """
 
     def __init__(
-        self, model: nn.Module, calls: Sequence[Call], few: Callable[[], Sequence[Tensor]]
+        self,
+        model: nn.Module,
+        calls: Sequence[Call],
+        few: Callable[[], Sequence[Tensor]] | None = None,
     ) -> None:
         self._few = few
         self._start, self._unread = 0, frozenset[int]()
@@ -45,7 +48,9 @@ class Frontier:
 
     def begin_at(self, start: int) -> None:
         """Take note that what comes before call ``start`` is settled."""
-        self._start, self._unread = start, self._replay.unread(self._few, start)
+        self._start = start
+        if self._few is not None:
+            self._unread = self._replay.unread(self._few, start)
 
     def run(self, batch: Hashable, run: Callable[[], Any]) -> Any:
         """Return what ``run`` gives, which runs the model on the batch of this name."""

@@ -104,8 +104,9 @@ class Replay:
     def unread(self, run: Callable[[], Sequence[Tensor]], start: int) -> frozenset[int]:
         """Return the calls before ``start`` whose outputs nothing reads that runs in a replay.
 
-        A network hands on what it was given to modules that do not run any more, and gradients
-        tell what reaches its outputs. ``run`` runs it on a few images and returns those.
+        Most of what was recorded is only handed on to modules that do not run any more: what
+        reaches the network's outputs has gradients. What they do not tell of, such as a
+        comparison, is found out by spoiling the rest. ``run`` runs the network on a few images.
         """
         expected = self.record(run, {start})
         leaves = {

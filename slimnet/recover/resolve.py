@@ -42,7 +42,8 @@ def resolve(targets: Targets, slim: nn.Module, plan: Plan, moments: Mapping[str,
     calls = trace_calls(slim, few)
     order = _in_order(slim, moments, few)
     targets.gather(order)
-    with Frontier(slim, calls, few) as frontier:
+    # whole batches take too much memory where gradients are asked for
+    with Frontier(slim, calls, few if task.by_image else None) as frontier:
         for name in order:
             gone = plan.get(name, {}).get("out", ())
             # neither what solves a layer nor its new values change anything before it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ class Target:
 
 
 class Targets:
-    """Targets of every layer; of those that were gathered, as far as memory allows, they are kept.
+    """Targets of every layer: kept where they were gathered and memory allows, else run again.
 
     The original is not changed. ``solving`` are the batches to fit layers on, ``judging`` the
     others: a quarter of the images, by whose loss new weights stay or go.
@@ -44,13 +44,15 @@ class Targets:
 
     def gather(self, names: Iterable[str]) -> None:
         """Run the original once for all of these layers that memory has room for."""
-        positions = {name: self._positions() for name in names if name not in self._kept}
+        positions = {n: Positions(self._images) for n in names if n not in self._kept}
         found: dict[str, list[list[Target]]] = {}
-        for number, batch in enumerate(self.solving):
-            seen = self._seen(batch, positions) if positions else {}
+        for number, batch in enumerate(self.solving if positions else ()):
+            seen = self._seen(batch, positions)
             if number == 0:
                 found = {name: [] for name in self._fitting(seen, self.task.images(batch))}
                 positions = {name: positions[name] for name in found}
+            if not found:
+                break
             for name, targets in found.items():
                 targets.append(seen[name])
         self._kept |= found
@@ -60,14 +62,12 @@ class Targets:
         if name in self._kept:
             yield from zip(self.solving, self._kept[name], strict=True)
             return
-        layer, positions = self.original.get_submodule(name), self._positions()
+        layer, positions = self.original.get_submodule(name), Positions(self._images)
         for batch in self.solving:
             run = partial(self.task.outputs, self.original, batch)
             yield batch, _cut(layer, positions, *run_until(self.original, name, run))
 
-    def _positions(self) -> Positions:
-        return Positions(self._images())
-
+    @cached_property
     def _images(self) -> int:
         return sum(self.task.images(batch) for batch in self.solving)
 
@@ -97,7 +97,7 @@ class Targets:
 
     def _fitting(self, seen: Mapping[str, Sequence[Target]], images: int) -> Iterator[str]:
         """Yield the layers that fit in memory, by what they put out for so many images."""
-        batches = self._images() / images
+        batches = self._images / images
         for name, targets in seen.items():
             elements = batches * sum(target.rows.numel() for target in targets)
             if self._elements + elements <= MOST_ELEMENTS:

@@ -108,7 +108,7 @@ class Task:
     ) -> Drop:  # fmt: skip
         """Return the drop of a network; only an estimate above the limit where it is above it.
 
-        ``call`` runs the network on each batch where that is not for a function of the user's own.
+        ``call`` runs it on each batch, see ``mean_loss``; a score of the user's own does so itself.
         """
         return self.drop(original, self.measure(slim, split, confidence), confidence)
 

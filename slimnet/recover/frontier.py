@@ -48,6 +48,8 @@ class Frontier:
 
     def begin_at(self, start: int) -> None:
         """Take note that what comes before call ``start`` is settled."""
+        if start < self._start:
+            self._kept.forget()
         self._start = start
         if self._few is not None:
             self._unread = self._replay.unread(self._few, start)

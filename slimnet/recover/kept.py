@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +13,7 @@ MOST_ELEMENTS = 2**25
 
 
 class Kept:
-    """Outputs of calls, by batch, as long as all together fit in MOST_ELEMENTS."""
+    """Outputs of calls, by batch, all together no more than MOST_ELEMENTS."""
 
     def __init__(self) -> None:
         self._kept: dict[Hashable, dict[int, Tensor]] = {}
@@ -35,13 +35,11 @@ class Kept:
         """
         kept = self._kept.pop(batch, {})
         self._elements.pop(batch, None)
+        room = MOST_ELEMENTS - sum(self._elements.values()) - _in_memory(kept)
         try:
-            return replay.resume(run, start, kept, starts, unread)
+            return replay.resume(run, start, kept, starts, unread, room)
         finally:
-            # modules that only hand on what they read put out the same memory
-            elements = sum({t.data_ptr(): _elements(t) for t in kept.values()}.values())
-            if elements + sum(self._elements.values()) <= MOST_ELEMENTS:
-                self._kept[batch], self._elements[batch] = kept, elements
+            self._kept[batch], self._elements[batch] = kept, _in_memory(kept)
 
     def forget(self, *, but: Collection[Hashable] = ()) -> None:
         """Let go of what is kept of all batches but these."""
@@ -49,6 +47,8 @@ class Kept:
             del self._kept[batch], self._elements[batch]
 
 
-def _elements(output: Tensor) -> int:
-    """Return how many are in memory: of a mere shape next to none."""
-    return min(output.numel(), output.untyped_storage().nbytes() // output.element_size())
+def _in_memory(kept: Mapping[int, Tensor]) -> int:
+    """Return how many elements these outputs take: of a mere shape next to none."""
+    # modules that only hand on what they read put out the same memory
+    distinct = {output.data_ptr(): output for output in kept.values()}.values()
+    return sum(min(o.numel(), o.untyped_storage().nbytes() // o.element_size()) for o in distinct)

@@ -23,8 +23,8 @@ class Call:
     """One call of a module. Calls inside it have the numbers up to ``end``, not included.
 
     ``overwritten`` says that something later works in place on its output; ``replayable`` is False
-    where it does more than to give one tensor: where it gives anything else, or works in place on
-    what it is given, which whoever else holds that would miss.
+    where it does more than to give one tensor: where it gives anything else, works in place on
+    what it is given, which whoever else holds that would miss, or leaves something on a module.
     """
 
     module: str
@@ -45,6 +45,7 @@ class Replay:
         self._recorded: dict[int, Tensor] = {}
         self._wanted: Collection[int] = ()
         self._unread: Collection[int] = ()
+        self._room = 0.0
         self._first_changed = 0
         self._next = 0
 
@@ -65,6 +66,7 @@ class Replay:
         """Return what ``run`` gives, which runs the model; keep what these replays need of it."""
         self._recorded.clear()
         self._wanted = {number for start in starts for number in _before(self._calls, start)}
+        self._room = math.inf
         try:
             return self._run(run, first_changed=0)
         finally:
@@ -81,24 +83,37 @@ class Replay:
         kept: dict[int, Tensor],
         starts: Collection[int],
         unread: Collection[int] = (),
+        room: float = math.inf,
     ) -> Any:
         """Return what ``run`` gives, from what an earlier run with ``kept`` has left in it.
 
         Call ``start`` is the first that may have changed since. ``kept`` is changed: it then holds
-        what is needed to begin at any of the calls ``starts``, of ``unread`` the shapes alone.
+        what is needed to begin at any of the calls ``starts``, as far as there is ``room`` for that
+        many more elements, and of ``unread`` the shapes alone. Where there are such, the next
+        ``start`` must not come before this one.
         """
         needed = {number for later in starts for number in _before(self._calls, later)}
         for number in [number for number in kept if self._calls[number].end > start]:
             del kept[number]
         self._recorded, self._wanted, self._unread = kept, needed - kept.keys(), unread
+        self._room = room
         try:
-            return self._run(run, first_changed=start)
+            result = self._run(run, first_changed=start)
+            if kept and self._next != len(self._calls):
+                # it went another way, where mere shapes may have been read
+                kept.clear()
+                result = self._run(run, first_changed=0)
+            return result
         finally:
             self._recorded, self._wanted, self._unread = {}, (), ()
             for number in kept.keys() - needed:
                 del kept[number]
             for number in kept.keys() & set(unread):
-                kept[number] = _shape_of(kept[number])
+                # what there was no room for runs again, and reads what comes before it
+                if needed <= kept.keys():
+                    kept[number] = _shape_of(kept[number])
+                else:
+                    del kept[number]
 
     @torch.no_grad()
     def unread(self, run: Callable[[], Sequence[Tensor]], start: int) -> frozenset[int]:
@@ -108,21 +123,23 @@ class Replay:
         reaches the network's outputs has gradients. What they do not tell of, such as a
         comparison, is found out by spoiling the rest. ``run`` runs the network on a few images.
         """
-        expected = self.record(run, {start})
-        leaves = {
-            number: output.detach().requires_grad_()
-            for number, output in self._recorded.items()
-            if output.is_floating_point()
-        }
+        expected, unread = self.record(run, {start}), set[int]()
         try:
+            leaves = {
+                number: output.detach().requires_grad_()
+                for number, output in self._recorded.items()
+                if output.is_floating_point()
+            }
             self._recorded.update(leaves)
             with torch.enable_grad():
                 outputs = [output for output in self.run(run, start) if output.requires_grad]
                 ones = [torch.ones_like(output) for output in outputs]
                 found = torch.autograd.grad(outputs, list(leaves.values()), ones, allow_unused=True)
             unread = {n for n, gradient in zip(leaves, found, strict=True) if gradient is None}
-            self._recorded.update({number: _shape_of(leaves[number]) for number in unread})
-            same = all(map(torch.equal, self.run(run, start), expected))
+            same = True
+            for value in (math.nan, math.inf, -math.inf):
+                self._recorded.update({n: _shape_of(leaves[n], value) for n in unread})
+                same = same and all(map(torch.equal, self.run(run, start), expected))
         except Exception:
             # whatever the network's own code raises means the same: that cannot be told
             same = False
@@ -137,7 +154,7 @@ class Replay:
         number = self._next
         if number >= len(self._calls) or self._calls[number].module != name:
             # the network went another way than when it was traced: from here on all of it runs
-            self._next = len(self._calls)
+            self._next = len(self._calls) + 1
             return forward(*args, **kwargs)
         call = self._calls[number]
         if call.end <= self._first_changed and number in self._recorded:
@@ -149,7 +166,12 @@ class Replay:
         if number in self._unread:
             self._recorded[number] = _shape_of(result)
         elif number in self._wanted:
-            self._recorded[number] = result.clone() if call.overwritten else result
+            # what only hands on what it reads puts out the same memory
+            handed_on = args and result is args[0] and not call.overwritten
+            elements = 0 if handed_on else result.numel()
+            if elements <= self._room:
+                self._recorded[number] = result.clone() if call.overwritten else result
+                self._room -= elements
         return result
 
 
@@ -162,13 +184,17 @@ def trace_calls(model: nn.Module, run: Callable[[], object]) -> tuple[Call, ...]
     names: list[str] = []
     ends: dict[int, int] = {}
     in_place: set[int] = set()
+    leaving: set[int] = set()
     outputs: dict[int, tuple[Any, int]] = {}
 
     def watch(name: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         number = len(names)
         names.append(name)
         given = [(t, t._version) for t in (*args, *kwargs.values()) if isinstance(t, Tensor)]
+        before = _own_values(forward)
         output = forward(*args, **kwargs)
+        if _own_values(forward) != before or any(n in leaving for n in range(number, len(names))):
+            leaving.add(number)
         if any(tensor._version != version for tensor, version in given):
             in_place.add(number)
         ends[number] = len(names)
@@ -185,15 +211,24 @@ def trace_calls(model: nn.Module, run: Callable[[], object]) -> tuple[Call, ...]
         Call(
             module=name,
             end=ends[number],
-            replayable=isinstance(outputs[number][0], Tensor) and number not in in_place,
+            replayable=isinstance(outputs[number][0], Tensor) and number not in in_place | leaving,
             overwritten=getattr(outputs[number][0], "_version", 0) != outputs[number][1],
         )
         for number, name in enumerate(names)
     )
 
 
+def _own_values(forward: Callable[..., Any]) -> dict[str, int]:
+    """Return which objects a module has as attributes of its own, by name."""
+    values = vars(getattr(forward, "__self__", object))
+    return {name: id(value) for name, value in values.items() if name != "forward"}
+
+
 def first_call(calls: Sequence[Call], modules: Collection[str]) -> int:
-    """Return the number of the first call of any of these modules; 0 where one has no call."""
+    """Return the number of the first call of any of these modules.
+
+    0 where one has no call, or where there are none.
+    """
     numbers: dict[str, int] = {}
     for number, call in enumerate(calls):
         numbers.setdefault(call.module, number)
@@ -213,9 +248,9 @@ def _before(calls: Sequence[Call], start: int) -> list[int]:
     return needed
 
 
-def _shape_of(output: Tensor) -> Tensor:
+def _shape_of(output: Tensor, value: float = math.nan) -> Tensor:
     """Return something of the same shape that takes no memory and spoils what reads it."""
-    return output.new_full((), math.nan).expand(output.shape)
+    return output.new_full((), value).expand(output.shape)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -45,17 +45,18 @@ class Targets:
     def gather(self, names: Iterable[str]) -> None:
         """Run the original once for all of these layers that memory has room for."""
         positions = {n: Positions(self._images) for n in names if n not in self._kept}
-        found: dict[str, list[list[Target]]] = {}
-        for number, batch in enumerate(self.solving if positions else ()):
-            seen = self._seen(batch, positions)
-            if number == 0:
-                found = {name: [] for name in self._fitting(seen, self.task.images(batch))}
+        found: dict[str, list[list[Target]]] | None = None
+        for batch in self.solving if positions else ():
+            batches = None if found is not None else self._images / self.task.images(batch)
+            seen = self._seen(batch, positions, batches)
+            if found is None:
+                found = {name: [] for name in positions if name in seen}
                 positions = {name: positions[name] for name in found}
             if not found:
                 break
             for name, targets in found.items():
-                targets.append(seen[name])
-        self._kept |= found
+                targets.append(seen.get(name, []))
+        self._kept |= found or {}
 
     def of(self, name: str) -> Iterator[tuple[Any, list[Target]]]:
         """Yield each solving batch and what the layer of this name put out for it."""
@@ -71,15 +72,27 @@ class Targets:
     def _images(self) -> int:
         return sum(self.task.images(batch) for batch in self.solving)
 
-    def _seen(self, batch: Any, positions: Mapping[str, Positions]) -> dict[str, list[Target]]:
-        """Return what each of these layers puts out for a batch when it first runs."""
+    def _seen(
+        self, batch: Any, positions: Mapping[str, Positions], batches: float | None
+    ) -> dict[str, list[Target]]:
+        """Return what each of these layers puts out for a batch when it first runs.
+
+        With ``batches``, about as many as there are of its size, only that of layers for all of
+        whose batches there is room, which is then theirs.
+        """
         seen: dict[str, list[Target]] = {}
 
         def watch(name: str, layer: nn.Module, args: Any, kwargs: Any, written: Tensor) -> None:
-            if name not in seen:
-                # copies, since what comes next may work in place
-                targets = _cut(layer, positions[name], first_argument(args, kwargs), written)
-                seen[name] = [replace(target, rows=target.rows.clone()) for target in targets]
+            if name in seen:
+                return
+            targets = _cut(layer, positions[name], first_argument(args, kwargs), written)
+            if batches is not None:
+                elements = batches * sum(target.rows.numel() for target in targets)
+                if self._elements + elements > MOST_ELEMENTS:
+                    return
+                self._elements += elements
+            # copies, since what comes next may work in place
+            seen[name] = [replace(target, rows=target.rows.clone()) for target in targets]
 
         handles = [
             self.original.get_submodule(name).register_forward_hook(
@@ -93,16 +106,7 @@ class Targets:
         finally:
             for handle in handles:
                 handle.remove()
-        return {name: seen.get(name, []) for name in positions}
-
-    def _fitting(self, seen: Mapping[str, Sequence[Target]], images: int) -> Iterator[str]:
-        """Yield the layers that fit in memory, by what they put out for so many images."""
-        batches = self._images / images
-        for name, targets in seen.items():
-            elements = batches * sum(target.rows.numel() for target in targets)
-            if self._elements + elements <= MOST_ELEMENTS:
-                self._elements += elements
-                yield name
+        return seen
 
 
 def _cut(layer: nn.Module, positions: Positions, read: Tensor, written: Tensor) -> list[Target]:

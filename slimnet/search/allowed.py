@@ -64,16 +64,18 @@ class AllowedWidths:
     def units_to_go(
         self, group: Group, orders: Sequence[Tensor], widths: Mapping[str, int], steps: int
     ) -> list[int]:
-        """Return how many units bring the group down by this many allowed widths; 0: none can.
+        """Return for each order how many units bring the group down by so many allowed widths.
+
+        0 where none can.
 
         Args:
             group: as it stands.
-            orders: some in which its units would go, int64 (units,) each, and a number for each.
+            orders: in which its units would go, int64 (units,) each.
             widths: of all layers, as ``widths_now`` gives them.
             steps: widths to go down at once; fewer where there are fewer.
         """
-        units = (torch.bincount(member.unit) for member in group.members)
-        if orders and all(bool((channels == channels[0]).all()) for channels in units):
+        counts = (torch.bincount(m.unit, minlength=group.units) for m in group.members)
+        if orders and all(bool((channels == channels[0]).all()) for channels in counts):
             # whichever units go, the widths are the same
             return [self._units_to_go(group, orders[0], widths, steps)] * len(orders)
         return [self._units_to_go(group, order, widths, steps) for order in orders]

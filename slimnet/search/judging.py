@@ -54,15 +54,16 @@ class Judging:
 
         def call(batch: int, run: Callable[[], Tensor]) -> Any:
             reached.add(batch)
-            return self._kept.run(replay, batch, run, start, self._starts)
+            with Replay(network, self._calls) as replay:
+                return self._kept.run(replay, batch, run, start, self._starts)
 
-        with Replay(network, self._calls) as replay:
-            drop = state.task.judge(
+        try:
+            return state.task.judge(
                 self._original, network, self._selection, self._confidence, self._limit, call
             )
-        # of the others there is what a network before the last one gave
-        self._kept.forget(but=reached)
-        return drop
+        finally:
+            # of the others there is what a network before the last one gave
+            self._kept.forget(but=reached)
 
 
 def _changed(before: nn.Module, now: nn.Module) -> set[str]:

@@ -15,10 +15,12 @@ from slimnet.recover.replay import Replay, first_call, trace_calls
 class Counted(nn.Conv2d):
     """Counts how often it really runs."""
 
-    runs = 0
+    def __init__(self, *sizes, **options):
+        super().__init__(*sizes, **options)
+        self.seen = []
 
     def forward(self, x):
-        self.runs += 1
+        self.seen.append(len(x))
         return super().forward(x)
 
 
@@ -47,7 +49,7 @@ def nested():
 
 
 def runs(model):
-    return [m.runs for m in model.modules() if isinstance(m, Counted)]
+    return [len(m.seen) for m in model.modules() if isinstance(m, Counted)]
 
 
 @torch.no_grad()
@@ -186,6 +188,96 @@ def test_what_is_read_without_a_gradient_is_kept(images):
     with Replay(model, calls) as replay:
         unread = replay.unread(lambda: [model(images[:2])], first_call(calls, {"head"}))
     assert unread == set()
+
+
+class Leaving(nn.Module):
+    """A module inside another leaves something that a later one reads."""
+
+    class Stem(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x):
+            self.images = len(x)
+            return self.conv(x)
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Sequential(self.Stem()), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        x = self.head(self.stem(x))
+        return x.view(self.stem[0].images, -1)
+
+
+@torch.no_grad()
+def test_a_module_that_leaves_something_behind_runs_in_every_replay(images):
+    model = Leaving().eval()
+    calls = trace_calls(model, lambda: model(images[:2]))
+    assert [call.module for call in calls if call.replayable] == ["stem.0.conv", "head"]
+    start, kept = first_call(calls, {"head"}), {}
+    with Replay(model, calls) as replay:
+        for part in (images, images[:2], images):
+            replay.resume(lambda part=part: model(part), start, kept, {start})
+            kept_of = dict(kept)
+            again = replay.resume(lambda part=part: model(part), start, kept_of, {start})
+            assert len(again) == len(part)
+            kept.clear()
+
+
+class Straying(nn.Module):
+    """Goes another way where the images are bright."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first, self.other, self.head = (nn.Conv2d(3, 3, 1) for _ in range(4))
+
+    def forward(self, x):
+        bright = bool(x.mean() > 1)
+        stem = self.stem(x)
+        x = self.first(stem)
+        return self.other(stem) if bright else self.head(x)
+
+
+@torch.no_grad()
+def test_a_replay_that_goes_another_way_runs_wholly(images):
+    torch.manual_seed(0)
+    model = Straying().eval()
+    calls = trace_calls(model, lambda: model(images[:2]))
+    start, kept = first_call(calls, {"head"}), {}
+    with Replay(model, calls) as replay:
+        unread = replay.unread(lambda: [model(images[:2])], start)
+        assert unread
+        for part in (images, images + 9):
+            for _ in range(2):
+                got = replay.resume(lambda part=part: model(part), start, kept, {start}, unread)
+                assert torch.equal(got, model(part))
+            kept.clear()
+
+
+def elements(kept):
+    sizes = [output.untyped_storage().nbytes() // 4 for output in kept.values()]
+    return sum(size for size in sizes if size > 1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("room", [0, 400, 1500, 10**6])
+def test_what_there_is_no_room_for_runs_again(images, room):
+    torch.manual_seed(0)
+    model = Skipping().eval()
+    calls = trace_calls(model, lambda: model(images[:2]))
+    kept, seen = {}, []
+    with Replay(model, calls) as replay:
+        for name in ("first", "second", "third"):
+            start = first_call(calls, {name})
+            unread = replay.unread(lambda: [model(images[:2])], start)
+            for _ in range(2):
+                left = room - elements(kept)
+                got = replay.resume(lambda: model(images), start, kept, {start}, unread, left)
+                assert torch.equal(got, model(images))
+            seen.append(elements(kept))
+    assert max(seen) <= room
 
 
 class InPlace(nn.Module):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
 
 from slimnet.groups import find_groups
-from slimnet.measure import CLASSIFICATION
+from slimnet.measure import CLASSIFICATION, Task
 from slimnet.records import Splits
 from slimnet.recover import kept
 from slimnet.search.judging import Judging
@@ -91,3 +93,15 @@ def test_images_that_a_hopeless_network_was_spared_are_not_taken_from_the_one_be
     assert found.drop(after) == CLASSIFICATION.judge(
         before, after.running, splits.selection, 0.5, 100.0
     )
+
+
+def test_a_score_of_the_users_own_gets_the_network_as_it_is(trained):
+    """It may copy it, say, which a wrapped one does not allow."""
+    model, splits = trained
+    task = Task(CLASSIFICATION.loss, lambda n, batches: CLASSIFICATION.score(deepcopy(n), batches))
+    groups, _ = find_groups(model, splits.calibration.batches[0][0][:2])
+    state = first_state(model, groups, splits.calibration, repair=False, task=task)
+    before = task.measure(model, splits.selection, 0.5)
+    calls, _ = trace_state(state, splits.calibration.batches)
+    found = Judging(before, splits.selection, Settings(confidence=0.5), groups, calls)
+    assert found.drop(without(state, 1, 0)).points == 0

@@ -244,6 +244,15 @@ def test_a_width_that_pays_and_is_a_multiple_is_the_lower_multiple():
     assert [allowed.lower(width) for width in (64, 48, 36, 24, 16)] == [48, 24, 24, 12, 0]
 
 
+def test_a_layer_that_reads_only_the_first_units_keeps_one_whatever_goes():
+    whole = Member("layer", "out", torch.arange(8), torch.arange(8), torch.arange(8))
+    few = Member("reader", "in", torch.arange(2), torch.arange(2), torch.arange(2))
+    group = Group("layer", (whole, few), (Gate("layer", "layer"),), torch.arange(8))
+    orders = [torch.tensor([2, 3, 4, 5, 6, 7, 0, 1]), torch.tensor([0, 1, 2, 3, 4, 5, 6, 7])]
+    allowed = AllowedWidths(multiple=4, fewest={("layer", "layer"): 1})
+    assert allowed.units_to_go(group, orders, {"layer": 8}, steps=1) == [4, 0]
+
+
 def test_units_of_several_sizes_are_counted_in_channels():
     unit = torch.tensor([0, 0, 1, 1, 2, 3, 4])
     member = Member("layer", "out", torch.arange(7), torch.arange(7), unit)

@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from slimnet.recover.kept import Kept
-from slimnet.recover.replay import Call, Replay
+from slimnet.recover.replay import Replay
+from slimnet.recover.trace import Call
 
 
 class Frontier:

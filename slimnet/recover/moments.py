@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from slimnet.groups import Group, Member, first_argument
+from slimnet.groups import Group, Member
 from slimnet.measure import CLASSIFICATION, Task
 from slimnet.records import Batches
 from slimnet.recover.columns import (
@@ -22,6 +22,7 @@ from slimnet.recover.columns import (
     kernel_size,
     unfold,
 )
+from slimnet.recover.watching import watching
 
 RIDGE = 1e-2
 LEAST_DIAGONAL = 1e-12
@@ -77,22 +78,9 @@ def gather_moments(
             sums[name] = sums[name] + moment if name in sums else moment
             rows[name] = rows.get(name, 0) + columns.shape[2]
 
-    handles = [
-        model.get_submodule(name).register_forward_hook(
-            lambda module, args, kwargs, output, name=name: watch(
-                name, module, first_argument(args, kwargs), output
-            ),
-            with_kwargs=True,
-        )
-        for name in consumers
-    ]
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                task.outputs(model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), watching(model, consumers, watch):
+        for batch in batches:
+            task.outputs(model, batch)
     return {
         name: Moments(
             # taken out of the sums, so that not all of both are in memory at the same time

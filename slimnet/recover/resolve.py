@@ -20,8 +20,9 @@ from slimnet.recover.columns import add_constant, unfold
 from slimnet.recover.frontier import Frontier
 from slimnet.recover.moments import Moments, ridge_for
 from slimnet.recover.repair import get_state, replaced, set_values
-from slimnet.recover.replay import first_call, trace_calls
 from slimnet.recover.targets import Targets, run_until
+from slimnet.recover.trace import first_call, trace_calls
+from slimnet.recover.watching import watching
 
 
 def resolve(targets: Targets, slim: nn.Module, plan: Plan, moments: Mapping[str, Moments]) -> int:
@@ -65,14 +66,8 @@ def _modules(name: str, bias: str | None) -> set[str]:
 def _in_order(slim: nn.Module, names: Mapping[str, object], run: Callable[[], object]) -> list[str]:
     """Return the layers in the order in which they run; not those that run more than once."""
     order: list[str] = []
-    handles = [
-        slim.get_submodule(name).register_forward_hook(lambda *_, name=name: order.append(name))
-        for name in names
-    ]
-    with torch.no_grad():
+    with torch.no_grad(), watching(slim, names, lambda name, *_: order.append(name)):
         run()
-    for handle in handles:
-        handle.remove()
     return [name for name in order if order.count(name) == 1]
 
 

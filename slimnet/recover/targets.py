@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet.groups import first_argument
 from slimnet.measure import CLASSIFICATION, Task
 from slimnet.records import Batch, Batches
 from slimnet.recover.columns import Positions, image_slices, output_rows
+from slimnet.recover.watching import watching
 
 JUDGING_EVERY = 4
 MOST_ELEMENTS = 2**25
@@ -82,10 +82,10 @@ class Targets:
         """
         seen: dict[str, list[Target]] = {}
 
-        def watch(name: str, layer: nn.Module, args: Any, kwargs: Any, written: Tensor) -> None:
+        def watch(name: str, layer: nn.Module, read: Tensor, written: Tensor) -> None:
             if name in seen:
                 return
-            targets = _cut(layer, positions[name], first_argument(args, kwargs), written)
+            targets = _cut(layer, positions[name], read, written)
             if batches is not None:
                 elements = batches * sum(target.rows.numel() for target in targets)
                 if self._elements + elements > MOST_ELEMENTS:
@@ -94,18 +94,8 @@ class Targets:
             # copies, since what comes next may work in place
             seen[name] = [replace(target, rows=target.rows.clone()) for target in targets]
 
-        handles = [
-            self.original.get_submodule(name).register_forward_hook(
-                partial(watch, name), with_kwargs=True
-            )
-            for name in positions
-        ]
-        try:
-            with torch.no_grad():
-                self.task.outputs(self.original, batch)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with torch.no_grad(), watching(self.original, positions, watch):
+            self.task.outputs(self.original, batch)
         return seen
 
 
@@ -172,14 +162,10 @@ def run_until(model: nn.Module, name: str, run: Callable[[], object]) -> tuple[T
     """Return what the named layer reads and what it puts out while ``run`` runs the model."""
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def stop(_: nn.Module, args: Any, kwargs: Any, written: Tensor) -> None:
-        seen.append((first_argument(args, kwargs), written))
+    def stop(_: str, __: nn.Module, read: Tensor, written: Tensor) -> None:
+        seen.append((read, written))
         raise _ReachedError
 
-    handle = model.get_submodule(name).register_forward_hook(stop, with_kwargs=True)
-    try:
-        with torch.no_grad(), suppress(_ReachedError):
-            run()
-    finally:
-        handle.remove()
+    with torch.no_grad(), suppress(_ReachedError), watching(model, [name], stop):
+        run()
     return seen[0]

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from slimnet.groups import first_argument, is_depthwise, output_channels
+from slimnet.groups import is_depthwise, output_channels
 from slimnet.load import on_shapes
 from slimnet.measure import fill_batch, forward
 from slimnet.records import Inputs, Plan
+from slimnet.recover.watching import watching
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,6 @@ def count_positions(model: nn.Module, example: Inputs) -> dict[str, int]:
 
 
 def _positions(model: nn.Module, image: Inputs) -> dict[str, int]:
-    """Change the model: its layers get hooks."""
     positions: dict[str, int] = {}
 
     def watch(name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
@@ -107,14 +107,7 @@ def _positions(model: nn.Module, image: Inputs) -> dict[str, int]:
         here = maps.numel() // maps.shape[axis]  # not maps[0]: windows or frames lie beside it
         positions[name] = positions.get(name, 0) + here
 
-    for name in widths_of(model):
-        model.get_submodule(name).register_forward_hook(
-            lambda module, args, kwargs, output, name=name: watch(
-                name, module, first_argument(args, kwargs), output
-            ),
-            with_kwargs=True,
-        )
-    with torch.no_grad():
+    with torch.no_grad(), watching(model, widths_of(model), watch):
         forward(model, image)
     return positions
 

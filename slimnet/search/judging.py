@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from slimnet.groups import Group
 from slimnet.records import Drop, Split
 from slimnet.recover.kept import Kept
-from slimnet.recover.replay import Call, Replay, first_call
+from slimnet.recover.replay import Replay
+from slimnet.recover.trace import Call, first_call
 from slimnet.search.recovery import RESOLVE_POINTS
 from slimnet.search.state import State
 from slimnet.settings import Settings

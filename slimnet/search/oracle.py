@@ -19,7 +19,8 @@ from slimnet.groups import plan_for
 from slimnet.measure import Classification
 from slimnet.records import Batches, Sensitivity, Split
 from slimnet.recover import replaced
-from slimnet.recover.replay import Call, Replay
+from slimnet.recover.replay import Replay
+from slimnet.recover.trace import Call
 from slimnet.search.cost import price
 from slimnet.search.layout import Images
 from slimnet.search.proposals import Proposal

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from slimnet.groups import Group, masked, plan_for
 from slimnet.records import Batches, Plan
 from slimnet.recover import get_state, laid_out_as, repaired_weights, replaced
-from slimnet.recover.replay import Call, Replay, first_call, trace_calls
+from slimnet.recover.replay import Replay
+from slimnet.recover.trace import Call, first_call, trace_calls
 from slimnet.search.folding import alike, folded_values
 from slimnet.search.state import State
 

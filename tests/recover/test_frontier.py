@@ -11,7 +11,7 @@ import torch
 from slimnet.groups import find_groups
 from slimnet.recover import Targets, gather_moments, kept, resolve
 from slimnet.recover.frontier import Frontier
-from slimnet.recover.replay import first_call, trace_calls
+from slimnet.recover.trace import first_call, trace_calls
 
 
 @torch.no_grad()

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from slimnet.recover.replay import Replay, first_call, trace_calls
+from slimnet.recover.replay import Replay
+from slimnet.recover.trace import first_call, trace_calls
 
 
 class Counted(nn.Conv2d):

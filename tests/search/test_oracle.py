@@ -12,7 +12,7 @@ from slimnet.groups import find_groups, mask, plan_for, slim_copy
 from slimnet.measure import mean_loss
 from slimnet.records import Split
 from slimnet.recover import gather_moments, repaired_weights
-from slimnet.recover.replay import trace_calls
+from slimnet.recover.trace import trace_calls
 from slimnet.search.cost import price_factor
 from slimnet.search.layout import Layout, lay_out
 from slimnet.search.oracle import Oracle

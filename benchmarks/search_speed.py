@@ -1,9 +1,9 @@
 """How much faster is slimnet's search than the paper's, written plainly, for the same decisions?
 
 Both remove one channel a step from ResNet-20, choosing among k = 16 candidates on the same images,
-in one run: slimnet, then the plain loop of plain_search.py, step by step side by side. The first
-of the seeds chooses the selection images. Each network's result is kept in
-results/search_speed_NETWORK.json.
+in one run: a step of slimnet and one of the plain loop of plain_search.py in turns, so that a
+machine that becomes slower does so for both. The first of the seeds chooses the selection images.
+Each network's result is kept in results/search_speed_NETWORK.json.
 
     python benchmarks/search_speed.py --models MODELS --train TRAIN.npz --held-out TEST.npz
     python benchmarks/search_speed.py --table
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable
-from itertools import islice
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -39,22 +38,28 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     settings = paper.settings_for(
         row, options, options.seeds[0], step=1, repair=False, oracle_k=options.candidates
     )
-    begun = perf_counter()
-    ours = search_first_steps(
-        options.steps, subject.model, subject.groups, subject.splits, settings
-    )
-    slimnet_seconds = perf_counter() - begun
     calibration = plainly(subject.splits.calibration, settings.oracle_images)
     selection = plainly(subject.splits.selection, None)
-    plain: list[PlainStep] = []
-    begun = perf_counter()
     reference = plain_search(
         subject.model, subject.groups, calibration.batches, selection, options.candidates
     )
-    for step in islice(reference, len(ours)):
-        plain.append(step)
-        print(f"plain {len(plain)}: {step.unit} {step.seconds:.2f} s", flush=True)
-    plain_seconds = perf_counter() - begun
+    plain: list[PlainStep] = []
+    slimnet_seconds = 0.0
+    begun = perf_counter()
+
+    def in_turns(_: Step) -> None:
+        nonlocal slimnet_seconds, begun
+        seconds = perf_counter() - begun
+        slimnet_seconds += seconds
+        plain.append(next(reference))
+        told = f"slimnet {seconds:.2f} s, plainly {plain[-1].seconds:.2f} s"
+        print(f"step {len(plain)}: {told}", flush=True)
+        begun = perf_counter()
+
+    ours = search_first_steps(
+        options.steps, subject.model, subject.groups, subject.splits, settings, in_turns
+    )
+    plain_seconds = sum(step.seconds for step in plain)
     names = [group.name for group in subject.groups]
     return {
         "network": row.name,

@@ -41,6 +41,10 @@ class Kept:
         finally:
             self._kept[batch], self._elements[batch] = kept, _in_memory(kept)
 
+    def of(self, batch: Hashable) -> Mapping[int, Tensor]:
+        """Return what is kept of the batch of this name, by call."""
+        return self._kept.get(batch, {})
+
     def forget(self, *, but: Collection[Hashable] = ()) -> None:
         """Let go of what is kept of all batches but these."""
         for batch in self._kept.keys() - set(but):

@@ -7,7 +7,7 @@ first changed one begins gives what was recorded, whole: neither it nor anything
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -46,13 +46,22 @@ class Replay:
         self._wrapping.__exit__(kind, error, traceback)
         self._recorded.clear()
 
-    def record(self, run: Callable[[], Any], starts: Collection[int]) -> Any:
-        """Return what ``run`` gives, which runs the model; keep what these replays need of it."""
-        self._recorded.clear()
-        self._wanted = {number for start in starts for number in calls_before(self._calls, start)}
+    def record(
+        self,
+        run: Callable[[], Any],
+        starts: Collection[int],
+        known: Mapping[int, Tensor] | None = None,
+    ) -> Any:
+        """Return what ``run`` gives, which runs the model; keep what these replays need of it.
+
+        What is ``known`` of it, outputs by call, does not run again.
+        """
+        wanted = {number for start in starts for number in calls_before(self._calls, start)}
+        self._recorded = dict(known or {})
+        self._wanted = wanted - self._recorded.keys()
         self._room = math.inf
         try:
-            return self._run(run, first_changed=0)
+            return self._run(run, first_changed=len(self._calls))
         finally:
             self._wanted = ()
 
@@ -150,7 +159,8 @@ class Replay:
         if number in self._unread:
             self._recorded[number] = _shape_of(result)
         elif number in self._wanted and result.numel() <= self._room:
-            self._recorded[number] = result.clone() if call.overwritten else result
+            kept = result.detach()
+            self._recorded[number] = kept.clone() if call.overwritten else kept
             self._room -= result.numel()
         return result
 

@@ -43,12 +43,12 @@ class Gathering:
     def __init__(
         self, model: nn.Module, gates: Iterable[Gate], asked: Collection[str], task: Task
     ) -> None:
-        self._model, self._gates, self._asked, self._task = model, list(gates), asked, task
+        self.model, self._gates, self._asked, self._task = model, list(gates), asked, task
         self._overwritten = False
 
     def run(self, batch: Any, *, gradients: bool = True) -> BatchSums:
         """Return the sums of one batch; without gradients, or where nobody asks, theirs are 0."""
-        evaluate = partial(self._task.evaluate, self._model, batch)
+        evaluate = partial(self._task.evaluate, self.model, batch)
         sums: dict[str, dict[str, Tensor]] = {}
         if gradients and OF_GRADIENTS & set(self._asked):
             losses, classes = self._backward(evaluate, sums)
@@ -108,7 +108,7 @@ class Gathering:
         handles = []
         try:
             for gate in self._gates:
-                module = self._model.get_submodule(gate.module)
+                module = self.model.get_submodule(gate.module)
                 handles.append(module.register_forward_hook(partial(watch, gate.layer)))
             return evaluate()
         finally:

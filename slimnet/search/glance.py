@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from slimnet.measure import require_finite_loss
 from slimnet.saliency import EVERY_SUM, OF_GRADIENTS, LayerStatistics
 from slimnet.search.layout import Images
 from slimnet.search.ranking import Known, Ranker, Ranking, batches_to_do, in_place
+from slimnet.search.recording import Recording
 
 STALE_SHARES = (0.03, 0.004, 0.0005, -1.0)
 """By glance, of all (1 - p) the part that may be on images whose gradients are older."""
@@ -47,10 +49,12 @@ class Glances:
         ranker: of the network as it stands, which is not changed.
         images: the oracle's; their losses are -log p.
         known: its statistics as they were before, and about the losses as they are now.
+        recording: keeps what layers put out for the hardest images.
     """
 
-    def __init__(self, ranker: Ranker, images: Images, known: Known) -> None:
+    def __init__(self, ranker: Ranker, images: Images, known: Known, recording: Recording) -> None:
         self._ranker, self._images, self._known = ranker, images, known
+        self._recording = recording
         self._statistics, self._losses, self._turn = known.statistics, known.losses, known.turn
         nothing = torch.zeros(len(known.losses), dtype=torch.bool)
         self._forward, self._backward, self._glances = nothing, nothing.clone(), 0
@@ -91,9 +95,14 @@ class Glances:
         """Run the images at these places anew."""
         if not len(places):
             return
-        batches = self._images.ordered(self._known.order[places])
-        run: Any = self._ranker.gathering.run
-        parts = [run(batch, gradients=gradients) for batch in batches]
+        order = self._known.order[places]
+        batches = self._images.ordered(order)
+        gathering = self._ranker.gathering
+        run: Any = partial(gathering.run, gradients=gradients)
+        if gradients:
+            parts = self._recording.run(gathering.model, batches, order, run)
+        else:
+            parts = [run(batch) for batch in batches]
         new, losses = self._ranker.statistics(parts)
         self._losses = self._losses.index_copy(0, places, losses)
         sums = EVERY_SUM if gradients else OF_ACTIVATIONS

@@ -8,7 +8,7 @@ change of the loss happens on those, and a candidate that cannot win any more is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from slimnet.search.cost import price
 from slimnet.search.layout import Images
 from slimnet.search.proposals import Proposal
 from slimnet.search.race import still_open
+from slimnet.search.recording import Recording
 from slimnet.search.resting import Resting, far_dearer
 from slimnet.search.state import State
 from slimnet.search.trial import Trial, make_trial, trace_state
@@ -35,13 +36,15 @@ MOST_ELEMENTS = 2**26
 class Oracle:
     """Measures the proposals of one search, always on the same calibration images.
 
-    ``calls`` are those of the modules of the networks that run, in order.
+    ``calls`` are those of the modules of the networks that run, in order. ``recording`` is of the
+    state that began last, where glances leave something in it.
     """
 
     def __init__(self, state: State, calibration: Split) -> None:
         self._task = state.task
         self._batches, self._images = calibration.batches, calibration.images
         self.calls, self._replayed = trace_state(state, calibration.batches)
+        self.recording = Recording(self.calls, state.groups)
         self._losses_before: list[Tensor] = []
         self._changes: dict[Hashable, list[Tensor]] = {}
         self._batches_raced: dict[Hashable, int] = {}
@@ -51,6 +54,7 @@ class Oracle:
 
     def begin(self, state: State) -> None:
         """Take note that another state comes."""
+        self.recording.begin()
         self._losses_before.clear()
         self._changes.clear()
         self._batches_raced.clear()
@@ -121,7 +125,11 @@ class Oracle:
                 missing = [i for i in live if len(seen[i]) <= number]
                 run = partial(self._losses, state.running, batch)
                 before, changes = loss_changes(
-                    state.running, replay, [trials[i] for i in missing], run
+                    state.running,
+                    replay,
+                    [trials[i] for i in missing],
+                    run,
+                    self.recording.outputs(number),
                 )
                 for i, change in zip(missing, changes, strict=True):
                     seen[i].append(change)
@@ -163,11 +171,13 @@ class Oracle:
     def _hardest_first(self, losses: Tensor) -> tuple[Batches, Tensor, bool]:
         """Return the images, their numbers in that order, and whether they come hardest first.
 
-        They do where they are all in memory.
+        They do where they are all in memory. Those recorded were the hardest just before.
         """
         if not isinstance(self._batches, Images):
             return self._batches, torch.arange(len(losses)), False
+        recorded = self.recording.order
         order = torch.argsort(losses, descending=True, stable=True)
+        order = torch.cat([recorded, order[~torch.isin(order, recorded)]])
         return self._batches.ordered(order), order, True
 
     def _sensitivity(self, proposal: Proposal) -> Sensitivity:
@@ -183,15 +193,19 @@ class Oracle:
 
 
 def loss_changes(
-    model: nn.Module, replay: Replay, trials: Sequence[Trial], run: Callable[[], Tensor]
+    model: nn.Module,
+    replay: Replay,
+    trials: Sequence[Trial],
+    run: Callable[[], Tensor],
+    known: Mapping[int, Tensor] | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the losses that ``run`` gives and by how much each trial changes them, (images,) each.
 
-    Without trials it does not run.
+    Without trials it does not run. ``known`` are outputs of it, by call.
     """
     if not trials:
         return torch.empty(0), []
-    before = replay.record(run, {trial.start for trial in trials})
+    before = replay.record(run, {trial.start for trial in trials}, known)
     changes = []
     for trial in trials:
         with replaced(model, trial.values):

@@ -19,6 +19,7 @@ from slimnet.search.glance import Glances
 from slimnet.search.layout import Images
 from slimnet.search.proposals import Proposal
 from slimnet.search.ranking import Known, Propose, Ranker, Ranking, can_order, errors_of, rank
+from slimnet.search.recording import Recording
 from slimnet.search.state import State
 from slimnet.settings import Settings
 
@@ -64,6 +65,7 @@ class Proposing:
 
     images: Batches
     settings: Settings
+    recording: Recording
     _ranking: Ranking | None = None
     _glances: Glances | None = None
     _before: Known | None = None
@@ -152,7 +154,7 @@ class Proposing:
             return None
         assert isinstance(self.images, Images)
         ranker = Ranker(state, self._metrics(state), self._errors_of(state))
-        glances = Glances(ranker, self.images, known)
+        glances = Glances(ranker, self.images, known, self.recording)
         return glances if glances.worth_while else None
 
     def _metrics(self, state: State) -> Sequence[str]:

@@ -117,7 +117,7 @@ def search(
     def measure_drop(state: State) -> Drop:
         return Drop(**journal.once("drop", lambda: asdict(judging.drop(state))))
 
-    proposing = Proposing(calibration.batches, settings)
+    proposing = Proposing(calibration.batches, settings, oracle.recording)
     measuring = Measuring(objective, oracle, proposing, journal)
     walk = Walk(
         original=model,

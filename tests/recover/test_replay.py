@@ -111,6 +111,28 @@ def test_a_network_that_goes_another_way_runs_whole():
         assert torch.equal(replay.run(lambda: model(x), 1), model.c(model.b(x)))
 
 
+@torch.no_grad()
+def test_what_is_known_of_a_run_does_not_run_again(nested, images):
+    """It may come from a run with gradients; what is not known runs and is recorded."""
+    calls = trace_calls(nested, lambda: nested(images[:2]))
+    starts = {first_call(calls, {name}) for name in ("block.2", "head")}
+    kept, expected = {}, nested(images)
+    with Replay(nested, calls) as replay:
+        with torch.enable_grad():
+            replay.resume(lambda: nested(images), 0, kept, {first_call(calls, {"block.2"})})
+        assert kept
+        assert not any(output.requires_grad for output in kept.values())
+        before = runs(nested)
+        assert torch.equal(replay.record(lambda: nested(images), starts, kept), expected)
+        for start in starts:
+            assert torch.equal(replay.run(lambda: nested(images), start), expected)
+    stem, first, second, shared = (
+        after - count for after, count in zip(runs(nested), before, strict=True)
+    )
+    assert (stem, first) == (0, 0)
+    assert (second, shared) == (2, 4)
+
+
 def test_a_module_without_a_call_changes_everything(nested, images):
     calls = trace_calls(nested, lambda: nested(images[:2]))
     assert first_call(calls, {"head", "nowhere"}) == 0

@@ -17,6 +17,7 @@ from slimnet.search.layout import Layout, lay_out
 from slimnet.search.proposals import propose_sets
 from slimnet.search.proposing import Proposing
 from slimnet.search.ranking import Ranker, errors_of, rank
+from slimnet.search.recording import Recording
 from slimnet.search.state import State
 from slimnet.settings import Settings
 
@@ -55,7 +56,7 @@ def known_of(state, images):
 
 def glances_at(state, images, known):
     ranker = Ranker(state, METRICS, errors_of(state))
-    return Glances(ranker, images, known.narrowed(state))
+    return Glances(ranker, images, known.narrowed(state), Recording((), ()))
 
 
 def test_a_glance_renews_hard_images_and_some_in_turn(found, ran):
@@ -164,7 +165,7 @@ def test_what_is_known_of_a_channel_goes_with_it(found):
 
 
 def proposing(images, **settings):
-    return Proposing(images, Settings(metrics=tuple(METRICS), **settings))
+    return Proposing(images, Settings(metrics=tuple(METRICS), **settings), Recording((), ()))
 
 
 def singly(state, candidates=8, channels=1):

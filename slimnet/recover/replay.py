@@ -54,11 +54,17 @@ class Replay:
     ) -> Any:
         """Return what ``run`` gives, which runs the model; keep what these replays need of it.
 
-        What is ``known`` of it, outputs by call, does not run again.
+        What is ``known`` of it, outputs by call, does not run again, unless what is inside it and
+        not known is needed.
         """
         wanted = {number for start in starts for number in calls_before(self._calls, start)}
-        self._recorded = dict(known or {})
-        self._wanted = wanted - self._recorded.keys()
+        known = known or {}
+        self._wanted = wanted - known.keys()
+        self._recorded = {
+            number: output
+            for number, output in known.items()
+            if self._wanted.isdisjoint(range(number + 1, self._calls[number].end))
+        }
         self._room = math.inf
         try:
             return self._run(run, first_changed=len(self._calls))
@@ -90,9 +96,10 @@ class Replay:
             del kept[number]
         self._recorded, self._wanted, self._unread = kept, needed - kept.keys(), unread
         self._room = room
+        replayed = bool(kept)
         try:
             result = self._run(run, first_changed=start)
-            if kept and self._next != len(self._calls):
+            if replayed and self._next != len(self._calls):
                 # it went another way, where mere shapes may have been read
                 kept.clear()
                 result = self._run(run, first_changed=0)

@@ -78,6 +78,7 @@ class Measuring:
             proposed = self.proposing.look_again(state, propose)
             more = proposed.glances
             glances = None if glances is None or more is None else glances + more
+        self.oracle.recording.free_memory()
         return replace(found, glances=glances)
 
     def _race(self, state: State, proposed: Proposed, losses: Tensor) -> Measured | None:

@@ -171,7 +171,8 @@ class Oracle:
     def _hardest_first(self, losses: Tensor) -> tuple[Batches, Tensor, bool]:
         """Return the images, their numbers in that order, and whether they come hardest first.
 
-        They do where they are all in memory. Those recorded were the hardest just before.
+        They do where they are all in memory. Those recorded come before all others: they were the
+        hardest by what was known before the glance.
         """
         if not isinstance(self._batches, Images):
             return self._batches, torch.arange(len(losses)), False

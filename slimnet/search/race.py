@@ -37,7 +37,7 @@ def still_open(
         seen: by candidate, the changes of the losses on each batch so far, (images,) each.
         savings: what each candidate saves.
         losses: of all images before any change, (images,) in nats, those seen first. They fall,
-            unless no image is left.
+            unless no image is left, but for some that rose when others were seen already.
         likelihoods: the losses are -log p of the right answer, not just any loss.
     """
     changes = {i: torch.cat(list(seen[i])) for i in live}
@@ -52,7 +52,11 @@ def still_open(
     before, rest = losses[:passed].double(), losses[passed:].double()
     last = torch.stack([seen[i][-1] for i in numbers]) * factors[:, None]
     # losses fall, so that later changes are mostly smaller than those last seen
-    turned = len(rest) * (last - last[leader]).abs().mean(1)
+    like_last = float(len(rest))
+    if likelihoods:
+        odds_last = _odds(before[-last.shape[1] :]).mean().clamp_min(SMALLEST_ODDS)
+        like_last = float((_odds(rest) / odds_last).clamp_min(1).sum())
+    turned = like_last * (last - last[leader]).abs().mean(1)
     possible = prices - prices[leader] <= turned
     if likelihoods:
         # no loss falls below zero; a total that changes its sign has another factor

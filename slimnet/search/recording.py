@@ -21,11 +21,11 @@ from slimnet.search.layout import Images
 
 
 class Recording:
-    """What the first glance at one state after the other leaves for its race.
+    """What the first glance at a state leaves for its race; one state comes after the other.
 
     Args:
         calls: of the modules of the networks that run, in order.
-        groups: of the first state; a trial begins where one of their consumers is.
+        groups: of the first state; nearly all trials begin where one of their consumers is.
     """
 
     def __init__(self, calls: Sequence[Call], groups: Sequence[Group]) -> None:
@@ -37,7 +37,7 @@ class Recording:
 
     def begin(self) -> None:
         """Take note that another state comes."""
-        self._kept.forget()
+        self.free_memory()
         self.order = self.order[:0]
 
     def run(
@@ -55,6 +55,10 @@ class Recording:
                 self._kept.run(replay, number, partial(run, batch), 0, self._starts)
                 for number, batch in enumerate(images)
             ]
+
+    def free_memory(self) -> None:
+        """Let go of the outputs, once the race is over; it might be run again, in this order."""
+        self._kept.forget()
 
     def outputs(self, batch: int) -> Mapping[int, Tensor]:
         """Return the outputs of calls that are kept of the batch of this number, by call."""

@@ -12,15 +12,15 @@ from torch import nn
 
 from slimnet.groups import Group
 from slimnet.measure import CLASSIFICATION, Task
-from slimnet.records import Drop, Inputs, Splits, Step, Trajectory
+from slimnet.records import Drop, Splits, Step, Trajectory
 from slimnet.recover import Targets
-from slimnet.search.cost import macs_cost, widths_of
 from slimnet.search.exchange import start_of_exchanges
 from slimnet.search.fingerprint import fingerprint
+from slimnet.search.image_sets import lay_out_sets
 from slimnet.search.journal import Journal
 from slimnet.search.judging import Judging
 from slimnet.search.latency import LayerTimer
-from slimnet.search.layout import choose_layout, lay_out, lay_out_each
+from slimnet.search.layout import choose_layout, lay_out
 from slimnet.search.measuring import Measuring
 from slimnet.search.objective import choose_objective
 from slimnet.search.oracle import Oracle
@@ -29,10 +29,6 @@ from slimnet.search.recovery import Judged, Recovery
 from slimnet.search.state import State, first_state
 from slimnet.search.walk import Walk
 from slimnet.settings import Settings
-
-FEWEST_TO_RESOLVE, MOST_TO_RESOLVE = 512, 4096
-RESOLVE_MACS = 2**40
-"""What all images take that layers are solved on anew, each time through the whole network."""
 
 Progress = Callable[["str | Step"], None]
 
@@ -84,46 +80,39 @@ def search(
     hopeless = _hopeless(groups, unchanged, settings)
     if hopeless:
         return Trajectory((), 0, hopeless, {}), copy.deepcopy(model)
-    example = task.inputs(model, next(iter(splits.calibration.batches)), 1)
-    images = images_used(model, example, splits.calibration.images, settings)
-    calibration, everything, solving = lay_out_each(splits.calibration, images, layout, task)
-    # training reads images in turn, so it need not leave out those that memory has no room for
-    learning = everything if everything.images == images[1] else splits.calibration
+    sets = lay_out_sets(model, splits.calibration, settings, layout, task)
     progress, journal = progress or (lambda _: None), Journal()
     if journal_file is not None:
-        used = [calibration, everything, solving, *([learning] if settings.finetune_epochs else [])]
         # a task's one number says too little of the images that it was measured on
-        used += [] if task.by_image else [selection]
+        used = [*sets.used, *([] if task.by_image else [selection])]
         journal = Journal(journal_file, fingerprint(model, groups, used, before, settings, task))
     if journal.steps:
         progress(f"resuming after step {journal.steps} of an interrupted run")
     objective = choose_objective(
-        model, groups, calibration.batches, settings, time_layers, journal, task
+        model, groups, sets.oracle.batches, settings, time_layers, journal, task
     )
     state = first_state(
         model,
         groups,
-        everything,
+        sets.moments,
         repair=settings.repair,
         memory_format=layout.memory_format if layout else torch.contiguous_format,
         task=task,
     )
-
-    targets = Targets(model, solving.batches, task)
-
-    oracle = Oracle(state, calibration)
+    targets = Targets(model, sets.solving.batches, task)
+    oracle = Oracle(state, sets.oracle)
     judging = Judging(before, selection, settings, groups, oracle.calls)
 
     def measure_drop(state: State) -> Drop:
         return Drop(**journal.once("drop", lambda: asdict(judging.drop(state))))
 
-    proposing = Proposing(calibration.batches, settings, oracle.recording)
+    proposing = Proposing(sets.oracle.batches, settings, oracle.recording)
     measuring = Measuring(objective, oracle, proposing, journal)
     walk = Walk(
         original=model,
         objective=objective,
         measuring=measuring,
-        recovery=Recovery(targets, learning, settings, measure_drop),
+        recovery=Recovery(targets, sets.training, settings, measure_drop),
         settings=settings,
         progress=progress,
         first=start_of_exchanges(state) if objective.proposer.by_group else None,
@@ -132,11 +121,16 @@ def search(
     )
     del state  # the walk keeps it for as long as it has use for it
     walk.run()
+    return _ended(walk)
+
+
+def _ended(walk: Walk) -> tuple[Trajectory, nn.Module]:
+    """Return what ``search`` does, from a walk at its end."""
     slim = walk.kept.state.model
     for parameter in slim.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
         parameter.data = parameter.data.contiguous()
-    predicted = objective.prediction(slim) if walk.kept_steps else None
+    predicted = walk.objective.prediction(slim) if walk.kept_steps else None
     trajectory = Trajectory(
         steps=tuple(walk.steps),
         kept_steps=walk.kept_steps,
@@ -145,30 +139,10 @@ def search(
         predicted=predicted,
         finished_by=walk.finished_by,
         fine_tunings=walk.recovery.fine_tunings,
-        notes=objective.notes,
-        resumed_after_step=journal.steps,
+        notes=walk.objective.notes,
+        resumed_after_step=walk.journal.steps,
     )
     return trajectory, slim
-
-
-def images_used(
-    model: nn.Module, example: Inputs, available: int, settings: Settings
-) -> tuple[int, int, int]:
-    """Return how many images the oracle runs, and the moments or training, and the re-solving.
-
-    What is neither repaired nor trained has no use for more than the oracle's.
-    """
-    oracle = settings.oracle_images
-    everything = available if settings.repair or settings.finetune_epochs else oracle
-    return oracle, everything, _images_to_resolve(model, example) if settings.repair else oracle
-
-
-def _images_to_resolve(model: nn.Module, example: Inputs) -> int:
-    """Return on how many images layers are solved anew: more where that takes little time."""
-    cost, widths = macs_cost(model, example), widths_of(model)
-    macs = sum(cost(name, width) for name, width in widths.items())
-    images = round(RESOLVE_MACS / max(1.0, macs * len(widths)))
-    return min(MOST_TO_RESOLVE, max(FEWEST_TO_RESOLVE, images))
 
 
 def _hopeless(groups: Sequence[Group], unchanged: Drop, settings: Settings) -> str:

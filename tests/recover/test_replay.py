@@ -133,6 +133,46 @@ def test_what_is_known_of_a_run_does_not_run_again(nested, images):
     assert (second, shared) == (2, 4)
 
 
+@torch.no_grad()
+def test_what_is_needed_inside_a_known_output_runs_once_more_and_not_for_every_trial(
+    nested, images
+):
+    calls = trace_calls(nested, lambda: nested(images[:2]))
+    outside, inside = (first_call(calls, {name}) for name in ("shared", "block.2"))
+    kept = {}
+    with Replay(nested, calls) as replay:
+        replay.resume(lambda: nested(images), 0, kept, {outside})
+        assert "block" in {calls[number].module for number in kept}
+        before = runs(nested)
+        replay.record(lambda: nested(images), {inside, outside}, kept)
+        for _ in range(3):
+            replay.run(lambda: nested(images), inside)
+    stem, first, second, _ = (
+        after - count for after, count in zip(runs(nested), before, strict=True)
+    )
+    assert (stem, first, second) == (0, 1, 4)
+
+
+@torch.no_grad()
+def test_a_run_from_nothing_is_not_begun_anew_where_it_goes_another_way(nested, images):
+    """What gathers gradients runs the network twice, where gates are overwritten."""
+    calls = trace_calls(nested, lambda: nested(images[:2]))
+
+    def twice():
+        nested(images)
+        return nested(images)
+
+    kept, expected = {}, nested(images)
+    with Replay(nested, calls) as replay:
+        before = runs(nested)
+        assert torch.equal(replay.resume(twice, 0, kept, {len(calls) - 1}), expected)
+        assert [after - count for after, count in zip(runs(nested), before, strict=True)] == [
+            2, 2, 2, 4,
+        ]  # fmt: skip
+        got = replay.record(lambda: nested(images), {len(calls) - 1}, kept)
+    assert torch.equal(got, expected)
+
+
 def test_a_module_without_a_call_changes_everything(nested, images):
     calls = trace_calls(nested, lambda: nested(images[:2]))
     assert first_call(calls, {"head", "nowhere"}) == 0

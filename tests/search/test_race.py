@@ -60,3 +60,11 @@ def test_a_total_that_may_still_change_its_sign_is_priced_as_what_it_may_become(
     losses = torch.cat([HARD[:2], torch.full((100,), 1e-4)])
     seen = [changes(0.0, 1e-4), changes(0.0, -1e-3)]
     assert still_open([0, 1], seen, [1e4, 1e4], losses, likelihoods=True) == [0, 1]
+
+
+def test_what_has_become_hard_meanwhile_counts_by_its_odds():
+    """Glances find losses that have risen, when the race has its first images already."""
+    seen = [changes(1e-4, 1e-4), changes(0.0, 0.0)]
+    for loss, expected in ((2.0, [0, 1]), (1e-3, [1])):
+        losses = torch.tensor([1e-3, 1e-3, loss])
+        assert still_open([0, 1], seen, [1.0, 1.0], losses, likelihoods=True) == expected

@@ -86,6 +86,20 @@ def test_the_first_glance_alone_says_in_which_order_the_race_runs(found):
     assert torch.equal(oracle.recording.order, order)
 
 
+def test_after_the_race_the_order_alone_is_left(found):
+    state, split, proposals, ranking = found
+    oracle = Oracle(state, split)
+    losses = glances_at(state, split, ranking, oracle).look().losses
+    savings = [1.0] * len(proposals)
+    expected = oracle.measure(state, proposals, losses, savings)
+    order = oracle.recording.order
+    oracle.recording.free_memory()
+    assert not oracle.recording.outputs(0)
+    assert torch.equal(oracle.recording.order, order)
+    oracle._changes.clear()
+    assert oracle.measure(state, proposals, losses, savings) == expected
+
+
 def test_another_state_has_a_recording_of_its_own(found):
     state, split, proposals, ranking = found
     oracle = Oracle(state, split)

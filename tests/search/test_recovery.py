@@ -161,7 +161,7 @@ def test_layers_are_solved_anew_on_more_images_where_that_takes_little(
     found, monkeypatch, macs, images
 ):
     model, splits, _ = found
-    module = import_module("slimnet.search.search")
+    module = import_module("slimnet.search.image_sets")
     # of three layers, one has all of the multiply-accumulates
     monkeypatch.setattr(module, "macs_cost", lambda *_: lambda name, width: macs * (name == "0"))
     monkeypatch.setattr(module, "RESOLVE_MACS", 3 * 2**40)

@@ -12,8 +12,8 @@ from torch import nn
 from slimnet.groups import find_groups
 from slimnet.measure import measure_quality, paired_drop
 from slimnet.search import search
+from slimnet.search.image_sets import images_used
 from slimnet.search.proposals import propose_sets
-from slimnet.search.search import images_used
 from slimnet.settings import Settings
 
 

@@ -21,16 +21,6 @@ from slimnet.settings import Settings
 BUDGET_POINTS = 5.0
 
 
-class Counted(nn.Conv2d):
-    """Counts the images that it has seen."""
-
-    images = 0
-
-    def forward(self, x):
-        Counted.images += len(x)
-        return super().forward(x)
-
-
 @pytest.fixture
 def judging(trained: tuple[nn.Module, Splits]) -> tuple[Judging, State, Splits]:
     model, splits = trained
@@ -65,21 +55,13 @@ def test_a_drop_is_that_of_the_whole_network(judging, monkeypatch, elements):
     assert min(seen) < max(seen) == splits.selection.images
 
 
-def images_of_the_first_layer(judging: Judging, state: State) -> int:
-    for layer in state.running.modules():
-        if isinstance(layer, nn.Conv2d) and layer.in_channels == 1:
-            layer.__class__ = Counted
-    before = Counted.images
-    judging.drop(state)
-    return Counted.images - before
-
-
-def test_layers_before_the_first_change_do_not_run(judging):
+def test_layers_before_the_first_change_do_not_run(judging, images_seen):
     found, state, splits = judging
-    assert images_of_the_first_layer(found, state) == splits.selection.images
-    after = without(state, 1, 2)
-    assert images_of_the_first_layer(found, after) == 0
-    assert images_of_the_first_layer(found, without(after, 0, 2)) == splits.selection.images
+    later = without(state, 1, 2)
+    first, everything = without(later, 0, 2), splits.selection.images
+    for after, images in ((state, everything), (later, 0), (first, everything)):
+        _, seen = images_seen(after.running[0], lambda after=after: found.drop(after))
+        assert seen == images
 
 
 def test_images_that_a_hopeless_network_was_spared_are_not_taken_from_the_one_before(judging):

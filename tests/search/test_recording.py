@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from slimnet.groups import find_groups
 from slimnet.recover import kept
@@ -17,16 +16,6 @@ from slimnet.search.state import State
 
 METRICS = ["mean_activation", "taylor_first_order"]
 SIZE = 8
-
-
-class Counted(nn.Conv2d):
-    """Counts the images that it has seen."""
-
-    images = 0
-
-    def forward(self, x):
-        Counted.images += len(x)
-        return super().forward(x)
 
 
 @pytest.fixture
@@ -46,28 +35,21 @@ def glances_at(state, split, ranking, oracle):
     return Glances(ranker, split.batches, ranking.known, oracle.recording)
 
 
-def counted(state, run):
-    """Return what ``run`` gives, and how many images the first layer sees meanwhile."""
-    first, kind = state.running[0], type(state.running[0])
-    first.__class__, before = Counted, Counted.images
-    try:
-        return run(), Counted.images - before
-    finally:
-        first.__class__ = kind
-
-
 @pytest.mark.parametrize(("elements", "kept_images"), [(0, 0), (5000, SIZE), (10**6, 10**6)])
-def test_a_race_decides_the_same_after_a_glance(found, monkeypatch, elements, kept_images):
+def test_a_race_decides_the_same_after_a_glance(
+    found, monkeypatch, images_seen, elements, kept_images
+):
     monkeypatch.setattr(kept, "MOST_ELEMENTS", elements)
     state, split, proposals, ranking = found
     savings = [1.0] * len(proposals)
     plain, glanced = Oracle(state, split), Oracle(state, split)
-    expected, alone = counted(
-        state, lambda: plain.measure(state, proposals, ranking.losses, savings)
+    first = state.running[0]
+    expected, alone = images_seen(
+        first, lambda: plain.measure(state, proposals, ranking.losses, savings)
     )
     losses = glances_at(state, split, ranking, glanced).look().losses
     assert 0 < len(glanced.recording.order) < split.images
-    got, after = counted(state, lambda: glanced.measure(state, proposals, losses, savings))
+    got, after = images_seen(first, lambda: glanced.measure(state, proposals, losses, savings))
     assert got[1] == expected[1]
     for one, other in zip(got[0], expected[0], strict=True):
         assert one.images == other.images

@@ -28,6 +28,7 @@ RIDGE = 1e-2
 LEAST_DIAGONAL = 1e-12
 MOST_COLUMNS = 6000
 LARGE_COLUMNS = 2048
+PENDING_ELEMENTS = 2**20
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,7 @@ def gather_moments(
     """
     consumers = {m.module: m for g in groups for m in g.members if m.direction == "in"}
     consumers = {k: m for k, m in consumers.items() if _repairable(model.get_submodule(k))}
-    sums: dict[str, Tensor] = {}
-    rows: dict[str, int] = {}
+    sums = {name: _Sum() for name in consumers}
     constants = {name: _bias_of(model, member) for name, member in consumers.items()}
 
     positions = {name: Positions(images) for name in consumers}
@@ -74,9 +74,7 @@ def gather_moments(
             chosen = positions[name].choose(module, output)
             columns = unfold(module, inputs[part], chosen)
             columns = columns if constants[name] is None else add_constant(columns)
-            moment = (columns @ columns.transpose(1, 2)).double()
-            sums[name] = sums[name] + moment if name in sums else moment
-            rows[name] = rows.get(name, 0) + columns.shape[2]
+            sums[name].add(columns)
 
     with torch.no_grad(), watching(model, consumers, watch):
         for batch in batches:
@@ -84,12 +82,49 @@ def gather_moments(
     return {
         name: Moments(
             # taken out of the sums, so that not all of both are in memory at the same time
-            inverse=_inverse(sums.pop(name).div_(rows[name])),
+            inverse=_inverse(sums.pop(name).mean()),
             kernel=kernel_size(model.get_submodule(name)),
             bias=constants[name],
         )
         for name in list(sums)
+        if sums[name].rows
     }
+
+
+class _Sum:
+    """The sum of x xᵀ over the rows that come part by part, (groups, columns, columns) float64.
+
+    One product of many rows takes much less time than many of few, each of which would go over all
+    of the sum.
+    """
+
+    def __init__(self) -> None:
+        self._sum: Tensor | None = None
+        self._pending: list[Tensor] = []
+        self.rows = 0
+
+    def add(self, columns: Tensor) -> None:
+        """Take in (groups, columns, rows)."""
+        self._pending.append(columns)
+        self.rows += columns.shape[2]
+        if sum(part.numel() for part in self._pending) >= PENDING_ELEMENTS:
+            self._multiply()
+
+    def mean(self) -> Tensor:
+        """Return the sum divided by the number of rows; it is of no use any more."""
+        if self._pending:
+            self._multiply()
+        assert self._sum is not None
+        return self._sum.div_(self.rows)
+
+    def _multiply(self) -> None:
+        columns = torch.cat(self._pending, 2)
+        self._pending.clear()
+        product = columns @ columns.transpose(1, 2)
+        if self._sum is None:
+            self._sum = product.double()
+        else:
+            self._sum += product
 
 
 def _repairable(module: nn.Module) -> bool:

@@ -109,6 +109,9 @@ class _Sum:
         self.rows += columns.shape[2]
         if sum(part.numel() for part in self._pending) >= PENDING_ELEMENTS:
             self._multiply()
+        else:
+            # it may be a view of a feature map that the network goes on to overwrite
+            self._pending[-1] = columns.clone()
 
     def mean(self) -> Tensor:
         """Return the sum divided by the number of rows; it is of no use any more."""

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from slimnet.groups import find_groups, plan_for, shrink_groups, slim_copy
+from slimnet.groups import Group, find_groups, plan_for, shrink_groups, slim_copy
+from slimnet.groups.group import Member
 from slimnet.recover import (
     gather_moments,
     removed_inputs,
@@ -176,6 +177,32 @@ def test_slices_give_the_same_moments(prepared, monkeypatch):
     for name, sliced in gather_moments(model, groups, batches).items():
         difference = (sliced.inverse - whole[name].inverse).norm()
         assert difference <= 1e-3 * whole[name].inverse.norm()
+
+
+def test_what_is_read_and_then_overwritten_counts_as_it_was_read():
+    """Rows are summed many at once, by when the network may have used their memory again."""
+    torch.manual_seed(0)
+
+    class Overwriting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 6, bias=False)
+
+        def forward(self, x):
+            hidden = self.first(x)
+            y = self.second(hidden)
+            hidden.mul_(2)
+            return y + hidden
+
+    model, inputs = Overwriting().eval(), torch.rand(8, 4)
+    member = Member("second", "in", torch.arange(6), torch.arange(6), torch.arange(6), None)
+    group = Group("first", (member,), (), torch.arange(6))
+    batches = [(part, torch.zeros(4, dtype=torch.int64)) for part in inputs.split(4)]
+    read = model.first(inputs).detach().double()
+    moment = read.T @ read / len(read)
+    expected = torch.linalg.inv(moment + RIDGE * moment.diagonal().mean() * torch.eye(6))
+    found = gather_moments(model, [group], batches)["second"].inverse[0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

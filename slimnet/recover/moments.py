@@ -121,7 +121,8 @@ class _Sum:
         return self._sum.div_(self.rows)
 
     def _multiply(self) -> None:
-        columns = torch.cat(self._pending, 2)
+        # a single part may be large, and need not be in memory twice
+        columns = torch.cat(self._pending, 2) if len(self._pending) > 1 else self._pending[0]
         self._pending.clear()
         product = columns @ columns.transpose(1, 2)
         if self._sum is None:

@@ -52,10 +52,7 @@ def still_open(
     before, rest = losses[:passed].double(), losses[passed:].double()
     last = torch.stack([seen[i][-1] for i in numbers]) * factors[:, None]
     # losses fall, so that later changes are mostly smaller than those last seen
-    like_last = float(len(rest))
-    if likelihoods:
-        odds_last = _odds(before[-last.shape[1] :]).mean().clamp_min(SMALLEST_ODDS)
-        like_last = float((_odds(rest) / odds_last).clamp_min(1).sum())
+    like_last = _counted_as(before[-last.shape[1] :], rest) if likelihoods else len(rest)
     turned = like_last * (last - last[leader]).abs().mean(1)
     possible = prices - prices[leader] <= turned
     if likelihoods:
@@ -71,6 +68,15 @@ def still_open(
         possible &= torch.tensor([low <= highest for low in lowest])
     possible[leader] = True
     return [i for i, may_win in zip(numbers, possible.tolist(), strict=True) if may_win]
+
+
+def _counted_as(last: Tensor, rest: Tensor) -> float:
+    """Return as how many images of the losses last seen the rest counts: each as one or more.
+
+    It is as many more as its odds are higher, where its loss has risen meanwhile. All are in nats.
+    """
+    odds = _odds(last).mean().clamp_min(SMALLEST_ODDS)
+    return float((_odds(rest) / odds).clamp_min(1).sum())
 
 
 def _likely_rises(changes: Tensor, sizes: list[int], before: Tensor, rest: Tensor) -> Tensor:

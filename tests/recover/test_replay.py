@@ -53,6 +53,10 @@ def runs(model):
     return [len(m.seen) for m in model.modules() if isinstance(m, Counted)]
 
 
+def runs_since(model, before):
+    return [after - count for after, count in zip(runs(model), before, strict=True)]
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("changed", ["stem", "block.0", "block.2", "shared", "head"])
 def test_a_replay_gives_what_the_changed_network_gives(nested, images, changed):
@@ -74,9 +78,7 @@ def test_nothing_before_the_change_runs(nested, images):
         replay.record(lambda: nested(images), {first_call(calls, {"shared"})})
         before = runs(nested)
         replay.run(lambda: nested(images), first_call(calls, {"shared"}))
-    stem, first, second, shared = (
-        after - count for after, count in zip(runs(nested), before, strict=True)
-    )
+    stem, first, second, shared = runs_since(nested, before)
     assert (stem, first, second, shared) == (0, 0, 0, 2)
 
 
@@ -126,9 +128,7 @@ def test_what_is_known_of_a_run_does_not_run_again(nested, images):
         assert torch.equal(replay.record(lambda: nested(images), starts, kept), expected)
         for start in starts:
             assert torch.equal(replay.run(lambda: nested(images), start), expected)
-    stem, first, second, shared = (
-        after - count for after, count in zip(runs(nested), before, strict=True)
-    )
+    stem, first, second, shared = runs_since(nested, before)
     assert (stem, first) == (0, 0)
     assert (second, shared) == (2, 4)
 
@@ -147,9 +147,7 @@ def test_what_is_needed_inside_a_known_output_runs_once_more_and_not_for_every_t
         replay.record(lambda: nested(images), {inside, outside}, kept)
         for _ in range(3):
             replay.run(lambda: nested(images), inside)
-    stem, first, second, _ = (
-        after - count for after, count in zip(runs(nested), before, strict=True)
-    )
+    stem, first, second, _ = runs_since(nested, before)
     assert (stem, first, second) == (0, 1, 4)
 
 
@@ -166,9 +164,7 @@ def test_a_run_from_nothing_is_not_begun_anew_where_it_goes_another_way(nested, 
     with Replay(nested, calls) as replay:
         before = runs(nested)
         assert torch.equal(replay.resume(twice, 0, kept, {len(calls) - 1}), expected)
-        assert [after - count for after, count in zip(runs(nested), before, strict=True)] == [
-            2, 2, 2, 4,
-        ]  # fmt: skip
+        assert runs_since(nested, before) == [2, 2, 2, 4]
         got = replay.record(lambda: nested(images), {len(calls) - 1}, kept)
     assert torch.equal(got, expected)
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import compress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from slimnet.load.batches import labels_of
 from slimnet.measure import CLASSIFICATION, Task
 from slimnet.records import Batch, Batches
 from slimnet.recover.columns import Positions, image_slices, output_rows
@@ -109,39 +111,45 @@ def _cut(layer: nn.Module, positions: Positions, read: Tensor, written: Tensor) 
 
 
 def divide(batches: Batches, task: Task = CLASSIFICATION) -> tuple[Batches, Batches]:
-    """Put every fourth image aside for judging, so that both parts hold the same classes.
+    """Put every fourth image of each class aside for judging.
 
     For a task that does not know single images it is every fourth batch. Where none would judge,
     the images to solve on do. Both parts are taken from the batches as they go by.
     """
-    solving, judging = (_Part(batches, task.by_image, judges) for judges in (False, True))
-    return solving, judging if any(True for _ in judging) else solving
+    if task.by_image:
+        # not by their places: of classes that come in turn, every fourth image has half at most
+        order = labels_of(batches).argsort(stable=True)
+    else:
+        order = torch.arange(sum(1 for _ in batches))
+    judges = torch.zeros(len(order), dtype=torch.bool)
+    judges[order[JUDGING_EVERY - 1 :: JUDGING_EVERY]] = True
+    solving, judging = (_Part(batches, task.by_image, part) for part in (~judges, judges))
+    return solving, judging if judges.any() else solving
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The images of some batches, or whole batches, that judge, or those that do not."""
+    """The ``chosen`` images of some batches, (images,) bool, or whole batches, (batches,)."""
 
     batches: Batches
     by_image: bool
-    judges: bool
+    chosen: Tensor
 
     def __iter__(self) -> Iterator[Any]:
         """Yield batches of what belongs to this part."""
         if self.by_image:
             yield from self._full_batches()
-            return
-        for number, batch in enumerate(self.batches):
-            if (number % JUDGING_EVERY == JUDGING_EVERY - 1) == self.judges:
-                yield batch
+        else:
+            yield from compress(self.batches, self.chosen.tolist())
 
     def _full_batches(self) -> Iterator[Batch]:
         """Yield the images of this part, as many at a time as the batches hold, since that pays."""
-        size, waiting = 0, []
+        size, passed, waiting = 0, 0, []
         for inputs, labels in self.batches:
             size = max(size, len(labels))
-            last = torch.arange(len(labels)) % JUDGING_EVERY == JUDGING_EVERY - 1
-            waiting.append((inputs[last == self.judges], labels[last == self.judges]))
+            chosen = self.chosen[passed : passed + len(labels)]
+            passed += len(labels)
+            waiting.append((inputs[chosen], labels[chosen]))
             if sum(len(labels) for _, labels in waiting) >= size:
                 images, classes = map(torch.cat, zip(*waiting, strict=True))
                 yield images[:size], classes[:size]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from slimnet.groups import Gate, channel_axis
 from slimnet.measure import Task
-from slimnet.saliency.sums import OF_GRADIENTS, sums_of
+from slimnet.saliency.sums import OF_GRADIENTS, by_image, sums_of
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,22 @@ class _Call:
     version: int
 
 
+class _Sums:
+    """Sums by layer and name, of each of so many images."""
+
+    def __init__(self, images: int) -> None:
+        self._images = images
+        self.by_layer: dict[str, dict[str, Tensor]] = {}
+
+    def add(self, layer: str, found: Mapping[str, Tensor]) -> None:
+        """Take in what one call of a module adds, (rows, channels) each."""
+        # a module that runs more than once has one feature map: all its positions together
+        known = self.by_layer.setdefault(layer, {})
+        for key, rows in found.items():
+            value = by_image(rows, self._images)
+            known[key] = known[key] + value if key in known else value
+
+
 class Gathering:
     """Gathers sums batch by batch; the model is not changed. ``asked`` names the sums."""
 
@@ -49,24 +65,24 @@ class Gathering:
     def run(self, batch: Any, *, gradients: bool = True) -> BatchSums:
         """Return the sums of one batch; without gradients, or where nobody asks, theirs are 0."""
         evaluate = partial(self._task.evaluate, self.model, batch)
-        sums: dict[str, dict[str, Tensor]] = {}
+        sums = _Sums(self._task.images(batch))
         if gradients and OF_GRADIENTS & set(self._asked):
             losses, classes = self._backward(evaluate, sums)
         else:
             losses, classes = self._forward(evaluate, sums)
-        return BatchSums(sums, losses.detach().double(), classes)
+        return BatchSums(sums.by_layer, losses.detach().double(), classes)
 
     @torch.no_grad()
     def _forward(
-        self, evaluate: Callable[[], tuple[Tensor, Tensor]], sums: dict[str, dict[str, Tensor]]
+        self, evaluate: Callable[[], tuple[Tensor, Tensor]], sums: _Sums
     ) -> tuple[Tensor, Tensor]:
         def watch(layer: str, module: nn.Module, _: object, output: Tensor) -> None:
-            self._add(sums, layer, sums_of(output, None, channel_axis(module, output), self._asked))
+            sums.add(layer, sums_of(output, None, channel_axis(module, output), self._asked))
 
         return self._watched(watch, evaluate)
 
     def _backward(
-        self, evaluate: Callable[[], tuple[Tensor, Tensor]], sums: dict[str, dict[str, Tensor]]
+        self, evaluate: Callable[[], tuple[Tensor, Tensor]], sums: _Sums
     ) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             (loss, classes), calls = self._recorded(evaluate)
@@ -80,7 +96,7 @@ class Gathering:
             )
         for call, gradient in zip(calls, gradients, strict=True):
             found = sums_of(call.output.detach(), gradient, call.axis, self._asked)
-            self._add(sums, call.layer, found)
+            sums.add(call.layer, found)
         return loss, classes
 
     def _recorded(
@@ -114,11 +130,3 @@ class Gathering:
         finally:
             for handle in handles:
                 handle.remove()
-
-    def _add(
-        self, sums: dict[str, dict[str, Tensor]], layer: str, found: Mapping[str, Tensor]
-    ) -> None:
-        # a module that runs more than once has one feature map: all its positions together
-        known = sums.setdefault(layer, {})
-        for key, value in found.items():
-            known[key] = known[key] + value if key in known else value

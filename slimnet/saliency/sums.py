@@ -25,7 +25,8 @@ def sums_of(
 ) -> dict[str, Tensor]:
     """Return what one call of a module adds to the statistics, each (images, channels) float64.
 
-    Without a gradient its sums are zeros. See ``LayerStatistics`` for what each of them is.
+    An image is an entry of the first axis; see ``by_image`` where it is not. Without a gradient
+    its sums are zeros. See ``LayerStatistics`` for what each of them is.
     """
     over = [d for d in range(1, activation.ndim) if d != axis]
     images, channels = activation.shape[0], activation.shape[axis]
@@ -61,3 +62,16 @@ def sums_of(
         "product": lambda: nothing if gradient is None else total(activation * gradient),
     }
     return {name: ways[name]() for name in asked if name in ways}
+
+
+def by_image(rows: Tensor, images: int) -> Tensor:
+    """Return sums (rows, channels) as (images, channels), whatever stands in the first axis.
+
+    Networks put parts of images there, such as windows, the first image's before all others; or
+    tokens, or what no image has had a part in: then each image gets an equal share of it.
+    """
+    if len(rows) == images:
+        return rows
+    if len(rows) % images == 0:
+        return rows.reshape(images, -1, rows.shape[1]).sum(1)
+    return (rows.sum(0) / images).expand(images, -1)

@@ -41,9 +41,11 @@ def lay_out_sets(
     example = task.inputs(model, next(iter(calibration.batches)), 1)
     images = images_used(model, example, calibration.images, settings)
     oracle, moments, solving = lay_out_each(calibration, images, layout, task)
-    # training reads images in turn, so it need not leave out those that memory has no room for
-    left_out = settings.finetune_epochs and moments.images < images[1]
-    return ImageSets(oracle, moments, solving, calibration if left_out else moments)
+    training = oracle  # read by nobody, and in memory anyway
+    if settings.finetune_epochs:
+        # images are read in turn: those that memory has no room for need not be left out
+        training = calibration if moments.images < images[1] else moments
+    return ImageSets(oracle, moments, solving, training)
 
 
 def images_used(

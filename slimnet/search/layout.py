@@ -127,6 +127,7 @@ def lay_out(
         kept.append((inputs[start::stride].clone(), labels[start::stride].clone()))
         passed += len(labels)
     inputs, labels = (torch.cat(part) for part in zip(*kept, strict=True))
+    del kept  # as large as all of them together
     if layout.memory_format is torch.channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     return replace(split, images=len(labels), batches=Images(inputs, labels, layout.images))

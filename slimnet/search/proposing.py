@@ -84,7 +84,7 @@ class Proposing:
 
     def free_memory(self) -> None:
         """Let go of what takes memory, where a state comes that has little in common with this."""
-        self._errors = None
+        self._errors = self._ranking = self._glances = None
 
     def propose(self, state: State, propose: Propose) -> Proposed:
         """Return what is proposed of a state, by as few images as will do."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from slimnet.records import Sensitivity
+from slimnet.groups import Group
+from slimnet.records import Plan, Sensitivity
 from slimnet.search.cost import price
 from slimnet.search.proposals import Proposal
 from slimnet.search.state import State
@@ -30,18 +31,22 @@ Unit = tuple[str, int]
 class Resting:
     """What single units cost in the last few states, by group and number in the original."""
 
-    _state: State | None = None
+    _groups: Sequence[Group] = ()
+    _plan: Plan | None = None
+    _renewals: int = 0
     _now: dict[Unit, float] = field(default_factory=dict)
     _earlier: dict[Unit, tuple[float, int]] = field(default_factory=dict)
 
     def begin(self, state: State) -> None:
         """Take note that another state comes: what was of the last one is a step older."""
-        if self._state is None or not state.narrows(self._state.plan, self._state.renewals):
+        if self._plan is None or not state.narrows(self._plan, self._renewals):
             self.forget()
         older = {unit: (nats, steps + 1) for unit, (nats, steps) in self._earlier.items()}
         older |= {unit: (nats, 1) for unit, nats in self._now.items()}
         self._earlier = {unit: cost for unit, cost in older.items() if cost[1] <= MOST_STEPS}
-        self._state, self._now = state, {}
+        # not the state, which holds a network
+        self._groups, self._plan, self._renewals = state.groups, state.plan, state.renewals
+        self._now = {}
 
     def forget(self) -> None:
         """Forget what was measured: the next state has little in common with the last."""
@@ -69,8 +74,7 @@ class Resting:
         return {i: n for i, n in known.items() if far_dearer(n, savings[i], lowest, loss)}
 
     def _unit(self, proposal: Proposal) -> Unit:
-        assert self._state is not None
-        groups = zip(self._state.groups, proposal.units, strict=True)
+        groups = zip(self._groups, proposal.units, strict=True)
         return next((g.name, int(g.original_units[units[0]])) for g, units in groups if len(units))
 
 

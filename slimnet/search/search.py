@@ -84,8 +84,9 @@ def search(
     progress, journal = progress or (lambda _: None), Journal()
     if journal_file is not None:
         # a task's one number says too little of the images that it was measured on
-        used = [*sets.used, *([] if task.by_image else [selection])]
-        journal = Journal(journal_file, fingerprint(model, groups, used, before, settings, task))
+        own = [] if task.by_image else [selection]
+        given = fingerprint(model, groups, [*sets.used, *own], before, settings, task)
+        journal = Journal(journal_file, given)
     if journal.steps:
         progress(f"resuming after step {journal.steps} of an interrupted run")
     objective = choose_objective(
@@ -119,7 +120,7 @@ def search(
         kept=Judged(state, unchanged),
         journal=journal,
     )
-    del state  # the walk keeps it for as long as it has use for it
+    del state, sets  # the walk keeps of them what it has use for, as long as it has
     walk.run()
     return _ended(walk)
 

@@ -39,8 +39,10 @@ def test_resolving_an_untouched_network_changes_almost_nothing(trained):
         assert torch.allclose(model(inputs), same(inputs), atol=1e-3)
 
 
-def test_resolving_judges_on_the_classes_that_it_solves_on():
-    labels = torch.arange(100) // 10  # in class order, as folders are
+@pytest.mark.parametrize("every", [1, 10])
+def test_resolving_judges_on_the_classes_that_it_solves_on(every):
+    """In class order, as folders are, or class by class in turn."""
+    labels = torch.arange(100) // every % 10
     solving, judging = map(list, divide([(torch.zeros(100, 1), labels)]))
     assert set(solving[0][1].tolist()) == set(judging[0][1].tolist()) == set(range(10))
     assert len(judging[0][1]) == 25

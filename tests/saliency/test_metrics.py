@@ -13,6 +13,7 @@ from torch.nn import functional
 from slimnet.errors import InputError
 from slimnet.groups import Gate, find_groups
 from slimnet.saliency import (
+    EVERY_SUM,
     METRICS,
     LayerStatistics,
     gather_statistics,
@@ -126,6 +127,41 @@ def test_statistics_leave_the_network_and_its_loss_alone(observed):
     assert losses.tolist() == pytest.approx(torch.cat(expected).tolist(), rel=1e-5)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
+
+
+class Parts(nn.Module):
+    """A layer on parts of images, wherever these stand."""
+
+    def __init__(self, parts):
+        super().__init__()
+        torch.manual_seed(0)
+        self.wide, self.head, self.parts = nn.Linear(3, 7), nn.Linear(7, 4), parts
+
+    def forward(self, x):
+        x = x.flatten(2).transpose(1, 2)
+        n, pixels, channels = x.shape
+        if self.parts == "windows":
+            wide = self.wide(x.reshape(n * 8, pixels // 8, channels)).relu().reshape(n, pixels, 7)
+        elif self.parts == "tokens first":
+            wide = self.wide(x.transpose(0, 1)).relu().transpose(0, 1)
+        else:
+            wide = self.wide(x).relu()
+        return self.head(wide.mean(1))
+
+
+@pytest.mark.parametrize("parts", ["windows", "tokens first"])
+def test_parts_of_images_in_the_first_axis_belong_to_their_images(images, parts):
+    labels, gates = torch.tensor([0, 1, 2, 3, 0, 1]), [Gate("wide", "wide")]
+    expected, _ = gather_statistics(Parts("").eval(), gates, [(images, labels)])
+    found, _ = gather_statistics(Parts(parts).eval(), gates, [(images, labels)])
+    for name in EVERY_SUM:
+        seen, slow = getattr(found["wide"], name), getattr(expected["wide"], name)
+        assert seen.shape == slow.shape == (6, 7)
+        if parts == "tokens first":  # which of them are of which image is not to be seen
+            slow = slow.mean(0).expand(6, 7)
+        torch.testing.assert_close(seen, slow, rtol=1e-5, atol=1e-6)
+    for metric in METRICS.values():
+        assert metric(found["wide"]).shape == (7,)
 
 
 def test_a_module_that_runs_twice_has_one_feature_map(images):

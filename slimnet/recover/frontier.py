@@ -53,7 +53,7 @@ class Frontier:
             self._kept.forget()
         self._start = start
         if self._few is not None:
-            self._unread = self._replay.unread(self._few, start)
+            self._unread = self._replay.find_unread(self._few, start)
 
     def run(self, batch: Hashable, run: Callable[[], Any]) -> Any:
         """Return what ``run`` gives, which runs the model on the batch of this name."""

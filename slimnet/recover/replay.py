@@ -32,6 +32,7 @@ class Replay:
         self._room = 0.0
         self._first_changed = 0
         self._next = 0
+        self._strayed = False
 
     def __enter__(self) -> Replay:
         called = {call.module for call in self._calls}
@@ -99,7 +100,7 @@ class Replay:
         replayed = bool(kept)
         try:
             result = self._run(run, first_changed=start)
-            if replayed and self._next != len(self._calls):
+            if replayed and (self._strayed or self._next != len(self._calls)):
                 # it went another way, where mere shapes may have been read
                 kept.clear()
                 result = self._run(run, first_changed=0)
@@ -116,7 +117,7 @@ class Replay:
                     del kept[number]
 
     @torch.no_grad()
-    def unread(self, run: Callable[[], Sequence[Tensor]], start: int) -> frozenset[int]:
+    def find_unread(self, run: Callable[[], Sequence[Tensor]], start: int) -> frozenset[int]:
         """Return the calls before ``start`` whose outputs nothing reads that runs in a replay.
 
         Most of what was recorded is only handed on to modules that do not run any more: what
@@ -147,14 +148,14 @@ class Replay:
         return frozenset(unread) if same else frozenset()
 
     def _run(self, run: Callable[[], Any], first_changed: int) -> Any:
-        self._next, self._first_changed = 0, first_changed
+        self._next, self._strayed, self._first_changed = 0, False, first_changed
         return run()
 
     def _call(self, name: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         number = self._next
-        if number >= len(self._calls) or self._calls[number].module != name:
+        if self._strayed or number == len(self._calls) or self._calls[number].module != name:
             # the network went another way than when it was traced: from here on all of it runs
-            self._next = len(self._calls) + 1
+            self._strayed = True
             return forward(*args, **kwargs)
         call = self._calls[number]
         if call.end <= self._first_changed and number in self._recorded:

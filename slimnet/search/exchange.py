@@ -69,7 +69,7 @@ def propose_exchanges(
         savings: what proposals of units to remove from ``groups`` save.
         allowed: what holds for the widths that layers have after an exchange.
     """
-    removed, refused = _blocks(steps, kept_steps)
+    removed, refused = _removed_and_refused(steps, kept_steps)
     gone = {g.name: _without(torch.arange(g.units), u) for g, u in zip(groups, left, strict=True)}
     exchanges = [
         Exchange(taken, blocks[-1], _units(groups, gone, taken, blocks[-1].channels))
@@ -88,7 +88,7 @@ def propose_exchanges(
     return [exchanges[number] for number in sorted(prices, key=prices.__getitem__)[:MOST_TRIED]]
 
 
-def _blocks(
+def _removed_and_refused(
     steps: Sequence[Step], kept_steps: int
 ) -> tuple[Mapping[str, list[Candidate]], Mapping[str, Candidate]]:
     """Return, by group, the blocks that are gone in their order, and the one to be tried again."""

@@ -98,9 +98,11 @@ class Oracle:
                 nats = self._sensitivity(proposals[best]).nats
                 lowest = price(nats, savings[best])
             woken = [i for i, n in resting.items() if not far_dearer(n, savings[i], lowest, loss)]
-            for number in woken:
-                del resting[number]
-            live = woken and [*woken, *([] if best is None else [best])]
+            if not woken:
+                break
+            for i in woken:
+                del resting[i]
+            live = [*woken, *([] if best is None else [best])]
         measured = [
             Sensitivity(resting[i], 0) if i in resting else self._sensitivity(proposal)
             for i, proposal in enumerate(proposals)

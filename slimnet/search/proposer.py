@@ -118,7 +118,7 @@ class BlockProposer:
         self._candidates, self.allowed = candidates, allowed
         widest = max(group.units for group in groups)
         block = widest - allowed.lower(widest)
-        self._blocks = min(MOST_BLOCKS, max(1, widest // (STEPS_TO_CROSS * block)))
+        self._widths_down = min(MOST_BLOCKS, max(1, widest // (STEPS_TO_CROSS * block)))
         self._prices: dict[str, float] = {}
         self._exhausted: set[str] = set()
 
@@ -129,7 +129,7 @@ class BlockProposer:
 
     def propose(self, groups: Sequence[Group], scores: Mapping[str, Tensor]) -> list[Proposal]:
         """See Proposer."""
-        found = propose_blocks(groups, scores, allowed=self.allowed, blocks=self._blocks)
+        found = propose_blocks(groups, scores, allowed=self.allowed, blocks=self._widths_down)
         open_groups = [name for name in found if name not in self._exhausted]
         unknown = [name for name in open_groups if name not in self._prices]
         measured = [name for name in open_groups if name in self._prices]
@@ -148,8 +148,8 @@ class BlockProposer:
 
     def narrow(self, groups: Sequence[Group], proposal: Proposal) -> bool:
         """See Proposer."""
-        if self._blocks > 1:
-            self._blocks //= 2
+        if self._widths_down > 1:
+            self._widths_down //= 2
         else:
             self._exhausted.add(self._name(groups, proposal))
         return True

@@ -219,7 +219,7 @@ def test_only_what_a_replay_reads_is_kept(images, start, read):
     calls = trace_calls(model, lambda: model(images[:2]))
     number, kept = first_call(calls, {start}), {}
     with torch.no_grad(), Replay(model, calls) as replay:
-        unread = replay.unread(lambda: [model(images[:2])], number)
+        unread = replay.find_unread(lambda: [model(images[:2])], number)
         first = replay.resume(lambda: model(images), number, kept, {number}, unread)
         again = replay.resume(lambda: model(images), number, kept, {number}, unread)
     memory = {calls[n].module: t.untyped_storage().nbytes() // 4 for n, t in kept.items()}
@@ -245,7 +245,7 @@ def test_what_is_read_without_a_gradient_is_kept(images):
     model = Deciding().eval()
     calls = trace_calls(model, lambda: model(images[:2]))
     with Replay(model, calls) as replay:
-        unread = replay.unread(lambda: [model(images[:2])], first_call(calls, {"head"}))
+        unread = replay.find_unread(lambda: [model(images[:2])], first_call(calls, {"head"}))
     assert unread == set()
 
 
@@ -306,7 +306,7 @@ def test_a_replay_that_goes_another_way_runs_wholly(images):
     calls = trace_calls(model, lambda: model(images[:2]))
     start, kept = first_call(calls, {"head"}), {}
     with Replay(model, calls) as replay:
-        unread = replay.unread(lambda: [model(images[:2])], start)
+        unread = replay.find_unread(lambda: [model(images[:2])], start)
         assert unread
         for part in (images, images + 9):
             for _ in range(2):
@@ -330,7 +330,7 @@ def test_what_there_is_no_room_for_runs_again(images, room):
     with Replay(model, calls) as replay:
         for name in ("first", "second", "third"):
             start = first_call(calls, {name})
-            unread = replay.unread(lambda: [model(images[:2])], start)
+            unread = replay.find_unread(lambda: [model(images[:2])], start)
             for _ in range(2):
                 left = room - elements(kept)
                 got = replay.resume(lambda: model(images), start, kept, {start}, unread, left)

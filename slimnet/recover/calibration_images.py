@@ -11,6 +11,7 @@ from torch import Tensor
 from slimnet.errors import InputError
 from slimnet.load.batches import labels_of
 from slimnet.records import Batch, Batches
+from slimnet.recover.held_back import images_held_back
 
 JUDGING_EVERY = 8
 MOST_ELEMENTS = 2**29
@@ -43,16 +44,16 @@ class CalibrationImages:
         Every eighth image of each class is held back, the same ones every time, so that no
         earlier training has seen them. With fewer than 8 images all do both.
         """
-        held_back = self._by_class()[JUDGING_EVERY - 1 :: JUDGING_EVERY]
-        learning = torch.ones(len(self.labels), dtype=torch.bool)
-        if not len(held_back):
-            return learning.nonzero().flatten(), learning.nonzero().flatten()
-        learning[held_back] = False
-        return learning.nonzero().flatten(), (~learning).nonzero().flatten()
+        held_back = images_held_back(self.labels, JUDGING_EVERY)
+        judging = held_back if held_back.any() else ~held_back
+        return (~held_back).nonzero().flatten(), judging.nonzero().flatten()
 
     def mixed(self, batch_images: int) -> Tensor:
         """Return all indices, ordered so that each batch holds the classes in proportion."""
-        order, count = self._by_class(), count_batches(len(self.labels), batch_images)
+        order, count = (
+            self.labels.argsort(stable=True),
+            count_batches(len(self.labels), batch_images),
+        )
         return torch.cat([order[number::count] for number in range(count)])
 
     def batches(self, order: Tensor, batch_images: int) -> Batches:
@@ -81,9 +82,6 @@ class CalibrationImages:
                 found[start + place] = image.clone() if some else image
             start += len(labels)
         return found
-
-    def _by_class(self) -> Tensor:
-        return self.labels.argsort(stable=True)
 
 
 @dataclass(frozen=True)

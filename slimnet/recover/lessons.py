@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import compress
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +12,7 @@ from slimnet.measure import Task
 from slimnet.records import Batch, Batches
 from slimnet.recover.augmentation import Change, known_changes
 from slimnet.recover.calibration_images import JUDGING_EVERY, CalibrationImages, count_batches
+from slimnet.recover.held_back import WholeBatches, batches_held_back
 from slimnet.recover.recipe import TrainingRecipe
 
 
@@ -59,31 +58,21 @@ class BatchLessons:
     """Lessons of whole batches, in their own order; every eighth one is held back."""
 
     def __init__(self, batches: Batches, task: Task) -> None:
-        sizes = [task.images(batch) for batch in batches]
-        held_back = [number % JUDGING_EVERY == JUDGING_EVERY - 1 for number in range(len(sizes))]
-        judges = held_back if any(held_back) else [True] * len(sizes)
-        self._learning = _Chosen(batches, [not held for held in held_back])
-        self.judging: Batches = _Chosen(batches, judges)
-        self.steps = sum(self._learning.chosen)
-        self.learning_images = sum(compress(sizes, self._learning.chosen))
-        self.judging_images = sum(compress(sizes, judges))
+        sizes = torch.tensor([task.images(batch) for batch in batches], dtype=torch.int64)
+        held_back = batches_held_back(len(sizes), JUDGING_EVERY)
+        judges = held_back if held_back.any() else ~held_back
+        self._learning = WholeBatches(batches, ~held_back)
+        self.judging: Batches = WholeBatches(batches, judges)
+        self.steps = int((~held_back).sum())
+        self.learning_images, self.judging_images = (
+            int(sizes[~held_back].sum()),
+            int(sizes[judges].sum()),
+        )
         self.changes: Mapping[str, Change] = {}
 
     def epoch(self, generator: torch.Generator) -> Iterator[Any]:
         """Yield the batches to learn from."""
         yield from self._learning
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """Some of the batches; implements ``records.Batches``."""
-
-    batches: Batches
-    chosen: list[bool]
-
-    def __iter__(self) -> Iterator[Any]:
-        """Yield the batches."""
-        return compress(self.batches, self.chosen)
 
 
 def make_lessons(

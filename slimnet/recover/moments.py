@@ -105,13 +105,13 @@ class _Sum:
 
     def add(self, columns: Tensor) -> None:
         """Take in (groups, columns, rows)."""
-        self._pending.append(columns)
         self.rows += columns.shape[2]
-        if sum(part.numel() for part in self._pending) >= PENDING_ELEMENTS:
+        waiting = sum(part.numel() for part in self._pending)
+        many = waiting + columns.numel() >= PENDING_ELEMENTS
+        # what waits may be a view of a feature map that the network goes on to overwrite
+        self._pending.append(columns if many else columns.clone())
+        if many:
             self._multiply()
-        else:
-            # it may be a view of a feature map that the network goes on to overwrite
-            self._pending[-1] = columns.clone()
 
     def mean(self) -> Tensor:
         """Return the sum divided by the number of rows; it is of no use any more."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import compress
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from slimnet.load.batches import labels_of
 from slimnet.measure import CLASSIFICATION, Task
 from slimnet.records import Batch, Batches
 from slimnet.recover.columns import Positions, image_slices, output_rows
+from slimnet.recover.held_back import WholeBatches, batches_held_back, images_held_back
 from slimnet.recover.watching import watching
 
 JUDGING_EVERY = 4
@@ -116,34 +116,25 @@ def divide(batches: Batches, task: Task = CLASSIFICATION) -> tuple[Batches, Batc
     For a task that does not know single images it is every fourth batch. Where none would judge,
     the images to solve on do. Both parts are taken from the batches as they go by.
     """
+    part: Callable[[Batches, Tensor], Batches]
     if task.by_image:
-        # not by their places: of classes that come in turn, every fourth image has half at most
-        order = labels_of(batches).argsort(stable=True)
+        part, judges = _FullBatches, images_held_back(labels_of(batches), JUDGING_EVERY)
     else:
-        order = torch.arange(sum(1 for _ in batches))
-    judges = torch.zeros(len(order), dtype=torch.bool)
-    judges[order[JUDGING_EVERY - 1 :: JUDGING_EVERY]] = True
-    solving, judging = (_Part(batches, task.by_image, part) for part in (~judges, judges))
-    return solving, judging if judges.any() else solving
+        many = sum(1 for _ in batches)
+        part, judges = WholeBatches, batches_held_back(many, JUDGING_EVERY)
+    solving = part(batches, ~judges)
+    return solving, part(batches, judges) if judges.any() else solving
 
 
 @dataclass(frozen=True)
-class _Part:
-    """The ``chosen`` images of some batches, (images,) bool, or whole batches, (batches,)."""
+class _FullBatches:
+    """The ``chosen`` images, (images,) bool, of some batches; implements ``records.Batches``."""
 
     batches: Batches
-    by_image: bool
     chosen: Tensor
 
-    def __iter__(self) -> Iterator[Any]:
-        """Yield batches of what belongs to this part."""
-        if self.by_image:
-            yield from self._full_batches()
-        else:
-            yield from compress(self.batches, self.chosen.tolist())
-
-    def _full_batches(self) -> Iterator[Batch]:
-        """Yield the images of this part, as many at a time as the batches hold, since that pays."""
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batches as large as those that they are taken from, since that pays."""
         size, passed, waiting = 0, 0, []
         for inputs, labels in self.batches:
             size = max(size, len(labels))

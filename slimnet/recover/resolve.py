@@ -2,8 +2,9 @@
 
 Repair keeps a layer's output for the inputs that it had in the *original* network; those of the
 slim one are different. In network order, each consumer is solved in the least-squares sense for
-the inputs that it really gets, towards the original's outputs, with a ridge that holds its weights
-where they are. New weights stay only if the loss falls on images that they were not solved on.
+the inputs that it really gets, towards the original's outputs as far as these make a difference,
+with a ridge that holds its weights where they are. New weights stay only if the loss falls on
+images that they were not solved on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from slimnet.measure import mean_loss
 from slimnet.records import Plan
 from slimnet.recover.columns import add_constant, unfold
 from slimnet.recover.frontier import Frontier
-from slimnet.recover.moments import Moments, ridge_for
+from slimnet.recover.least_squares import LeastSquares
+from slimnet.recover.moments import Moments
 from slimnet.recover.repair import get_state, replaced, set_values
 from slimnet.recover.targets import Targets, run_until
 from slimnet.recover.trace import first_call, trace_calls
@@ -80,36 +82,33 @@ def _solve(
     frontier: Frontier,
 ) -> dict[str, Tensor]:
     """Return the new weight and bias (or running mean) of one consumer, by name."""
-    weight = slim.get_parameter(f"{name}.weight").detach()
-    groups = int(getattr(slim.get_submodule(name), "groups", 1))
+    layer, weight = slim.get_submodule(name), slim.get_parameter(f"{name}.weight").detach()
+    groups = int(getattr(layer, "groups", 1))
     matrix = weight.double().reshape(groups, -1, weight[0].numel())
-    subtracted = bias is not None and "running_mean" in bias
-    if bias is not None:
-        offset = get_state(slim, bias).double() * (-1 if subtracted else 1)
-        matrix = torch.cat([matrix, offset.reshape(groups, -1, 1)], 2)
-    moment = torch.zeros(groups, matrix.shape[2], matrix.shape[2], dtype=torch.float64)
-    cross = torch.zeros_like(matrix)
-    layer = slim.get_submodule(name)
-    kept = torch.ones(matrix.shape[0] * matrix.shape[1] + len(gone), dtype=torch.bool)
+    kept = torch.ones(len(weight) + len(gone), dtype=torch.bool)
     kept[list(gone)] = False
+    sign, offset = 1, torch.zeros(1, 1)
+    if bias is not None:
+        if "running_mean" in bias:
+            sign, offset = -1, -get_state(targets.original, bias)[kept, None]
+        constant = sign * get_state(slim, bias).double()
+        matrix = torch.cat([matrix, constant.reshape(groups, -1, 1)], 2)
+    slack = targets.slack[name]
+    fit = LeastSquares(matrix, slack and slack.of(kept, offset))
     for number, (batch, wanted) in enumerate(targets.of(name)):
         run = partial(targets.task.outputs, slim, batch)
         read, _ = run_until(slim, name, partial(frontier.run, ("solving", number), run))
         for target in wanted:
-            columns = unfold(layer, read[target.images], target.positions)
-            columns = columns if bias is None else add_constant(columns)
-            rows = target.rows[kept]
-            if subtracted and bias is not None:
-                rows = rows - get_state(targets.original, bias)[kept, None]
-            outputs = rows.reshape(groups, matrix.shape[1], -1)
-            moment += columns @ columns.transpose(1, 2)
-            cross += outputs @ columns.transpose(1, 2)
-    ridge = ridge_for(moment)[:, None]
-    # in place, because a large layer's moments take hundreds of megabytes
-    moment.diagonal(dim1=1, dim2=2).add_(ridge)
-    cross.add_(ridge[:, None] * matrix)
-    solved = torch.linalg.solve(moment, cross, left=False)
+            unfolded = partial(_columns, layer, target.positions, bias is not None)
+            rows = target.rows[kept] + offset
+            fit.add(read[target.images], unfolded, rows.reshape(groups, matrix.shape[1], -1))
+    solved = fit.solve()
     values = {f"{name}.weight": solved[:, :, : weight[0].numel()].reshape(weight.shape)}
     if bias is not None:
-        values[bias] = solved[:, :, -1].flatten() * (-1 if subtracted else 1)
+        values[bias] = sign * solved[:, :, -1].flatten()
     return {key: value.to(weight.dtype) for key, value in values.items()}
+
+
+def _columns(layer: nn.Module, positions: Tensor | None, constant: bool, read: Tensor) -> Tensor:
+    columns = unfold(layer, read, positions)
+    return add_constant(columns) if constant else columns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -16,6 +16,7 @@ from slimnet.measure import CLASSIFICATION, Task
 from slimnet.records import Batch, Batches
 from slimnet.recover.columns import Positions, image_slices, output_rows
 from slimnet.recover.held_back import WholeBatches, batches_held_back, images_held_back
+from slimnet.recover.slack import Slack, find_slack
 from slimnet.recover.watching import watching
 
 JUDGING_EVERY = 4
@@ -35,17 +36,24 @@ class Targets:
     """Targets of every layer: kept where they were gathered and memory allows, else run again.
 
     The original is not changed. ``solving`` are the batches to fit layers on, ``judging`` the
-    others: a quarter of the images, by whose loss new weights stay or go.
+    others: a quarter of the images, by whose loss new weights stay or go. ``slack`` is that of the
+    layers that were gathered, by name, found on the first batch.
     """
 
     def __init__(self, original: nn.Module, batches: Batches, task: Task = CLASSIFICATION) -> None:
         self.original, self.task = original, task
         self.solving, self.judging = divide(batches, task)
+        self.slack: dict[str, Slack | None] = {}
         self._kept: dict[str, list[list[Target]]] = {}
         self._elements = 0.0
 
-    def gather(self, names: Iterable[str]) -> None:
+    def gather(self, names: Collection[str]) -> None:
         """Run the original once for all of these layers that memory has room for."""
+        new = [name for name in names if name not in self.slack]
+        if new:
+            run = partial(self.task.outputs, self.original, next(iter(self.solving)))
+            found_slack = find_slack(self.original, new, run)
+            self.slack |= {name: found_slack.get(name) for name in new}
         positions = {n: Positions(self._images) for n in names if n not in self._kept}
         found: dict[str, list[list[Target]]] | None = None
         for batch in self.solving if positions else ():

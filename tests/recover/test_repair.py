@@ -65,7 +65,8 @@ def test_repair_is_the_least_squares_solution(prepared, images, name):
     fitted = least_squares(x[~gone], full[:, gone] @ x[gone], ridge)
     expected = full[:, ~gone] + fitted
     got = torch.cat([values[f"{name}.weight"].flatten(1), values[f"{name}.bias"][:, None]], 1)
-    assert torch.allclose(got[:, ~gone].double(), expected, atol=1e-5)
+    # rounding of the sums in float32, which a ridge of a hundredth lets grow a hundredfold
+    assert torch.allclose(got[:, ~gone].double(), expected, atol=5e-5)
     assert torch.count_nonzero(got[:, gone]) == 0
 
 

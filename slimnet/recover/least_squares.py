@@ -1,0 +1,78 @@
+"""One layer's weights as a least-squares problem, and again while some of its aims give way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from slimnet.recover.moments import ridge_for
+from slimnet.recover.slack import Slack
+
+RELAXATIONS = 4
+MOST_ELEMENTS = 2**25
+
+
+class LeastSquares:
+    """Finds W with W x near to what is wanted of it, with a ridge that holds W where it is.
+
+    With slack, it is then solved a few times more for aims that ``Slack.relaxed`` gives: each time
+    what is left of the distance becomes smaller. That takes all that was added, and is left out
+    where it is more than 2**25 numbers (128 MiB).
+
+    Args:
+        matrix: W as it is, (groups, outputs, columns) float64.
+        slack: of the groups' outputs, all one after the other.
+    """
+
+    def __init__(self, matrix: Tensor, slack: Slack | None = None) -> None:
+        self._matrix, self._slack = matrix, slack
+        self._moment = matrix.new_zeros(len(matrix), matrix.shape[2], matrix.shape[2])
+        self._cross = torch.zeros_like(matrix)
+        self._added: list[tuple[Tensor, Callable[[Tensor], Tensor], Tensor]] = []
+        self._elements = 0
+
+    def add(self, read: Tensor, unfolded: Callable[[Tensor], Tensor], wanted: Tensor) -> None:
+        """Take in what is read, which ``unfolded`` makes x of, (groups, columns, rows).
+
+        ``wanted`` is (groups, outputs, rows).
+        """
+        columns = unfolded(read)
+        self._moment += columns @ columns.transpose(1, 2)
+        self._cross += wanted @ columns.transpose(1, 2)
+        if self._slack is None:
+            return
+        if columns.numel() <= read.numel():
+            read, unfolded = columns, _as_it_is
+        self._elements += read.numel() + wanted.numel()
+        self._added.append((read, unfolded, wanted))
+        if self._elements > MOST_ELEMENTS:
+            self._slack = None
+            self._added.clear()
+
+    def solve(self) -> Tensor:
+        """Return W, (groups, outputs, columns) float64; this is of no use any more."""
+        ridge = ridge_for(self._moment)[:, None]
+        # in place, because a large layer's moments take hundreds of megabytes
+        self._moment.diagonal(dim1=1, dim2=2).add_(ridge)
+        factors = torch.linalg.lu_factor(self._moment)
+        held = ridge[:, None] * self._matrix
+        solved: Tensor = torch.linalg.lu_solve(*factors, self._cross + held, left=False)
+        for _ in range(RELAXATIONS if self._slack is not None else 0):
+            solved = torch.linalg.lu_solve(*factors, self._relaxed(solved) + held, left=False)
+        return solved
+
+    def _relaxed(self, solved: Tensor) -> Tensor:
+        """Return the products of aims and x, given how near these weights come."""
+        assert self._slack is not None
+        cross = torch.zeros_like(self._cross)
+        for read, unfolded, wanted in self._added:
+            columns = unfolded(read)
+            aims = self._slack.relaxed(wanted, solved.to(columns.dtype) @ columns)
+            cross += aims @ columns.transpose(1, 2)
+        return cross
+
+
+def _as_it_is(columns: Tensor) -> Tensor:
+    return columns

@@ -17,6 +17,7 @@ from slimnet.measure.mean_loss import mean_loss
 from slimnet.measure.noise import noise_warning
 from slimnet.measure.onnx_network import OnnxNetwork
 from slimnet.measure.paying_widths import (
+    inputs_in_effect,
     measure_paying_widths,
     narrow_widths,
     next_lower_width,
@@ -55,6 +56,7 @@ __all__ = [
     "forward",
     "in_float64",
     "input_tensors",
+    "inputs_in_effect",
     "is_arm",
     "judge_drop",
     "knows_vnni",

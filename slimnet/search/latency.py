@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import nn
 
 from slimnet.groups import is_depthwise
-from slimnet.measure import width_in_effect
+from slimnet.measure import inputs_in_effect, width_in_effect
 from slimnet.records import PredictedLatency
 from slimnet.search.cost import Width, Widths, widths_of
 
@@ -15,7 +15,6 @@ LayerTimer = Callable[[nn.Module], Mapping[str, float]]
 """Gives the milliseconds of each layer of a network by module name, the rest under ""."""
 
 REFRESH_BELOW = 0.8
-REORDERING = 3  # inputs: fewer than a block of them are brought in order first, as seen in profiles
 
 
 class LatencyTable:
@@ -66,10 +65,10 @@ class LatencyTable:
     def _in_effect(self, name: str, width: Width) -> Width:
         if name in self._linear:
             return width
-        return Width(
-            self._inputs_in_effect(width.inputs),
-            width_in_effect(width.outputs, self._output_widths),
-        )
+        inputs = width_in_effect(width.inputs, self._input_widths)
+        block = min(self._output_widths, default=0)
+        outputs = width_in_effect(width.outputs, self._output_widths)
+        return Width(inputs_in_effect(inputs, block), outputs)
 
     def total(self, widths: Widths) -> float:
         """Return the milliseconds of the network at these widths, as predicted."""
@@ -79,12 +78,6 @@ class LatencyTable:
         """Return what the network that came first and this one take; does not change it."""
         predicted_ms = self.total(widths_of(model))
         return PredictedLatency(self._original_ms, predicted_ms, self._profiles - 1)
-
-    def _inputs_in_effect(self, inputs: int) -> int:
-        """Return with how many inputs a convolution takes as long; below a block, a little more."""
-        effect = width_in_effect(inputs, self._input_widths)
-        block = min(self._output_widths, default=0)
-        return min(effect + REORDERING, block) if effect < block else effect
 
     def refresh(self, model: nn.Module) -> None:
         """Profile the network anew if it has become much faster since the last time."""

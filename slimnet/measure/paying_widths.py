@@ -17,7 +17,7 @@ STEP = 4
 ROUNDS = 11
 MOST_TRIES = 5
 WORTH = 0.5
-REORDERING = 3  # inputs: fewer than a block of them are brought in order first, as seen in profiles
+REORDERING = 3  # inputs, as seen in profiles
 LEAST_SAVED = 0.1  # less is noise: a small layer on a GPU takes the same time at every width
 
 
@@ -85,22 +85,25 @@ def narrow_widths(paying: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ..
     """Return the widths worth going to, and those at which a layer's outputs are computed.
 
     Convolutions put out whole blocks of channels, but fewer inputs than one block are read in steps
-    of four, see ``inputs_in_effect``. Such a width is worth it on the terms of
-    ``choose_widths``: it saves at least half of the time that its channels should.
+    of four, see ``inputs_in_effect``. Such a width is worth it on the terms of ``choose_widths``,
+    if it saves half of the time that its channels should: all but the one next to the block.
     """
     block = paying_block(paying)
-    blocks = tuple(width for width in paying if width >= block)
-    worth, last = [], block
-    for width in range(block - STEP, 0, -STEP):
+    worth, last = set(paying), block
+    for width in reversed(range(STEP, block, STEP)):
         saved = inputs_in_effect(last, block) - inputs_in_effect(width, block)
         if saved >= WORTH * (last - width):
-            worth.append(width)
+            worth.add(width)
             last = width
-    return (*reversed(worth), *blocks), blocks
+    return tuple(sorted(worth)), tuple(width for width in paying if width >= block)
 
 
 def inputs_in_effect(inputs: int, block: int) -> int:
-    """Return with how many inputs a convolution takes as long; below a block, a little more."""
+    """Return how many inputs' worth of time a convolution takes to read these.
+
+    Fewer than a block of channels are brought in order first, which takes as long as three more,
+    though never longer than a whole block.
+    """
     return min(inputs + REORDERING, block) if inputs < block else inputs
 
 

@@ -1,4 +1,4 @@
-"""One layer's weights as a least-squares problem, and again while some of its aims give way."""
+"""One layer's weights by least squares, then again with aims moved to where that is as good."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MOST_ELEMENTS = 2**25
 class LeastSquares:
     """Finds W with W x near to what is wanted of it, with a ridge that holds W where it is.
 
-    With slack, it is then solved a few times more for aims that ``Slack.relaxed`` gives: each time
-    what is left of the distance becomes smaller. That takes all that was added, and is left out
-    where it is more than 2**25 numbers (128 MiB).
+    With slack, it is solved a few times more for the aims of ``Slack.relaxed``, each time nearer to
+    what makes no difference. For that, copies of all that was added stay in memory; past 2**25
+    numbers (128 MiB) slack is given up.
 
     Args:
         matrix: W as it is, (groups, outputs, columns) float64.
-        slack: of the groups' outputs, all one after the other.
+        slack: of all outputs, those of the first group first.
     """
 
     def __init__(self, matrix: Tensor, slack: Slack | None = None) -> None:
@@ -34,7 +34,7 @@ class LeastSquares:
         self._elements = 0
 
     def add(self, read: Tensor, unfolded: Callable[[Tensor], Tensor], wanted: Tensor) -> None:
-        """Take in what is read, which ``unfolded`` makes x of, (groups, columns, rows).
+        """Take in what a layer reads, of which ``unfolded`` makes x, (groups, columns, rows).
 
         ``wanted`` is (groups, outputs, rows).
         """
@@ -43,28 +43,32 @@ class LeastSquares:
         self._cross += wanted @ columns.transpose(1, 2)
         if self._slack is None:
             return
+        # the smaller of both stays
         if columns.numel() <= read.numel():
             read, unfolded = columns, _as_it_is
         self._elements += read.numel() + wanted.numel()
-        self._added.append((read, unfolded, wanted))
         if self._elements > MOST_ELEMENTS:
             self._slack = None
             self._added.clear()
+            return
+        # a copy: the network may write something else there, or it may be a part of much more
+        self._added.append((read.clone(), unfolded, wanted))
 
     def solve(self) -> Tensor:
-        """Return W, (groups, outputs, columns) float64; this is of no use any more."""
+        """Return W, (groups, outputs, columns) float64; this is of no use afterwards."""
         ridge = ridge_for(self._moment)[:, None]
         # in place, because a large layer's moments take hundreds of megabytes
         self._moment.diagonal(dim1=1, dim2=2).add_(ridge)
         factors = torch.linalg.lu_factor(self._moment)
+        del self._moment
         held = ridge[:, None] * self._matrix
         solved: Tensor = torch.linalg.lu_solve(*factors, self._cross + held, left=False)
         for _ in range(RELAXATIONS if self._slack is not None else 0):
-            solved = torch.linalg.lu_solve(*factors, self._relaxed(solved) + held, left=False)
+            solved = torch.linalg.lu_solve(*factors, self._cross_of_aims(solved) + held, left=False)
         return solved
 
-    def _relaxed(self, solved: Tensor) -> Tensor:
-        """Return the products of aims and x, given how near these weights come."""
+    def _cross_of_aims(self, solved: Tensor) -> Tensor:
+        """Return the sum of aims times x, the aims nearest to what these weights put out."""
         assert self._slack is not None
         cross = torch.zeros_like(self._cross)
         for read, unfolded, wanted in self._added:

@@ -90,11 +90,12 @@ def _solve(
     sign, offset = 1, torch.zeros(1, 1)
     if bias is not None:
         if "running_mean" in bias:
+            # it is subtracted, so that the aim is the output less the original's
             sign, offset = -1, -get_state(targets.original, bias)[kept, None]
-        constant = sign * get_state(slim, bias).double()
+        constant = sign * get_state(slim, bias).detach().double()
         matrix = torch.cat([matrix, constant.reshape(groups, -1, 1)], 2)
     slack = targets.slack[name]
-    fit = LeastSquares(matrix, slack and slack.of(kept, offset))
+    fit = LeastSquares(matrix, None if slack is None else slack.of(kept, offset))
     for number, (batch, wanted) in enumerate(targets.of(name)):
         run = partial(targets.task.outputs, slim, batch)
         read, _ = run_until(slim, name, partial(frontier.run, ("solving", number), run))

@@ -20,6 +20,7 @@ from slimnet.recover.slack import Slack, find_slack
 from slimnet.recover.watching import watching
 
 JUDGING_EVERY = 4
+SLACK_IMAGES = 64
 MOST_ELEMENTS = 2**25
 
 
@@ -37,7 +38,7 @@ class Targets:
 
     The original is not changed. ``solving`` are the batches to fit layers on, ``judging`` the
     others: a quarter of the images, by whose loss new weights stay or go. ``slack`` is that of the
-    layers that were gathered, by name, found on the first batch.
+    layers that were gathered, by name, None of those without.
     """
 
     def __init__(self, original: nn.Module, batches: Batches, task: Task = CLASSIFICATION) -> None:
@@ -48,12 +49,15 @@ class Targets:
         self._elements = 0.0
 
     def gather(self, names: Collection[str]) -> None:
-        """Run the original once for all of these layers that memory has room for."""
+        """Run the original once for all of these layers that memory has room for.
+
+        And on some images with gradients, for the slack of those that are asked for the first time.
+        """
         new = [name for name in names if name not in self.slack]
         if new:
-            run = partial(self.task.outputs, self.original, next(iter(self.solving)))
-            found_slack = find_slack(self.original, new, run)
-            self.slack |= {name: found_slack.get(name) for name in new}
+            runs = (partial(self.task.outputs, self.original, batch) for batch in self._some())
+            known = find_slack(self.original, new, runs)
+            self.slack |= {name: known.get(name) for name in new}
         positions = {n: Positions(self._images) for n in names if n not in self._kept}
         found: dict[str, list[list[Target]]] | None = None
         for batch in self.solving if positions else ():
@@ -77,6 +81,15 @@ class Targets:
         for batch in self.solving:
             run = partial(self.task.outputs, self.original, batch)
             yield batch, _cut(layer, positions, *run_until(self.original, name, run))
+
+    def _some(self) -> Iterator[Any]:
+        """Yield batches of a few images from all over those to solve on, or the first batch."""
+        if not self.task.by_image:
+            yield next(iter(self.solving))
+            return
+        chosen = torch.zeros(self._images, dtype=torch.bool)
+        chosen[:: max(1, self._images // SLACK_IMAGES)] = True
+        yield from _FullBatches(self.solving, chosen)
 
     @cached_property
     def _images(self) -> int:

@@ -87,3 +87,16 @@ def test_what_memory_has_no_room_for_is_solved_without_slack(problem, monkeypatc
     assert torch.equal(solved(*problem, RELU), plain)
     monkeypatch.setattr(least_squares, "MOST_ELEMENTS", elements)
     assert not torch.equal(solved(*problem, RELU), plain)
+
+
+@pytest.mark.parametrize("unfolded", [as_it_is, unfolded_from_half])
+def test_what_was_added_may_be_overwritten_and_is_kept_in_its_smaller_form(problem, unfolded):
+    _, reads, wanted = problem
+    matrix = torch.randn(2, OUTPUTS, unfolded(reads[0]).shape[1], dtype=torch.float64)
+    expected = solved(matrix, reads, wanted, RELU, unfolded)
+    fit, buffer = LeastSquares(matrix, RELU), torch.empty(2, 2 * COLUMNS, ROWS).double()
+    for read, outputs in zip(reads, wanted, strict=True):
+        fit.add(buffer[:, :COLUMNS].copy_(read), unfolded, outputs)
+    kept = [read for read, _, _ in fit._added]
+    assert [read.untyped_storage().nbytes() for read in kept] == [8 * 2 * COLUMNS * ROWS] * 2
+    assert torch.equal(fit.solve(), expected)

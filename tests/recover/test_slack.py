@@ -21,7 +21,7 @@ def between(*behind, channels=6):
 
 def found(model, names=("0",), images=None):
     images = torch.randn(5, 3, 8, 8) if images is None else images
-    return find_slack(model, names, lambda: (model(images),))
+    return find_slack(model, names, [lambda: (model(images),)])
 
 
 def test_below_zero_a_relu_has_slack_and_above_it_none():
@@ -80,6 +80,63 @@ def test_outputs_that_always_sum_to_one_are_felt():
     assert slack.keys() == {"0"}
 
 
+class FirstToken(nn.Module):
+    def forward(self, x):
+        return x[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("model", "images"),
+    [
+        (nn.Sequential(nn.Linear(5, 8), FirstToken(), nn.Linear(8, 3)), torch.randn(6, 9, 5)),
+        (nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1, 2)), torch.randn(2, 3, 9, 9)),
+    ],
+)
+def test_what_is_not_read_is_no_slack(model, images):
+    assert not found(model, images=images)
+
+
+def test_an_edge_can_be_only_above():
+    class Below(nn.Module):
+        def forward(self, x):
+            return x.clamp(max=0.3)
+
+    slack = found(between(Below()))["0"]
+    assert bool((slack.low == -torch.inf).all())
+    assert torch.allclose(slack.high, torch.tensor(0.3), atol=0.05)
+
+
+def test_of_several_outputs_each_may_feel_it():
+    """One has no derivative, and one layer reaches none."""
+    model, images = between(nn.ReLU()), torch.randn(5, 3, 8, 8)
+    unread = nn.Conv2d(3, 2, 3)
+    model.append(nn.Identity()).append(unread)
+
+    def run():
+        maps = model[0](images)
+        unread(images)
+        return maps.argmax(1), model[1](maps).mean(), maps.clamp(max=0.2)[:, :1].mean()
+
+    slack = find_slack(model, ["0", str(len(model) - 1)], [run])
+    assert slack.keys() == {"0"}
+    # the first channel's low outputs are felt by the last output
+    assert slack["0"].low[0] == -torch.inf
+    assert bool((slack["0"].low[1:] > -0.05).all())
+
+
+def test_what_is_felt_on_any_images_has_no_slack():
+    model = between(nn.MaxPool2d(8))
+    first, second = torch.randn(2, 5, 3, 8, 8).unbind()
+    second *= 0.3
+    parts = [lambda: (model[:2](first),), lambda: (model[:2](second),)]
+    one, both = (find_slack(model, ["0"], some)["0"] for some in (parts[:1], parts))
+    with torch.no_grad():
+        lowest = model[:2](second).transpose(0, 1).flatten(1).amin(1, keepdim=True)
+    assert bool((one.low > lowest).any() & (both.low < lowest).all())
+    whole = find_slack(model, ["0"], [lambda: (model[:2](torch.cat([first, second])),)])["0"]
+    assert bool((both.low <= whole.low).all())
+
+
 class Twice(nn.Module):
     def __init__(self):
         super().__init__()
@@ -109,17 +166,22 @@ def test_without_derivatives_there_is_none(broken):
         with broken:
             return (model(images),)
 
-    assert not find_slack(model, ["0"], run)
+    assert not find_slack(model, ["0"], [run])
     assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_the_model_is_left_alone():
+    """Frozen, as the search's models are, it has the same slack."""
     model = between(nn.ReLU())
+    images = torch.randn(5, 3, 8, 8)
+    trainable = found(model, images=images)["0"]
+    assert all(parameter.grad is None for parameter in model.parameters())
+    model.requires_grad_(False)
+    assert torch.equal(found(model, images=images)["0"].low, trainable.low)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     found(model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
-    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 @torch.no_grad()

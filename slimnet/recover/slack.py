@@ -121,10 +121,9 @@ class _Edges:
     high: Tensor
 
     def and_of(self, rows: Tensor, felt: Tensor) -> _Edges:
-        """Return the edges after these outputs too, (channels, rows), and whether they are felt."""
-        some = felt.any(
-            0
-        )  # of the others nothing is read at all, such as a token's of which no use is made
+        """Return the edges after these outputs too, (channels, rows), of which some are felt."""
+        # of other rows nothing is read at all, such as those of tokens of which no use is made
+        some = felt.any(0)
         if not some.any():
             return self
         rows, felt = rows[:, some], felt[:, some]

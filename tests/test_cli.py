@@ -409,7 +409,7 @@ def test_rounding_to_widths_that_pay_is_told(prepared, tmp_path, monkeypatch):
     words = ["compress", "FILES/model.pt", "--round-to", "auto"]
     run = execute_inside(words, there, prepared, tmp_path / "here", monkeypatch)
     assert run.code == 0, run.err
-    assert json.loads(report_in(run))["channels_per_layer"]["3"] == [8, 4]
+    assert json.loads(report_in(run))["channels_per_layer"]["3"] == [8, 5]
     assert "Note: --round-to auto on onnxruntime-cpu: the widths that pay are 5, 10," in run.out
 
 

@@ -10,15 +10,14 @@ was seen on those images, no proof for others.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from slimnet.recover.columns import output_rows
+from slimnet.recover.watching import watching
 
 
 @dataclass(frozen=True)
@@ -81,16 +80,13 @@ def _felt(
     """
     written: dict[str, list[Tensor]] = {}
 
-    def watch(name: str, _: nn.Module, __: object, output: Tensor) -> Tensor:
+    def watch(name: str, _: nn.Module, __: Tensor, output: Tensor) -> Tensor:
         output = output if output.requires_grad else output.detach().requires_grad_()
         written.setdefault(name, []).append(output)
         # what comes next may work in place
         return output.clone()
 
-    with torch.enable_grad(), ExitStack() as hooks:
-        for name in names:
-            handle = model.get_submodule(name).register_forward_hook(partial(watch, name))
-            hooks.callback(handle.remove)
+    with torch.enable_grad(), watching(model, names, watch):
         outputs = [output for output in run() if output.requires_grad]
     once = {name: output[0] for name, output in written.items() if len(output) == 1}
     gradients = _gradients(outputs, list(once.values())) if outputs and once else [None] * len(once)

@@ -48,7 +48,12 @@ def least_squares(x, y, ridge):
 
 @pytest.mark.parametrize("name", ["inner", "outer", "wide", "hidden", "head"])
 def test_repair_is_the_least_squares_solution(prepared, images, name):
-    model, groups, _, moments = prepared
+    model, groups, batches, _ = prepared
+    # in float64: a ridge of a hundredth lets rounding of the sums grow a hundredfold
+    model, images = model.double(), images.double()
+    moments = gather_moments(
+        model, groups, [(inputs.double(), labels) for inputs, labels in batches]
+    )
     units = [torch.arange(g.units)[: g.units // 3] for g in groups]
     plan = plan_for(groups, units)
     values = repaired_weights(model, plan, moments)
@@ -65,8 +70,7 @@ def test_repair_is_the_least_squares_solution(prepared, images, name):
     fitted = least_squares(x[~gone], full[:, gone] @ x[gone], ridge)
     expected = full[:, ~gone] + fitted
     got = torch.cat([values[f"{name}.weight"].flatten(1), values[f"{name}.bias"][:, None]], 1)
-    # rounding of the sums in float32, which a ridge of a hundredth lets grow a hundredfold
-    assert torch.allclose(got[:, ~gone].double(), expected, atol=5e-5)
+    assert torch.allclose(got[:, ~gone].double(), expected, atol=1e-5)
     assert torch.count_nonzero(got[:, gone]) == 0
 
 

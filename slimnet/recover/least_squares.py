@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from slimnet.recover.columns import ROWS_PER_COLUMN
 from slimnet.recover.moments import ridge_for
 from slimnet.recover.slack import Slack
 
@@ -18,8 +19,8 @@ class LeastSquares:
     """Finds W with W x near to what is wanted of it, with a ridge that holds W where it is.
 
     With slack, it is solved a few times more for the aims of ``Slack.relaxed``, each time nearer to
-    what makes no difference. For that, copies of all that was added stay in memory; past 2**25
-    numbers (128 MiB) slack is given up.
+    what makes no difference. For that, copies of all that was added stay in memory, as columns
+    where these fit; past 2**25 numbers (128 MiB) slack is given up.
 
     Args:
         matrix: W as it is, (groups, outputs, columns) float64.
@@ -43,8 +44,8 @@ class LeastSquares:
         self._cross += wanted @ columns.transpose(1, 2)
         if self._slack is None:
             return
-        # the smaller of both stays
-        if columns.numel() <= read.numel():
+        # columns save unfolding again, but of a large kernel what was read is much smaller
+        if columns.numel() <= read.numel() or self._columns_fit():
             read, unfolded = columns, _as_it_is
         self._elements += read.numel() + wanted.numel()
         if self._elements > MOST_ELEMENTS:
@@ -53,6 +54,11 @@ class LeastSquares:
             return
         # a copy: the network may write something else there, or it may be a part of much more
         self._added.append((read.clone(), unfolded, wanted))
+
+    def _columns_fit(self) -> bool:
+        """Tell whether there is room for as many rows as are taken of a layer with a kernel."""
+        groups, outputs, columns = self._matrix.shape
+        return groups * (outputs + columns) * columns * ROWS_PER_COLUMN <= MOST_ELEMENTS
 
     def solve(self) -> Tensor:
         """Return W, (groups, outputs, columns) float64; this is of no use afterwards."""

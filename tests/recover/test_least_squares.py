@@ -89,14 +89,28 @@ def test_what_memory_has_no_room_for_is_solved_without_slack(problem, monkeypatc
     assert not torch.equal(solved(*problem, RELU), plain)
 
 
-@pytest.mark.parametrize("unfolded", [as_it_is, unfolded_from_half])
-def test_what_was_added_may_be_overwritten_and_is_kept_in_its_smaller_form(problem, unfolded):
+@pytest.mark.parametrize(
+    ("unfolded", "room_for_columns", "kept"),
+    [
+        (as_it_is, False, COLUMNS),
+        (as_it_is, True, COLUMNS),
+        (unfolded_from_half, False, COLUMNS),
+        (unfolded_from_half, True, 2 * COLUMNS),
+    ],
+)
+def test_what_was_added_may_be_overwritten_and_is_kept_as_columns_where_these_fit(
+    problem, monkeypatch, unfolded, room_for_columns, kept
+):
     _, reads, wanted = problem
-    matrix = torch.randn(2, OUTPUTS, unfolded(reads[0]).shape[1], dtype=torch.float64)
+    columns = unfolded(reads[0]).shape[1]
+    matrix = torch.randn(2, OUTPUTS, columns, dtype=torch.float64)
     expected = solved(matrix, reads, wanted, RELU, unfolded)
+    # 64 rows for each column are reckoned with
+    most = 2 * (OUTPUTS + columns) * columns * 64
+    monkeypatch.setattr(least_squares, "MOST_ELEMENTS", most if room_for_columns else most - 1)
     fit, buffer = LeastSquares(matrix, RELU), torch.empty(2, 2 * COLUMNS, ROWS).double()
     for read, outputs in zip(reads, wanted, strict=True):
         fit.add(buffer[:, :COLUMNS].copy_(read), unfolded, outputs)
-    kept = [read for read, _, _ in fit._added]
-    assert [read.untyped_storage().nbytes() for read in kept] == [8 * 2 * COLUMNS * ROWS] * 2
+    held = [read.untyped_storage().nbytes() for read, _, _ in fit._added]
+    assert held == [8 * 2 * kept * ROWS] * 2
     assert torch.equal(fit.solve(), expected)

@@ -27,13 +27,16 @@ _Times = dict[tuple[str, str], list[float]]
 
 
 def profile_layers(
-    file: Path, example: Sequence[numpy.ndarray[Any, Any]], threads: int, runtime: str
-) -> dict[str, float]:
-    """Return the median time of each convolution and linear layer, in milliseconds per run.
+    files: Sequence[Path],
+    example: Sequence[numpy.ndarray[Any, Any]],
+    threads: int,
+    runtime: str,
+) -> list[dict[str, float]]:
+    """Return the median time of each file's convolutions and linear layers, in ms per run.
 
     Args:
-        file: an ONNX file whose weights carry their names in the PyTorch network.
-        example: one batch for each input of the network, (images, ...).
+        files: ONNX files whose weights carry their names in the PyTorch network, run in turns.
+        example: one batch for each input of the networks, (images, ...).
         threads: of ONNX Runtime.
         runtime: "onnxruntime-cpu" or "onnxruntime-cuda".
 
@@ -44,9 +47,13 @@ def profile_layers(
     Raises:
         InputError: ONNX Runtime cannot start the runtime.
     """
+    nodes = profile_nodes(files, example, threads, runtime)
+    return [_by_module(*both) for both in zip(files, nodes, strict=True)]
+
+
+def _by_module(file: Path, nodes: Mapping[str, tuple[str, float]]) -> dict[str, float]:
     layer_of = layers_by_name(onnx.load(str(file)))
     times: dict[str, float] = defaultdict(float)
-    (nodes,) = profile_nodes([file], example, threads, runtime)
     for node, (_, milliseconds) in nodes.items():
         times[layer_of.get(plain_name(node), "")] += milliseconds
     return dict(times)
@@ -60,7 +67,7 @@ def profile_nodes(
 ) -> list[dict[str, tuple[str, float]]]:
     """Return each file's nodes as ONNX Runtime runs them: operator and median milliseconds by name.
 
-    The files are run in turns; the arguments are those of ``profile_layers``.
+    The arguments are those of ``profile_layers``.
 
     Raises:
         InputError: ONNX Runtime cannot start the runtime.
@@ -91,9 +98,10 @@ def _profiled(
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder) / f"profile{number}")
             sessions.append(open_session(str(file), runtime, options))
-        for _ in range(WARM_UP_RUNS + RUNS):
-            for session in sessions:
-                names = [wanted.name for wanted in session.get_inputs()]
+        for session in sessions:
+            # one after the other, so that each has its own weights in the processor's caches
+            names = [wanted.name for wanted in session.get_inputs()]
+            for _ in range(WARM_UP_RUNS + RUNS):
                 session.run(None, dict(zip(names, example, strict=True)))
         return [_node_times(Path(session.end_profiling())) for session in sessions]
 

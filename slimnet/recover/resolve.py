@@ -23,11 +23,17 @@ from slimnet.recover.least_squares import LeastSquares
 from slimnet.recover.moments import Moments
 from slimnet.recover.repair import get_state, replaced, set_values
 from slimnet.recover.targets import Targets, run_until
-from slimnet.recover.trace import first_call, trace_calls
+from slimnet.recover.trace import Call, first_call, trace_calls
 from slimnet.recover.watching import watching
 
 
-def resolve(targets: Targets, slim: nn.Module, plan: Plan, moments: Mapping[str, Moments]) -> int:
+def resolve(
+    targets: Targets,
+    slim: nn.Module,
+    plan: Plan,
+    moments: Mapping[str, Moments],
+    settled: Plan | None = None,
+) -> int:
     """Change ``slim`` in place: fit its consumers to the original's outputs, where that helps.
 
     Args:
@@ -35,6 +41,8 @@ def resolve(targets: Targets, slim: nn.Module, plan: Plan, moments: Mapping[str,
         slim: what is left after ``plan``.
         plan: what was removed, in the original numbering.
         moments: of the consumers that can be repaired.
+        settled: what was gone when its layers were last fitted so, in the same numbering; those
+            that run before what is gone since stay as they are. None: they never were.
 
     Returns:
         How many layers got new weights.
@@ -44,6 +52,8 @@ def resolve(targets: Targets, slim: nn.Module, plan: Plan, moments: Mapping[str,
     few = partial(task.outputs, slim, task.few(targets.solving))
     calls = trace_calls(slim, few)
     order = _in_order(slim, moments, few)
+    if settled is not None:
+        order = _behind_changes(order, calls, plan, settled)
     targets.gather(order)
     # whole batches take too much memory where gradients are asked for
     with Frontier(slim, calls, few if task.by_image else None) as frontier:
@@ -71,6 +81,15 @@ def _in_order(slim: nn.Module, names: Mapping[str, object], run: Callable[[], ob
     with torch.no_grad(), watching(slim, names, lambda name, *_: order.append(name)):
         run()
     return [name for name in order if order.count(name) == 1]
+
+
+def _behind_changes(
+    order: Sequence[str], calls: Sequence[Call], plan: Plan, settled: Plan
+) -> list[str]:
+    """Return the layers that may read something else than when only ``settled`` was gone."""
+    changed = {name for name, sides in plan.items() if sides != settled.get(name)}
+    start = first_call(calls, changed)
+    return [name for name in order if changed and first_call(calls, {name}) >= start]
 
 
 def _solve(

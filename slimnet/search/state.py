@@ -34,7 +34,8 @@ class State:
     """A slim network, its groups and moments in its own numbering, and its plan in the original.
 
     ``tuned`` says that it was trained, so that its layers no longer aim at the original's outputs,
-    and ``renewals`` how often weights or statistics of all its layers changed at once.
+    and ``renewals`` how often weights or statistics of all its layers changed at once. ``settled``
+    is the plan as it was when all layers were last re-solved, None where they have changed since.
     ``norms`` are those that are folded where the network runs, by layer.
     """
 
@@ -44,6 +45,7 @@ class State:
     moments: Mapping[str, Moments]
     tuned: bool = False
     renewals: int = 0
+    settled: Plan | None = None
     task: Task = CLASSIFICATION
     norms: Mapping[str, str] = field(default_factory=dict)
 
@@ -76,11 +78,12 @@ class State:
     def resolved(self, targets: Targets) -> State | None:
         """Return the state with consumers fitted anew to the original's outputs, None if none is.
 
-        See ``resolve``: the loss on images not solved on judges.
+        See ``resolve``: the loss on images not solved on judges, and layers that nothing has
+        changed for since they were last re-solved stay as they are.
         """
         model = copy.deepcopy(self.model)
-        changed = resolve(targets, model, self.plan, self.moments)
-        return self._renewed(model) if changed else None
+        changed = resolve(targets, model, self.plan, self.moments, self.settled)
+        return replace(self._renewed(model), settled=self.plan) if changed else None
 
     def with_norms_recalibrated(self, targets: Targets) -> State | None:
         """Return the state with new norm statistics, or None where that does not help.
@@ -112,7 +115,7 @@ class State:
         return replace(self._renewed(model), moments=moments, tuned=True), told
 
     def _renewed(self, model: nn.Module) -> State:
-        return replace(self, model=model, renewals=self.renewals + 1)
+        return replace(self, model=model, renewals=self.renewals + 1, settled=None)
 
 
 def first_state(

@@ -93,6 +93,40 @@ def test_what_a_relu_cuts_off_need_only_stay_cut_off(trained, monkeypatch, bias)
         assert torch.allclose(edge[found], zero[found], atol=0.05)
 
 
+def test_layers_before_all_that_has_changed_stay_as_they_are(trained, monkeypatch):
+    model, splits = trained
+    model, batches = copy.deepcopy(model), splits.calibration.batches
+    model[5] = nn.Sequential(nn.ReLU(), nn.Conv2d(8, 6, 3, padding=1), nn.ReLU())
+    model[8] = nn.Linear(24, 4)
+    groups, _ = find_groups(model, batches[0][0][:2])
+    assert [group.name for group in groups] == ["0", "3", "5.1"]
+    moments = gather_moments(model, groups, batches)
+    solved = []
+
+    def solve(targets, slim, name, *given):
+        solved.append(name)
+        return _solve(targets, slim, name, *given)
+
+    monkeypatch.setattr(sys.modules[resolve.__module__], "_solve", solve)
+
+    def plan_without(*units):
+        return plan_for(groups, [torch.arange(many) for many in units])
+
+    def again(settled, *units):
+        solved.clear()
+        plan = plan_without(*units)
+        resolve(Targets(model, batches), slim_copy(model, plan), plan, moments, settled)
+        return solved
+
+    every = ["3", "5.1", "8"]
+    assert again(None, 2, 2, 1) == every
+    assert again(plan_without(2, 2, 0), 2, 2, 1) == ["5.1", "8"]
+    assert again(plan_without(2, 1, 1), 2, 2, 1) == every, "3 itself has fewer outputs"
+    assert again(plan_without(0, 2, 1), 2, 2, 1) == every
+    assert again({}, 0, 0, 1) == ["5.1", "8"]
+    assert again(plan_without(2, 2, 1), 2, 2, 1) == []
+
+
 @pytest.mark.parametrize("every", [1, 10])
 def test_resolving_judges_on_the_classes_that_it_solves_on(every):
     """In class order, as folders are, or class by class in turn."""

@@ -146,6 +146,22 @@ def test_re_solving_that_changes_no_layer_is_no_recovery(found):
     assert state.resolved(targets) is None, "nothing is gone, so nothing is to be recovered"
 
 
+def test_what_was_re_solved_is_settled_until_all_layers_change(found):
+    model, splits, groups = found
+    targets = Targets(model, splits.calibration.batches)
+    first = first_state(model, groups, splits.calibration, repair=True)
+    first.model[4].running_mean.add_(3)
+    narrowed = first.without([torch.arange(4), torch.arange(3)])
+    assert narrowed.settled is None
+    resolved = narrowed.resolved(targets)
+    assert resolved.settled == narrowed.plan
+    assert resolved.resolved(targets) is None
+    less = resolved.without([torch.arange(1), torch.arange(0)])
+    assert less.settled == narrowed.plan != less.plan
+    mended = dataclasses.replace(narrowed, settled={}).with_norms_recalibrated(targets)
+    assert mended.settled is None
+
+
 def test_norm_statistics_are_kept_only_where_the_loss_falls(found):
     model, splits, groups = found
     state = first_state(model, groups, splits.calibration, repair=True)

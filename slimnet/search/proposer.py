@@ -117,7 +117,8 @@ class BlockProposer:
         self.ended = f"no group has a lower width that {rules}"
         self._candidates, self.allowed = candidates, allowed
         widest = max(group.units for group in groups)
-        block = widest - allowed.lower(widest)
+        lower = allowed.lower(widest)  # of 50 it may be 48: the next one is a whole block away
+        block = (lower - allowed.lower(lower)) or widest
         self._widths_down = min(MOST_BLOCKS, max(1, widest // (STEPS_TO_CROSS * block)))
         self._prices: dict[str, float] = {}
         self._exhausted: set[str] = set()

@@ -72,6 +72,15 @@ def test_block_proposer_measures_the_cheapest_again_and_gives_up_on_what_breaks(
         assert proposer.narrow(groups, proposer.propose(groups, scores)[0])
 
 
+@pytest.mark.parametrize("widest", [48, 50, 64])
+def test_narrow_layers_go_down_one_width_at_a_time_also_from_one_that_does_not_pay(widest):
+    model = nn.Sequential(nn.Conv2d(1, widest, 1), nn.ReLU(), nn.Conv2d(widest, 2, 1)).eval()
+    groups, _ = find_groups(model, torch.randn(2, 1, 4, 4))
+    proposer = BlockProposer(groups, candidates=1, allowed=AllowedWidths((16, 32, 48, 64)))
+    (first,) = proposer.propose(groups, {"up": torch.arange(float(widest))})
+    assert first.count == {48: 16, 50: 2, 64: 16}[widest]
+
+
 def test_set_proposer_halves_down_to_one_and_doubles_again(residual, images):
     groups, _ = find_groups(residual, images, layers="all")
     proposer = SetProposer(groups, candidates=4, step=4)

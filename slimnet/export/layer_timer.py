@@ -24,8 +24,8 @@ def layer_timer(original: Translated, settings: Settings) -> LayerTimer:
     The example's rows are repeated to a batch of 8; the settings say which runtime and threads. In
     PyTorch the network itself runs, elsewhere its ONNX file: the last one that was translated, with
     the network's weights, where that is proven to be the network. The original's file runs in turns
-    with it, and if that takes longer than the first time, so does everything: the machine has
-    become slower, and all times count for less.
+    with it: where that takes longer than it did at the function's first call, or less, the machine
+    has another speed than then, and all times are divided by it.
     """
     batch, few = (fill_batch(original.example, images) for images in (PROFILE_IMAGES, 2))
     runtime = RUNTIMES[settings.runtime]

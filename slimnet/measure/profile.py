@@ -67,17 +67,18 @@ def profile_nodes(
 ) -> list[dict[str, tuple[str, float]]]:
     """Return each file's nodes as ONNX Runtime runs them: operator and median milliseconds by name.
 
-    The arguments are those of ``profile_layers``.
+    The files are run in turns, a few runs each; the arguments are those of ``profile_layers``.
 
     Raises:
         InputError: ONNX Runtime cannot start the runtime.
     """
     found: list[_Times] = [defaultdict(list) for _ in files]
     # each session has its weights and buffers somewhere else in memory: see ``latency``
-    for _ in range(SESSIONS):
-        for known, times in zip(found, _profiled(files, example, threads, runtime), strict=True):
-            for node, milliseconds in times.items():
-                known[node] += milliseconds[-RUNS:]
+    for turn in range(SESSIONS):
+        # A B, B A: neither always comes after the other
+        for known, file in list(zip(found, files, strict=True))[:: -1 if turn % 2 else 1]:
+            for node, milliseconds in _profiled(file, example, threads, runtime).items():
+                known[node] += milliseconds
     return [
         {name: (operator, median(milliseconds)) for (name, operator), milliseconds in known.items()}
         for known in found
@@ -85,25 +86,19 @@ def profile_nodes(
 
 
 def _profiled(
-    files: Sequence[Path],
-    example: Sequence[numpy.ndarray[Any, Any]],
-    threads: int,
-    runtime: str,
-) -> list[_Times]:
-    """Return what each file's nodes took in the runs of one session."""
+    file: Path, example: Sequence[numpy.ndarray[Any, Any]], threads: int, runtime: str
+) -> _Times:
+    """Return what a file's nodes took in the runs of one session, without those that warm it up."""
     with tempfile.TemporaryDirectory() as folder:
-        sessions = []
-        for number, file in enumerate(files):
-            options = session_options(threads)
-            options.enable_profiling = True
-            options.profile_file_prefix = str(Path(folder) / f"profile{number}")
-            sessions.append(open_session(str(file), runtime, options))
-        for session in sessions:
-            # one after the other, so that each has its own weights in the processor's caches
-            names = [wanted.name for wanted in session.get_inputs()]
-            for _ in range(WARM_UP_RUNS + RUNS):
-                session.run(None, dict(zip(names, example, strict=True)))
-        return [_node_times(Path(session.end_profiling())) for session in sessions]
+        options = session_options(threads)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = open_session(str(file), runtime, options)
+        names = [wanted.name for wanted in session.get_inputs()]
+        for _ in range(WARM_UP_RUNS + RUNS):
+            session.run(None, dict(zip(names, example, strict=True)))
+        times = _node_times(Path(session.end_profiling()))
+        return {node: milliseconds[-RUNS:] for node, milliseconds in times.items()}
 
 
 def _node_times(profile: Path) -> _Times:

@@ -25,10 +25,11 @@ class LeastSquares:
     Args:
         matrix: W as it is, (groups, outputs, columns) float64.
         slack: of all outputs, those of the first group first.
+        images: of how many there will be columns.
     """
 
-    def __init__(self, matrix: Tensor, slack: Slack | None = None) -> None:
-        self._matrix, self._slack = matrix, slack
+    def __init__(self, matrix: Tensor, slack: Slack | None = None, images: int = 0) -> None:
+        self._matrix, self._slack, self._images = matrix, slack, images
         self._moment = matrix.new_zeros(len(matrix), matrix.shape[2], matrix.shape[2])
         self._cross = torch.zeros_like(matrix)
         self._added: list[tuple[Tensor, Callable[[Tensor], Tensor], Tensor]] = []
@@ -56,9 +57,10 @@ class LeastSquares:
         self._added.append((read.clone(), unfolded, wanted))
 
     def _columns_fit(self) -> bool:
-        """Tell whether there is room for as many rows as are taken of a layer with a kernel."""
+        """Tell whether there is room for as many rows as ``Positions`` takes of a layer."""
         groups, outputs, columns = self._matrix.shape
-        return groups * (outputs + columns) * columns * ROWS_PER_COLUMN <= MOST_ELEMENTS
+        rows = ROWS_PER_COLUMN * columns + self._images
+        return groups * (outputs + columns) * rows <= MOST_ELEMENTS
 
     def solve(self) -> Tensor:
         """Return W, (groups, outputs, columns) float64; this is of no use afterwards."""

@@ -1,10 +1,10 @@
-"""Re-solving: every consumer is fitted anew to what the original network's layer put out.
+"""Re-solving: consumers are fitted anew to what the original network's layers put out.
 
 Repair keeps a layer's output for the inputs that it had in the *original* network; those of the
 slim one are different. In network order, each consumer is solved in the least-squares sense for
 the inputs that it really gets, towards the original's outputs as far as these make a difference,
 with a ridge that holds its weights where they are. New weights stay only if the loss falls on
-images that they were not solved on.
+images that they were not solved on. Whatever reads what it read the last time is left out.
 """
 
 from __future__ import annotations
@@ -48,12 +48,14 @@ def resolve(
         How many layers got new weights.
     """
     task, judging = targets.task, targets.judging
-    loss, changed = mean_loss(slim, judging, task), 0
     few = partial(task.outputs, slim, task.few(targets.solving))
     calls = trace_calls(slim, few)
     order = _in_order(slim, moments, few)
     if settled is not None:
         order = _behind_changes(order, calls, plan, settled)
+    if not order:
+        return 0
+    loss, changed = mean_loss(slim, judging, task), 0
     targets.gather(order)
     # whole batches take too much memory where gradients are asked for
     with Frontier(slim, calls, few if task.by_image else None) as frontier:
@@ -114,7 +116,8 @@ def _solve(
         constant = sign * get_state(slim, bias).detach().double()
         matrix = torch.cat([matrix, constant.reshape(groups, -1, 1)], 2)
     slack = targets.slack[name]
-    fit = LeastSquares(matrix, None if slack is None else slack.of(kept, offset))
+    relaxed = None if slack is None else slack.of(kept, offset)
+    fit = LeastSquares(matrix, relaxed, targets.images)
     for number, (batch, wanted) in enumerate(targets.of(name)):
         run = partial(targets.task.outputs, slim, batch)
         read, _ = run_until(slim, name, partial(frontier.run, ("solving", number), run))

@@ -58,10 +58,10 @@ class Targets:
             runs = (partial(self.task.outputs, self.original, batch) for batch in self._some())
             known = find_slack(self.original, new, runs)
             self.slack |= {name: known.get(name) for name in new}
-        positions = {n: Positions(self._images) for n in names if n not in self._kept}
+        positions = {n: Positions(self.images) for n in names if n not in self._kept}
         found: dict[str, list[list[Target]]] | None = None
         for batch in self.solving if positions else ():
-            batches = None if found is not None else self._images / self.task.images(batch)
+            batches = None if found is not None else self.images / self.task.images(batch)
             seen = self._seen(batch, positions, batches)
             if found is None:
                 found = {name: [] for name in positions if name in seen}
@@ -77,7 +77,7 @@ class Targets:
         if name in self._kept:
             yield from zip(self.solving, self._kept[name], strict=True)
             return
-        layer, positions = self.original.get_submodule(name), Positions(self._images)
+        layer, positions = self.original.get_submodule(name), Positions(self.images)
         for batch in self.solving:
             run = partial(self.task.outputs, self.original, batch)
             yield batch, _cut(layer, positions, *run_until(self.original, name, run))
@@ -87,12 +87,13 @@ class Targets:
         if not self.task.by_image:
             yield next(iter(self.solving))
             return
-        chosen = torch.zeros(self._images, dtype=torch.bool)
-        chosen[:: max(1, self._images // SLACK_IMAGES)] = True
+        chosen = torch.zeros(self.images, dtype=torch.bool)
+        chosen[:: max(1, self.images // SLACK_IMAGES)] = True
         yield from _FullBatches(self.solving, chosen)
 
     @cached_property
-    def _images(self) -> int:
+    def images(self) -> int:
+        """How many images there are to solve on."""
         return sum(self.task.images(batch) for batch in self.solving)
 
     def _seen(

@@ -12,7 +12,10 @@ from slimnet.records import PredictedLatency
 from slimnet.search.cost import Width, Widths, widths_of
 
 LayerTimer = Callable[[nn.Module], Mapping[str, float]]
-"""Gives the milliseconds of each layer of a network by module name, the rest under ""."""
+"""Gives the milliseconds of each layer of a network by module name, the rest under "".
+
+All of them at one speed of the machine, if its own changes.
+"""
 
 REFRESH_BELOW = 0.8
 

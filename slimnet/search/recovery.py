@@ -60,7 +60,7 @@ class Recovery:
         return found
 
     def at_the_end(self, kept: Judged, number: int) -> Judged:
-        """Return the last state with everything tried once more, kept where it does no harm."""
+        """Return the last state with all that may still help tried, kept where it does no harm."""
         found = replace(kept, recovered_by=())
         if self.settings.repair and not found.state.tuned:
             found = self._better(found, found.state.resolved(self.targets), RESOLVED)

@@ -35,7 +35,8 @@ class State:
 
     ``tuned`` says that it was trained, so that its layers no longer aim at the original's outputs,
     and ``renewals`` how often weights or statistics of all its layers changed at once. ``settled``
-    is the plan as it was when all layers were last re-solved, None where they have changed since.
+    is the plan as it was at the last re-solving, None where all layers have changed since, or never
+    were re-solved.
     ``norms`` are those that are folded where the network runs, by layer.
     """
 

@@ -105,10 +105,10 @@ def test_what_was_added_may_be_overwritten_and_is_kept_as_columns_where_these_fi
     columns = unfolded(reads[0]).shape[1]
     matrix = torch.randn(2, OUTPUTS, columns, dtype=torch.float64)
     expected = solved(matrix, reads, wanted, RELU, unfolded)
-    # 64 rows for each column are reckoned with
-    most = 2 * (OUTPUTS + columns) * columns * 64
+    # 64 rows for each column are reckoned with, and one more of each image
+    most = 2 * (OUTPUTS + columns) * (columns * 64 + 7)
     monkeypatch.setattr(least_squares, "MOST_ELEMENTS", most if room_for_columns else most - 1)
-    fit, buffer = LeastSquares(matrix, RELU), torch.empty(2, 2 * COLUMNS, ROWS).double()
+    fit, buffer = LeastSquares(matrix, RELU, images=7), torch.empty(2, 2 * COLUMNS, ROWS).double()
     for read, outputs in zip(reads, wanted, strict=True):
         fit.add(buffer[:, :COLUMNS].copy_(read), unfolded, outputs)
     held = [read.untyped_storage().nbytes() for read, _, _ in fit._added]

@@ -61,9 +61,9 @@ def test_what_a_relu_cuts_off_need_only_stay_cut_off(trained, monkeypatch, bias)
 
     given = []
 
-    def least_squares(matrix, slack):
+    def least_squares(matrix, slack, images):
         given.append(slack)
-        return LeastSquares(matrix, slack)
+        return LeastSquares(matrix, slack, images)
 
     monkeypatch.setattr(sys.modules[resolve.__module__], "LeastSquares", least_squares)
     aims = Targets(model, batches)

@@ -25,7 +25,7 @@ def layer_timer(original: Translated, settings: Settings) -> LayerTimer:
     PyTorch the network itself runs, elsewhere its ONNX file: the last one that was translated, with
     the network's weights, where that is proven to be the network. The original's file runs in turns
     with it: where that takes longer than it did at the function's first call, or less, the machine
-    has another speed than then, and all times are divided by it.
+    has another speed than then, and all times are given as they would have been then.
     """
     batch, few = (fill_batch(original.example, images) for images in (PROFILE_IMAGES, 2))
     runtime = RUNTIMES[settings.runtime]

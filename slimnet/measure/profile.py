@@ -73,10 +73,11 @@ def profile_nodes(
         InputError: ONNX Runtime cannot start the runtime.
     """
     found: list[_Times] = [defaultdict(list) for _ in files]
+    pairs = list(zip(found, files, strict=True))
     # each session has its weights and buffers somewhere else in memory: see ``latency``
     for turn in range(SESSIONS):
         # A B, B A: neither always comes after the other
-        for known, file in list(zip(found, files, strict=True))[:: -1 if turn % 2 else 1]:
+        for known, file in pairs if turn % 2 == 0 else reversed(pairs):
             for node, milliseconds in _profiled(file, example, threads, runtime).items():
                 known[node] += milliseconds
     return [

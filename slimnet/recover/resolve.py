@@ -116,8 +116,9 @@ def _solve(
         constant = sign * get_state(slim, bias).detach().double()
         matrix = torch.cat([matrix, constant.reshape(groups, -1, 1)], 2)
     slack = targets.slack[name]
-    relaxed = None if slack is None else slack.of(kept, offset)
-    fit = LeastSquares(matrix, relaxed, targets.images)
+    if slack is not None:
+        slack = slack.of(kept, offset)
+    fit = LeastSquares(matrix, slack, targets.images)
     for number, (batch, wanted) in enumerate(targets.of(name)):
         run = partial(targets.task.outputs, slim, batch)
         read, _ = run_until(slim, name, partial(frontier.run, ("solving", number), run))

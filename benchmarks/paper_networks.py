@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import paper
+from runs import mean_and_spread
 
 import slimnet
 from slimnet.report import environment
@@ -65,20 +66,26 @@ def run(network: str, mode: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
+    """Return the table of all rows; those of several seeds are given as mean ± deviation."""
     lines = [
         "| network | mode | conv weights removed | paper's best | MACs ÷ | drop, selection / test "
         "| speed-up, batch 1 / 32 | search |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    order = {(n, m): (i, j) for i, n in enumerate(NETWORKS) for j, m in enumerate(MODES)}
-    for row in sorted(rows, key=lambda r: order[r["network"], r["mode"]]):
-        speed = " / ".join(f"{row['speedup'][batch][0]:.2f}" for batch in ("1", "32"))
-        drops = f"{row['selection_drop_points']:.1f} / {row['test_drop_points']:.1f} points"
-        best = paper.PAPERS_BEST[row["network"]]
+    order = [(network, mode) for network in NETWORKS for mode in MODES]
+    for network, mode in sorted({(r["network"], r["mode"]) for r in rows}, key=order.index):
+        own = [r for r in rows if (r["network"], r["mode"]) == (network, mode)]
+
+        def typical(name: str, digits: int, own: list[dict[str, Any]] = own) -> str:
+            return mean_and_spread((row[name] for row in own), digits)
+
+        speed = (mean_and_spread((r["speedup"][size][0] for r in own), 2) for size in ("1", "32"))
+        drops = (typical(f"{split}_drop_points", 1) for split in ("selection", "test"))
         lines.append(
-            f"| {row['network']} | {row['mode']} | {row['conv_weights_removed_percent']:.0f} % "
-            f"| {best} % | {row['macs_ratio']:.2f} | {drops} | {speed} "
-            f"| {row['search_seconds']:.0f} s |"
+            f"| {network} | {mode} | {typical('conv_weights_removed_percent', 0)} % "
+            f"| {paper.PAPERS_BEST[network]} % | {typical('macs_ratio', 2)} "
+            f"| {' / '.join(drops)} points | {' / '.join(speed)} "
+            f"| {typical('search_seconds', 0)} s |"
         )
     return "\n".join(lines)
 

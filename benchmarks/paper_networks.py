@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import paper
-from runs import mean_and_spread
+import runs
 
 import slimnet
 from slimnet.report import environment
@@ -67,27 +67,34 @@ def run(network: str, mode: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the table of all rows; those of several seeds are given as mean ± deviation."""
-    lines = [
-        "| network | mode | conv weights removed | paper's best | MACs ÷ | drop, selection / test "
-        "| speed-up, batch 1 / 32 | search |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    header = ("network", "mode", "conv weights removed", "paper's best", "MACs ÷",
+              "drop, selection / test", "speed-up, batch 1 / 32", "search")  # fmt: skip
     order = [(network, mode) for network in NETWORKS for mode in MODES]
-    for network, mode in sorted({(r["network"], r["mode"]) for r in rows}, key=order.index):
-        own = [r for r in rows if (r["network"], r["mode"]) == (network, mode)]
+    by_line: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        by_line.setdefault((row["network"], row["mode"]), []).append(row)
+    lines = [_cells(by_line[both]) for both in sorted(by_line, key=order.index)]
+    return runs.markdown_table(header, lines)
 
-        def typical(name: str, digits: int, own: list[dict[str, Any]] = own) -> str:
-            return mean_and_spread((row[name] for row in own), digits)
 
-        speed = (mean_and_spread((r["speedup"][size][0] for r in own), 2) for size in ("1", "32"))
-        drops = (typical(f"{split}_drop_points", 1) for split in ("selection", "test"))
-        lines.append(
-            f"| {network} | {mode} | {typical('conv_weights_removed_percent', 0)} % "
-            f"| {paper.PAPERS_BEST[network]} % | {typical('macs_ratio', 2)} "
-            f"| {' / '.join(drops)} points | {' / '.join(speed)} "
-            f"| {typical('search_seconds', 0)} s |"
-        )
-    return "\n".join(lines)
+def _cells(own: list[dict[str, Any]]) -> list[str]:
+    """Return a line of the table: of one network in one mode, by any number of seeds."""
+
+    def typical(name: str, digits: int = 0) -> str:
+        return runs.mean_and_spread((row[name] for row in own), digits)
+
+    speed = (runs.mean_and_spread((r["speedup"][size][0] for r in own), 2) for size in ("1", "32"))
+    drops = (typical(f"{split}_drop_points", 1) for split in ("selection", "test"))
+    return [
+        own[0]["network"],
+        own[0]["mode"],
+        f"{typical('conv_weights_removed_percent')} %",
+        f"{paper.PAPERS_BEST[own[0]['network']]} %",
+        typical("macs_ratio", 2),
+        f"{' / '.join(drops)} points",
+        " / ".join(speed),
+        f"{typical('search_seconds')} s",
+    ]
 
 
 def main() -> None:

@@ -62,11 +62,11 @@ class Gathering:
         self.model, self._gates, self._asked, self._task = model, list(gates), asked, task
         self._overwritten = False
 
-    def run(self, batch: Any, *, gradients: bool = True) -> BatchSums:
-        """Return the sums of one batch; without gradients, or where nobody asks, theirs are 0."""
+    def run(self, batch: Any) -> BatchSums:
+        """Return the sums of one batch; it runs backward only where somebody asks for gradients."""
         evaluate = partial(self._task.evaluate, self.model, batch)
         sums = _Sums(self._task.images(batch))
-        if gradients and OF_GRADIENTS & set(self._asked):
+        if OF_GRADIENTS & set(self._asked):
             losses, classes = self._backward(evaluate, sums)
         else:
             losses, classes = self._forward(evaluate, sums)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -39,39 +39,6 @@ class LayerStatistics:
     gradient: Tensor
     product: Tensor
 
-    @property
-    def elements_held(self) -> int:
-        """How many numbers are in memory, the weights aside."""
-        return sum(getattr(self, name).numel() for name in EVERY_SUM)
-
-    def of_images(self, images: Tensor) -> LayerStatistics:
-        """Return what is known of these images, by their places; none for sums not gathered."""
-        prediction = self.prediction[images] if len(self.prediction) else self.prediction
-        return replace(self._changed(lambda sums: sums[images]), prediction=prediction)
-
-    def of_channels(self, channels: Tensor) -> LayerStatistics:
-        """Return what is known of these channels, int64, in this order."""
-        return replace(self._changed(lambda sums: sums[:, channels]), weight=self.weight[channels])
-
-    def renewed(
-        self, images: Tensor, newer: LayerStatistics, sums: Collection[str] = EVERY_SUM
-    ) -> LayerStatistics:
-        """Return these with the sums, or those named, of some images from ``newer``, (images,)."""
-        put = {name: getattr(newer, name) for name in sums if len(getattr(self, name))}
-        prediction = self.prediction
-        if len(prediction):
-            prediction = prediction.index_copy(0, images, newer.prediction)
-        return replace(
-            self,
-            weight=newer.weight,
-            prediction=prediction,
-            **{name: getattr(self, name).index_copy(0, images, new) for name, new in put.items()},
-        )
-
-    def _changed(self, change: Callable[[Tensor], Tensor]) -> LayerStatistics:
-        sums = {name: getattr(self, name) for name in EVERY_SUM}
-        return replace(self, **{name: change(each) for name, each in sums.items() if len(each)})
-
 
 def gather_statistics(
     model: nn.Module,
@@ -79,17 +46,19 @@ def gather_statistics(
     batches: Batches,
     sums: Collection[str] = EVERY_SUM,
     task: Task = CLASSIFICATION,
+    weights_of: nn.Module | None = None,
 ) -> tuple[dict[str, LayerStatistics], Tensor]:
     """Run the model forward and backward once over the batches; it is not changed.
 
-    With ``sums`` only these fields of the statistics are gathered; the others are empty.
+    With ``sums`` only these fields of the statistics are gathered; the others are empty. The
+    weights are those of ``weights_of`` where that is given: the same network, not folded.
 
     Returns:
         Statistics by layer name, and each image's loss, (images,) float64, in nats.
     """
     gates = list(gates)
     gathering = Gathering(model, gates, sums, task)
-    return join_batches(model, gates, [gathering.run(batch) for batch in batches])
+    return join_batches(weights_of or model, gates, [gathering.run(batch) for batch in batches])
 
 
 def join_batches(

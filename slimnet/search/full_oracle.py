@@ -108,7 +108,7 @@ class FullOracle:
         sums = torch.zeros(2, len(trials), dtype=torch.float64)
         passed = 0
         for batch, half in zip(self._batches, self._halves(), strict=False):
-            _, changes = loss_changes(self._state.running, replay, trials, self._losses(batch))
+            changes = loss_changes(self._state.running, replay, trials, self._losses(batch))
             sums += half @ torch.stack(changes, 1)
             passed += half.shape[1]
             tell(passed / self._images)

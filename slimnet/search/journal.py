@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FORMAT = "slimnet journal 3"
+FORMAT = "slimnet journal 4"
 STEP = "step"
 
 

@@ -21,10 +21,9 @@ from slimnet.search.journal import Journal
 from slimnet.search.judging import Judging
 from slimnet.search.latency import LayerTimer
 from slimnet.search.layout import choose_layout, lay_out
-from slimnet.search.measuring import Measuring
+from slimnet.search.measuring import StepEvaluator
 from slimnet.search.objective import choose_objective
 from slimnet.search.oracle import Oracle
-from slimnet.search.proposing import Proposing
 from slimnet.search.recovery import Judged, Recovery
 from slimnet.search.state import State, first_state
 from slimnet.search.walk import Walk
@@ -107,8 +106,7 @@ def search(
     def measure_drop(state: State) -> Drop:
         return Drop(**journal.once("drop", lambda: asdict(judging.drop(state))))
 
-    proposing = Proposing(sets.oracle.batches, settings, oracle.recording)
-    measuring = Measuring(objective, oracle, proposing, journal)
+    measuring = StepEvaluator(objective, oracle, sets.oracle.batches, settings, journal)
     walk = Walk(
         original=model,
         objective=objective,

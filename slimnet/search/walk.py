@@ -13,7 +13,7 @@ from torch import nn
 from slimnet.records import Candidate, Step
 from slimnet.search.exchange import propose_exchanges
 from slimnet.search.journal import STEP, Journal
-from slimnet.search.measuring import Measuring
+from slimnet.search.measuring import StepEvaluator
 from slimnet.search.objective import Objective
 from slimnet.search.recovery import Judged, Recovery
 from slimnet.search.state import State
@@ -35,7 +35,7 @@ class Walk:
 
     original: nn.Module
     objective: Objective
-    measuring: Measuring
+    measuring: StepEvaluator
     recovery: Recovery
     settings: Settings
     progress: Callable[[Step], None]

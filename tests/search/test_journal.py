@@ -11,11 +11,9 @@ import torch
 
 from slimnet.groups import find_groups
 from slimnet.measure import judge_drop
-from slimnet.records import Sensitivity
 from slimnet.search import layout, objective, search
 from slimnet.search.journal import STEP, Journal
 from slimnet.search.oracle import Oracle
-from slimnet.search.proposing import Proposing
 from slimnet.settings import Settings
 
 CUTS = 12
@@ -130,14 +128,14 @@ def counted(monkeypatch):
     """What a journal spares, by the kind of its entries."""
     found = {
         "paying widths": Counted(lambda *_: (2, 4, 6, 8)),
-        "oracle": Counted(Proposing.propose),  # once before all that the oracle then measures
+        "oracle": Counted(Oracle.measure),
         "drop": Counted(judge_drop),
         "layer times": Counted(time_layers),
     }
     monkeypatch.setattr(layout, "LARGEST_BATCH", 8)  # so that candidates drop out on the way
     monkeypatch.setattr(objective, "measure_paying_widths", found["paying widths"])
     monkeypatch.setattr(objective, "narrow_widths", lambda widths: (widths, widths))
-    monkeypatch.setattr(Proposing, "propose", lambda *given: found["oracle"](*given))
+    monkeypatch.setattr(Oracle, "measure", lambda *given: found["oracle"](*given))
     monkeypatch.setattr(
         import_module("slimnet.measure.classification"), "judge_drop", found["drop"]
     )
@@ -207,13 +205,3 @@ def test_another_search_does_not_go_on_from_it(found, tmp_path, counted):
         assert run(other, way, tmp_path / "journal", counted)[0].resumed_after_step == 0
         assert (tmp_path / "journal").read_bytes().splitlines()[0] != first
     assert run(found, "params", tmp_path / "journal", counted)[0].resumed_after_step == 0
-
-
-def test_the_oracle_is_told_what_was_measured_before(found, tmp_path, counted, monkeypatch):
-    trajectory, _ = run(found, "params", tmp_path / "journal", counted)
-    told = []
-    monkeypatch.setattr(Oracle, "remember", lambda _, __, measured: told.append(measured))
-    run(found, "params", tmp_path / "journal", counted)
-    measured = [[Sensitivity(c.sensitivity, c.images) for c in step.candidates]
-                for step in trajectory.steps]  # fmt: skip
-    assert told[: len(measured)] == measured

@@ -91,47 +91,20 @@ def test_what_lost_before_runs_on_when_the_winner_is_gone(found):
     assert measured[second].nats == pytest.approx(fresh[expected].nats, abs=1e-6)
 
 
-def test_losses_without_the_winner_take_in_every_race_but_those_told_before(found, monkeypatch):
+def test_what_is_known_of_a_state_is_not_measured_again_and_changes_no_result(found):
     model, calibration, groups = found
     state, proposals = State(model, groups, {}, {}), proposals_for(groups, channels=1)
     small = lay_out(calibration, layout=Layout(images=16))
     losses = rank(state, small.batches, ["taylor_first_order"]).losses
-    oracle, first = Oracle(state, small), proposals[0]
-
-    def race(batches):
-        def winner(live, seen, *_, **__):
-            return live[: 1 if len(seen[live[0]]) == batches else None]
-
-        monkeypatch.setattr("slimnet.search.oracle.still_open", winner)
-        told, best = oracle.measure(state, proposals, losses, [1.0] * len(proposals))
-        assert best == 0
-        return told
-
-    def changed():
-        return int((oracle.losses_without(first, losses) - losses).count_nonzero())
-
-    race(batches=4)
-    told = race(batches=2)
-    assert changed() > 2 * 16
-    oracle.remember(proposals, told)
-    race(batches=2)
-    assert 0 < changed() <= 2 * 16
-
-
-def test_what_an_interrupted_run_measured_on_more_images_counts(found):
-    model, calibration, groups = found
-    state, proposals = State(model, groups, {}, {}), proposals_for(groups, channels=1)[:2]
-    small = lay_out(calibration, layout=Layout(images=16))
-    losses = rank(state, small.batches, ["taylor_first_order"]).losses
-    oracle, resumed, fresh = (Oracle(state, small) for _ in range(3))
-    before, first = oracle.measure(state, proposals, losses, [1.0, 1.0])
-    savings = [1e6 if number == first else 1.0 for number in (0, 1)]
-    resumed.remember(proposals, before)
-    expected = oracle.measure(state, proposals, losses, savings)
-    assert resumed.measure(state, proposals, losses, savings) == expected
-    assert fresh.measure(state, proposals, losses, savings) != expected
-    resumed.begin(state)
-    assert resumed.measure(state, proposals, losses, savings) != expected
+    oracle, known = Oracle(state, small), {}
+    savings = [1.0] * len(proposals)
+    first = oracle.measure(state, proposals, losses, savings, known)
+    held = {key: len(changes) for key, changes in known.items()}
+    assert oracle.measure(state, proposals, losses, savings, known) == first
+    assert {key: len(changes) for key, changes in known.items()} == held
+    rest = [p for number, p in enumerate(proposals) if number != first[1]]
+    expected = oracle.measure(state, rest, losses, savings[1:])
+    assert oracle.measure(state, rest, losses, savings[1:], known) == expected
 
 
 class SumOverChannels(nn.Module):

@@ -2,8 +2,8 @@
 
 Repair keeps a layer's output for the inputs that it had in the *original* network; those of the
 slim one are different. In network order, each consumer is solved in the least-squares sense for
-the inputs that it really gets, towards the original's outputs as far as these make a difference,
-with a ridge that holds its weights where they are. New weights stay only if the loss falls on
+the inputs that it really gets, towards the original's outputs, with a ridge that holds its weights
+where they are. New weights stay only if the loss falls on
 images that they were not solved on. Whatever reads what it read the last time is left out.
 """
 
@@ -115,24 +115,17 @@ def _solve(
             sign, offset = -1, -get_state(targets.original, bias)[kept, None]
         constant = sign * get_state(slim, bias).detach().double()
         matrix = torch.cat([matrix, constant.reshape(groups, -1, 1)], 2)
-    slack = targets.slack[name]
-    if slack is not None:
-        slack = slack.of(kept, offset)
-    fit = LeastSquares(matrix, slack, targets.images)
+    fit = LeastSquares(matrix)
     for number, (batch, wanted) in enumerate(targets.of(name)):
         run = partial(targets.task.outputs, slim, batch)
         read, _ = run_until(slim, name, partial(frontier.run, ("solving", number), run))
         for target in wanted:
-            unfolded = partial(_columns, layer, target.positions, bias is not None)
+            columns = unfold(layer, read[target.images], target.positions)
+            columns = columns if bias is None else add_constant(columns)
             rows = target.rows[kept] + offset
-            fit.add(read[target.images], unfolded, rows.reshape(groups, matrix.shape[1], -1))
+            fit.add(columns, rows.reshape(groups, matrix.shape[1], -1))
     solved = fit.solve()
     values = {f"{name}.weight": solved[:, :, : weight[0].numel()].reshape(weight.shape)}
     if bias is not None:
         values[bias] = sign * solved[:, :, -1].flatten()
     return {key: value.to(weight.dtype) for key, value in values.items()}
-
-
-def _columns(layer: nn.Module, positions: Tensor | None, constant: bool, read: Tensor) -> Tensor:
-    columns = unfold(layer, read, positions)
-    return add_constant(columns) if constant else columns

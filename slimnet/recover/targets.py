@@ -16,11 +16,9 @@ from slimnet.measure import CLASSIFICATION, Task
 from slimnet.records import Batch, Batches
 from slimnet.recover.columns import Positions, image_slices, output_rows
 from slimnet.recover.held_back import WholeBatches, batches_held_back, images_held_back
-from slimnet.recover.slack import Slack, find_slack
 from slimnet.recover.watching import watching
 
 JUDGING_EVERY = 4
-SLACK_IMAGES = 64
 MOST_ELEMENTS = 2**25
 
 
@@ -37,27 +35,17 @@ class Targets:
     """Targets of every layer: kept where they were gathered and memory allows, else run again.
 
     The original is not changed. ``solving`` are the batches to fit layers on, ``judging`` the
-    others: a quarter of the images, by whose loss new weights stay or go. ``slack`` is that of the
-    layers that were gathered, by name, None of those without.
+    others: a quarter of the images, by whose loss new weights stay or go.
     """
 
     def __init__(self, original: nn.Module, batches: Batches, task: Task = CLASSIFICATION) -> None:
         self.original, self.task = original, task
         self.solving, self.judging = divide(batches, task)
-        self.slack: dict[str, Slack | None] = {}
         self._kept: dict[str, list[list[Target]]] = {}
         self._elements = 0.0
 
     def gather(self, names: Collection[str]) -> None:
-        """Run the original once for all of these layers that memory has room for.
-
-        And on some images with gradients, for the slack of those that are asked for the first time.
-        """
-        new = [name for name in names if name not in self.slack]
-        if new:
-            runs = (partial(self.task.outputs, self.original, batch) for batch in self._some())
-            known = find_slack(self.original, new, runs)
-            self.slack |= {name: known.get(name) for name in new}
+        """Run the original once for all of these layers that memory has room for."""
         positions = {n: Positions(self.images) for n in names if n not in self._kept}
         found: dict[str, list[list[Target]]] | None = None
         for batch in self.solving if positions else ():
@@ -81,15 +69,6 @@ class Targets:
         for batch in self.solving:
             run = partial(self.task.outputs, self.original, batch)
             yield batch, _cut(layer, positions, *run_until(self.original, name, run))
-
-    def _some(self) -> Iterator[Any]:
-        """Yield batches of a few images from all over those to solve on, or the first batch."""
-        if not self.task.by_image:
-            yield next(iter(self.solving))
-            return
-        chosen = torch.zeros(self.images, dtype=torch.bool)
-        chosen[:: max(1, self.images // SLACK_IMAGES)] = True
-        yield from _FullBatches(self.solving, chosen)
 
     @cached_property
     def images(self) -> int:

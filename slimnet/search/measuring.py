@@ -16,7 +16,7 @@ from slimnet.search.journal import Journal
 from slimnet.search.measured import Measured, from_plain
 from slimnet.search.objective import Objective
 from slimnet.search.oracle import Oracle
-from slimnet.search.ranking import Ranking, rank, removal_errors
+from slimnet.search.ranking import Ranking, rank, removal_errors_of
 from slimnet.search.state import State
 from slimnet.settings import Settings
 
@@ -75,7 +75,7 @@ class StepEvaluator:
         return Measured(float(ranking.losses.mean()), proposals, savings, sensitivities, chosen)
 
     def _rank(self, state: State) -> Ranking:
-        self._errors = removal_errors(state, self._errors)
+        self._errors = removal_errors_of(state, self._errors)
         return rank(state, self.images, self._metrics(state), self._errors)
 
     def _metrics(self, state: State) -> Sequence[str]:

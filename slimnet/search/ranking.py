@@ -47,11 +47,11 @@ def rank(
         statistics,
         metrics,
         model=state.model,
-        removal_errors=errors or removal_errors(state),
+        removal_errors=errors or removal_errors_of(state),
     )
     return Ranking(scores, losses)
 
 
-def removal_errors(state: State, before: RemovalErrors | None = None) -> RemovalErrors:
+def removal_errors_of(state: State, before: RemovalErrors | None = None) -> RemovalErrors:
     """Return the removal errors of a state; those ``before`` it count where nothing has changed."""
     return RemovalErrors(state.model, state.groups, state.moments, before)

@@ -12,7 +12,7 @@ from slimnet.groups import find_groups
 from slimnet.recover import RemovalErrors, elimination, gather_moments, moments, removal_errors
 from slimnet.recover.elimination import joint_errors
 from slimnet.recover.reconstruction import consumers_of
-from slimnet.search.ranking import errors_of
+from slimnet.search.ranking import removal_errors_of
 from slimnet.search.state import State
 
 
@@ -114,17 +114,17 @@ def test_groups_with_a_consumer_that_cannot_be_repaired_are_left_out(prepared):
 def test_errors_are_found_again_only_where_something_changed(prepared, monkeypatch):
     model, groups, known = prepared
     state = State(model, groups, {}, known)
-    first = errors_of(state)
+    first = removal_errors_of(state)
     assert first.together
     place = next(i for i, group in enumerate(groups) if group.name == "inner")
     gone = [torch.arange(2)[1:] if i == place else torch.arange(0) for i in range(len(groups))]
     after = state.without(gone)
-    expected = errors_of(after)
+    expected = removal_errors_of(after)
     asked = []
     monkeypatch.setattr(
         removal_errors, "joint_errors", lambda c, u: asked.append(u) or joint_errors(c, u)
     )
-    found = errors_of(after, first)
+    found = removal_errors_of(after, first)
     for name, errors in expected.together.items():
         assert torch.equal(found.together[name], errors), name
         for consumer, alone in expected.alone[name].items():

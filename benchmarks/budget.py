@@ -1,8 +1,8 @@
-"""Does what is within the budget on the selection images stay within it on images never looked at?
+"""Does a drop within the budget hold on images that the search never saw?
 
-slimnet with its default 95 % bound, 5 points, after parameters, without training. Each seed divides
-the held-out images anew into selection images, which judge every step, and test images. Every run
-is kept in results/budget.json, and what is there is not run again:
+slimnet with its default 95 % bound, 5 points, ``--objective params``, without training. Each seed
+divides the held-out images anew into selection and test images. The search evaluates every step on
+the selection images only. results/budget.json has every run; a run that is there is not repeated:
 
     python benchmarks/budget.py --models MODELS --train TRAIN.npz --held-out TEST.npz --seeds 0 1 2
     python benchmarks/budget.py --table
@@ -20,9 +20,9 @@ from time import perf_counter
 import paper
 import runs
 
-from slimnet import measure
-from slimnet.report import environment
-from slimnet.search import search
+from slimnet import execution
+from slimnet.report.build import environment
+from slimnet.search.search import search
 
 FILE = "budget.json"
 CONFIDENCE = 0.95
@@ -32,18 +32,18 @@ DROPS = ("selection", "test")
 def run_seed(
     row: paper.Row, seed: int, subject: paper.Subject, options: argparse.Namespace
 ) -> runs.Run:
-    """Search once, and return the drops on the images that judged and on those that did not."""
-    plain = paper.settings_for(row, options, seed, objective="params")
+    """Search once, and return the drops on the selection and on the test images."""
+    plain = paper.options_for(row, options, seed, objective="params")
     started = perf_counter()
     trajectory, slim = search(
         subject.model, subject.groups, subject.splits, replace(plain, confidence=CONFIDENCE)
     )
-    left, whole = (measure.count_conv_weights(network) for network in (slim, subject.model))
+    after, before = (execution.count_conv_weights(network) for network in (slim, subject.model))
     return {
         "network": row.network,
         "dataset": row.dataset,
         "seed": seed,
-        "conv_weights_removed_percent": round(100 * (1 - left / whole), 3),
+        "conv_weights_removed_percent": round(100 * (1 - after / before), 3),
         **subject.drops(slim),
         "steps": trajectory.kept_steps,
         "seconds": round(perf_counter() - started, 1),
@@ -52,7 +52,7 @@ def run_seed(
 
 
 def table(rows: Sequence[paper.Row], found: Sequence[runs.Run]) -> str:
-    """Return the table of all rows that have runs, and how often the test drop was beyond."""
+    """Return the table of all rows that have runs, with the number of test drops above budget."""
     header = ("network", "draws", "conv weights removed", "drop, selection", "drop, test",
               f"test above {paper.BUDGET_POINTS:g}")  # fmt: skip
     lines = []
@@ -65,8 +65,10 @@ def table(rows: Sequence[paper.Row], found: Sequence[runs.Run]) -> str:
             *(f"{runs.mean_and_spread(drops[name], 1)} points" for name in DROPS),
             str(sum(drop > paper.BUDGET_POINTS for drop in drops["test"])),
         ))  # fmt: skip
-    apart = [run["test_drop_points"] - run["selection_drop_points"] for run in found]
-    larger = f"{mean(apart):.1f} points larger in the mean" if apart else "not known yet"
+    differences = [run["test_drop_points"] - run["selection_drop_points"] for run in found]
+    larger = (
+        f"{mean(differences):.1f} points larger in the mean" if differences else "not known yet"
+    )
     return f"{runs.markdown_table(header, lines)}\n\nThe drop on the test images is {larger}."
 
 

@@ -1,8 +1,8 @@
 """How well does each saliency metric order the channels of the paper's networks?
 
-Every run is ``slimnet.compare`` on the authors' weights: each channel (of large networks a sample)
-is removed alone, without repair, and the change of the loss is measured on training images. One
-small JSON a network; a network that is done is not run again:
+Every run is ``slimnet.compare`` on the authors' weights. Each channel (of large networks a sample)
+is removed alone, without repair, and the change of the loss is measured on training images. Each
+network has one small JSON file; a network with a file is not run again:
 
     python benchmarks/compare.py --models MODELS --train TRAIN.npz --held-out TEST.npz \\
         --rows lenet5 cifar10net resnet20 --sample 200 --oracle-images 4096
@@ -21,8 +21,8 @@ import paper
 from runs import markdown_table
 
 import slimnet
-from slimnet.records import Agreement, Comparison
-from slimnet.report.comparison import interval, signed
+from slimnet.records.search import Agreement, Comparison
+from slimnet.report.comparison import signed
 from slimnet.report.json_report import as_plain
 
 DIGITS = 4
@@ -30,31 +30,31 @@ DIGITS = 4
 
 def run(row: paper.Row, options: argparse.Namespace) -> dict[str, Any]:
     """Compare all metrics on the network of a row."""
-    settings = paper.settings_for(row, options, options.seeds[0], repair=False)
+    run_options = paper.options_for(row, options, options.seeds[0], repair=False)
     found = slimnet.compare(
         options.models / f"{row.name}.pt",
         options.held_out,
         sample=options.sample,
-        settings=settings,
+        options=run_options,
         progress=lambda event: print(event) if isinstance(event, str) else None,
     )
     return {"network": row.network, "dataset": row.dataset, **summary(found)}
 
 
 def summary(found: Comparison) -> dict[str, Any]:
-    """Return what a comparison found, without single channels, in few digits."""
-    told: dict[str, Any] = as_plain(found)
+    """Return a comparison without single channels, in few digits."""
+    short: dict[str, Any] = as_plain(found)
     for name in ("source", "source_sha256", "data", "settings", "schema_version"):
-        del told[name]
-    told["seed"] = found.settings["seed"]
-    told["groups"] = {
+        del short[name]
+    short["seed"] = found.settings["seed"]
+    short["groups"] = {
         name: {"layers": list(group.layers), "units": group.units,
                "units_measured": len(group.sensitivities_nats)}
         for name, group in found.groups.items()
     }  # fmt: skip
-    for metric in told["metrics"]:
+    for metric in short["metrics"]:
         metric["layers"] = {name: one["spearman"] for name, one in metric["layers"].items()}
-    rounded: dict[str, Any] = _rounded(told)
+    rounded: dict[str, Any] = _rounded(short)
     return rounded
 
 
@@ -67,7 +67,7 @@ def _rounded(value: Any) -> Any:
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:
-    """Return one row a metric, by its mean over the networks, and one column a network."""
+    """Return a table with a row per metric, best mean first, and a column per network."""
     by_metric = [{one["metric"]: one for one in run["metrics"]} for run in found]
     names = sorted(
         set.intersection(*map(set, by_metric)),
@@ -75,34 +75,26 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         reverse=True,
     )
     rows = [[name, *(_cell(own[name]) for own in by_metric)] for name in names]
-    random = [
-        f"{signed(r['random']['spearman'])} {interval(r['random']['spearman_interval'])} · 0.00 · "
-        f"{r['random']['lowest_shared_percent']:.0f} %"
-        for r in found
-    ]
     halves = [signed(Agreement(**r["oracle_halves"]).spearman) for r in found]
     header = ["metric", *(f"{r['network']}, {_units(r)}" for r in found)]
-    return markdown_table(
-        header, [*rows, ["*random order*", *random], ["*oracle, half by half*", *halves]]
-    )
+    return markdown_table(header, [*rows, ["*oracle, half by half*", *halves]])
 
 
 def _cell(one: dict[str, Any]) -> str:
-    """Return "0.86 [0.81, 0.90] · 0.80 · 46 %": overall, mean over layers, lowest shared."""
-    bounds = one["spearman_interval"]
+    """Return "0.86 · 0.80 · 46 %": overall, mean over layers, lowest shared."""
     return (
-        f"{signed(one['overall']['spearman'])} {interval(bounds)} · "
+        f"{signed(one['overall']['spearman'])} · "
         f"{signed(one['layers_mean']['spearman'])} · {one['lowest_shared_percent']:.0f} %"
     )
 
 
-def _units(told: dict[str, Any]) -> str:
-    many, of = told["units_measured"], told["units"]
-    return f"{of} channels" if many == of else f"{many} of {of} channels"
+def _units(run: dict[str, Any]) -> str:
+    measured, units = run["units_measured"], run["units"]
+    return f"{units} channels" if measured == units else f"{measured} of {units} channels"
 
 
 def results(folder: Path, rows: Iterable[paper.Row]) -> dict[paper.Row, Path]:
-    """Return the file of each row."""
+    """Return the result file of each row."""
     return {row: folder / f"compare_{row.name}.json" for row in rows}
 
 

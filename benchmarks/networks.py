@@ -1,7 +1,7 @@
 """The networks of the myopic-oracle paper's Table III, with the parameter names of its authors.
 
 Persand, Anderson and Gregg, "Composition of Saliency Metrics for Pruning with a Myopic Oracle",
-2020. Each function here can stand after ``--arch benchmarks/networks.py:``.
+2020. Use one with ``--arch benchmarks/networks.py:lenet5``.
 """
 
 from __future__ import annotations
@@ -153,6 +153,6 @@ def resnet20(num_classes: int = 10) -> nn.Module:
 def alexnet(num_classes: int = 10) -> nn.Module:
     """AlexNet's five convolutions at widths for 32x32 images: 352,608 convolution weights.
 
-    The authors' own weights are not at hand: ``benchmarks/train.py`` trains it.
+    The authors' own weights are not published: ``benchmarks/train.py`` trains it.
     """
     return AlexNet(num_classes)

@@ -1,7 +1,7 @@
-"""What slimnet does, in one picture: python benchmarks/overview.py writes results/overview.svg.
+"""Draws the picture of the README: python benchmarks/overview.py writes results/overview.svg.
 
-The boxes bring their own background, and arrows and captions follow the reader's colour scheme,
-so that it can be read on white and on black.
+The boxes have their own background. Arrows and captions follow the reader's colour scheme. The
+picture is readable on white and on black.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DESCRIPTION = (
     "decides, and the layers that read the removed channels are repaired; this is repeated while "
     "the accuracy drop stays within the budget. Proofs follow, and an ONNX file comes out."
 )
-# left edge, top, width, class, and the lines, the first of which is the heading
+# left edge, top, width, class, and the lines; the first line is the heading
 BOXES = (
     (LEFT, TOPS[0], SIDE, "end", "Model|trained weights, and a few|hundred images or more"),
     (LEFT, TOPS[1], SIDE, "step", "Groups|channels that can only go|together, found and proven"),

@@ -1,7 +1,7 @@
-"""What the benchmarks share: the rows of the paper's Table III, their weights and their data.
+"""Parts that benchmarks share: the rows of the paper's Table III, their weights and their data.
 
 Persand, Anderson and Gregg, "Composition of Saliency Metrics for Pruning with a Myopic Oracle",
-2020. A row whose weights or data are not at hand raises MissingError, and is left out.
+2020. A row without weights or data raises MissingError, and is left out.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet import export, groups, load, measure
+from slimnet import data, export, groups, load, tasks
 from slimnet.errors import InputError
-from slimnet.records import Split, Splits
-from slimnet.search import LayerTimer
-from slimnet.search.layout import Layout, lay_out
-from slimnet.settings import Settings
+from slimnet.execution.layout import Layout, lay_out
+from slimnet.options import Options
+from slimnet.records.data import Split, Splits
+from slimnet.search.objective import LayerTimer
 
 ARCHITECTURES = Path(__file__).parent / "networks.py"
 RESULTS = Path(__file__).parent / "results"
@@ -35,7 +35,7 @@ DATASET_TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 
 @dataclass(frozen=True)
 class Row:
-    """One row of Table III. ``papers_best`` is its best, in percent of convolution weights."""
+    """One row of Table III. ``papers_best`` is its best result, in % of convolution weights."""
 
     network: str
     dataset: str
@@ -44,7 +44,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What files and options call the row."""
+        """The name of the row in files and options."""
         return self.network if self.dataset == "cifar10" else f"{self.network}_{self.dataset}"
 
 
@@ -62,58 +62,61 @@ PAPERS_BEST = {row.network: row.papers_best for row in ROWS if row.dataset == "c
 
 
 class MissingError(Exception):
-    """What a row needs is not at hand; the message says what, and what to do."""
+    """Weights or data of a row are missing. The message names them, and the option to give."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The network of a row, and its data as one seed draws them. ``before`` is by split name."""
+    """The network of a row, and its data as one seed draws them.
+
+    ``before`` has the network's own quality by split name.
+    """
 
     model: nn.Module
     splits: Splits
     example: Tensor
     groups: Sequence[groups.Group]
-    before: Mapping[str, measure.Quality]
+    before: Mapping[str, tasks.Quality]
 
     @property
     def units(self) -> int:
-        """How many units could go, all groups together."""
+        """The number of units that could go, over all groups."""
         return sum(group.units for group in self.groups)
 
     @cached_property
     def _translated(self) -> export.Translated:
-        return export.translate(self.model, self.example, Settings.opset)
+        return export.translate(self.model, self.example, Options.opset)
 
-    def layer_timer(self, settings: Settings) -> LayerTimer:
-        """Return what times the layers of its slim networks, if the search asks for that."""
-        return export.layer_timer(self._translated, settings)
+    def layer_timer(self, run_options: Options) -> LayerTimer:
+        """Return a function that times the layers of slim networks, for the search."""
+        return export.layer_timer(self._translated, run_options)
 
     def drop_points(self, slim: nn.Module, split: Split) -> float:
-        """Return the drop on a split, the plain estimate in percentage points."""
-        after = measure.measure_quality(slim, split)
-        return measure.paired_drop(self.before[split.name], after, 0.5).points
+        """Return the plain estimate of the drop on a split, in percentage points."""
+        after = tasks.measure_quality(slim, split)
+        return tasks.paired_drop(self.before[split.name], after, 0.5).points
 
     def drops(self, slim: nn.Module) -> dict[str, float]:
-        """Return the drops on selection and test images, as they go into a run."""
-        judges = (self.splits.selection, self.splits.test)
-        return {f"{s.name}_drop_points": round(self.drop_points(slim, s), 3) for s in judges}
+        """Return the drops on selection and test images, with the names that a run has for them."""
+        splits = (self.splits.selection, self.splits.test)
+        return {f"{s.name}_drop_points": round(self.drop_points(slim, s), 3) for s in splits}
 
-    def oracle_split(self, most: int) -> Split:
-        """Return the calibration images that saliency and oracle see: every n-th, so many at most.
+    def oracle_split(self, max_images: int) -> Split:
+        """Return the calibration images for saliency and oracle: every n-th, up to ``max_images``.
 
         They are in memory, channels last, in batches of 128.
         """
-        return lay_out(self.splits.calibration, most, Layout(torch.channels_last, 128))
+        return lay_out(self.splits.calibration, max_images, Layout(torch.channels_last, 128))
 
-    def images(self, most_for_oracle: int) -> dict[str, int]:
-        """Return how many images each split holds, and how many of them the oracle sees."""
+    def images(self, max_for_oracle: int) -> dict[str, int]:
+        """Return the number of images in each split, and of those that the oracle sees."""
         parts = (self.splits.calibration, self.splits.selection, self.splits.test)
         counts = {split.name: split.images for split in parts}
-        return {**counts, "oracle": self.oracle_split(most_for_oracle).images}
+        return {**counts, "oracle": self.oracle_split(max_for_oracle).images}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where weights and data are, and which rows and seeds to run."""
+    """Add the options for weights, data, rows and seeds."""
     parser.add_argument("--models", type=Path, help="folder of NETWORK.pt, NETWORK_cifar100.pt")
     forms = ".npz of images and labels, a folder, or torchvision:NAME@ROOT"
     parser.add_argument("--train", help=f"CIFAR-10 images for calibration: {forms}")
@@ -123,7 +126,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     names = [row.name for row in ROWS]
     parser.add_argument("--rows", nargs="*", default=names, choices=names, metavar="ROW")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2], metavar="SEED")
-    count = Settings.oracle_images
+    count = Options.oracle_images
     text = f"images that the oracle measures on (default {count}); fewer for large networks"
     parser.add_argument("--oracle-images", type=int, default=count, help=text)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the raw JSON")
@@ -144,7 +147,7 @@ def by_title(rows: Sequence[Row], runs: Sequence[dict[str, Any]]) -> dict[str, l
 
 
 def preprocessing(network: str) -> dict[str, Any]:
-    """Return the dials by which pixels become the inputs that the network was trained on."""
+    """Return the options that turn pixels into the inputs that the network was trained on."""
     return {
         "channels": "bgr",
         "scale": SCALE,
@@ -152,10 +155,10 @@ def preprocessing(network: str) -> dict[str, Any]:
     }
 
 
-def settings_for(row: Row, options: argparse.Namespace, seed: int, **dials: Any) -> Settings:
-    """Return the settings of a run: 5 points by the plain estimate, as the paper judges."""
+def options_for(row: Row, options: argparse.Namespace, seed: int, **changes: Any) -> Options:
+    """Return the options of a run: 5 points by the plain estimate, as in the paper."""
     train, _ = _data(row, options)
-    return Settings(
+    return Options(
         arch=f"{ARCHITECTURES}:{row.network}",
         arch_arg=(f"num_classes={CLASSES[row.dataset]}",),
         calibration_data=train,
@@ -163,7 +166,7 @@ def settings_for(row: Row, options: argparse.Namespace, seed: int, **dials: Any)
         confidence=0.5,
         seed=seed,
         **preprocessing(row.network),
-        **{"oracle_images": options.oracle_images, **dials},
+        **{"oracle_images": options.oracle_images, **changes},
     )
 
 
@@ -171,22 +174,22 @@ def load_subject(row: Row, options: argparse.Namespace, seed: int) -> Subject:
     """Load the network of a row and draw its splits.
 
     Raises:
-        MissingError: weights or data are not there, or cannot be used.
+        MissingError: weights or data are missing, or cannot be used.
     """
     _, held_out = _data(row, options)
     if options.models is None or not (weights := options.models / f"{row.name}.pt").exists():
         raise MissingError(f"no {row.name}.pt in --models; benchmarks/train.py can train one")
     if held_out is None:
         raise MissingError(f"no {DATASET_TITLES[row.dataset]} images: give {_option(row)}")
-    settings = settings_for(row, options, seed)
+    run_options = options_for(row, options, seed)
     try:
-        model = load.load_model(weights, settings).model
-        splits = load.load_splits(held_out, settings)
-        example = load.check_pair(model, splits)
+        model = load.load_model(weights, run_options).model
+        splits = data.load_splits(held_out, run_options)
+        example = data.check_pair(model, splits)
         found, _ = groups.find_groups(model, example, seed=seed)
-        judges = (splits.selection, splits.test)
-        before = {s.name: measure.measure_quality(model, s) for s in judges}
-        measure.require_better_than_chance(before["selection"], splits.selection)
+        evaluated = (splits.selection, splits.test)
+        before = {s.name: tasks.measure_quality(model, s) for s in evaluated}
+        tasks.require_better_than_chance(before["selection"], splits.selection)
     except InputError as error:
         raise MissingError(str(error)) from error
     return Subject(model, splits, example, found, before)

@@ -1,8 +1,8 @@
-"""How much goes from the networks of the myopic-oracle paper at a drop of 5 points, and how fast.
+"""How much can go from the paper's networks at a drop of 5 points, and how fast are they then?
 
 Every run is ``slimnet.compress`` on the authors' weights, with the plain estimate of the drop
-(``confidence 0.5``), as the paper judges it. Rows that are done are kept, so an interrupted
-benchmark goes on where it was:
+(``--confidence 0.5``), as in the paper. A row that is in the results is not run again, so an
+interrupted benchmark continues:
 
     python benchmarks/paper_networks.py --models MODELS --train TRAIN.npz --held-out TEST.npz
     python benchmarks/paper_networks.py --table
@@ -19,7 +19,7 @@ import paper
 import runs
 
 import slimnet
-from slimnet.report import environment
+from slimnet.report.build import environment
 
 RESULTS = paper.RESULTS / "paper_networks.json"
 NETWORKS = ("lenet5", "cifar10net", "resnet20", "nin")
@@ -44,8 +44,8 @@ def run(network: str, mode: str, options: argparse.Namespace) -> dict[str, Any]:
         seed=options.seed,
         **MODES[mode],
     )
-    told = result.report
-    before, after = told.original_size, told.slim_size
+    report = result.report
+    before, after = report.original_size, report.slim_size
     return {
         "network": network,
         "mode": mode,
@@ -53,20 +53,20 @@ def run(network: str, mode: str, options: argparse.Namespace) -> dict[str, Any]:
         "conv_weights_removed_percent": 100 * (1 - after.conv_weights / before.conv_weights),
         "parameters_removed_percent": 100 * (1 - after.parameters / before.parameters),
         "macs_ratio": before.macs / after.macs,
-        "selection_drop_points": told.selection_drop.points,
-        "test_drop_points": told.test_drop.points,
-        "images": [told.selection_drop.images, told.test_drop.images],
+        "selection_drop_points": report.selection_drop.points,
+        "test_drop_points": report.test_drop.points,
+        "images": [report.selection_drop.images, report.test_drop.images],
         "speedup": {
-            str(t.batch_size): [t.speedup, t.speedup_low, t.speedup_high] for t in told.latency
+            str(t.batch_size): [t.speedup, t.speedup_low, t.speedup_high] for t in report.latency
         },
-        "steps": told.trajectory.kept_steps,
-        "search_seconds": told.seconds["searching"],
+        "steps": report.trajectory.kept_steps,
+        "search_seconds": report.seconds["searching"],
         "environment": environment(),
     }
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the table of all rows; those of several seeds are given as mean ± deviation."""
+    """Return the table of all rows; several seeds give mean ± standard deviation."""
     header = ("network", "mode", "conv weights removed", "paper's best", "MACs ÷",
               "drop, selection / test", "speed-up, batch 1 / 32", "search")  # fmt: skip
     order = [(network, mode) for network in NETWORKS for mode in MODES]
@@ -78,7 +78,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _cells(own: list[dict[str, Any]]) -> list[str]:
-    """Return a line of the table: of one network in one mode, by any number of seeds."""
+    """Return the line of one network in one mode, over any number of seeds."""
 
     def typical(name: str, digits: int = 0) -> str:
         return runs.mean_and_spread((row[name] for row in own), digits)

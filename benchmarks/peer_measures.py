@@ -1,4 +1,4 @@
-"""What peers.py measures of a pruned network: how small it is, and how fast in ONNX Runtime."""
+"""The size of a pruned network, and its speed in ONNX Runtime, for peers.py."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import paper
 from torch import nn
 
-from slimnet import export, measure
-from slimnet.settings import Settings
+from slimnet import execution, export, timing
+from slimnet.options import Options
 
 BATCH_SIZES = (1, 32)
 THREADS = 1
 
 
 def sizes(subject: paper.Subject, slim: nn.Module) -> dict[str, float]:
-    """Return what is gone of the network, in percent, and by what its MACs were divided."""
-    before, after = (measure.measure_size(m, subject.example) for m in (subject.model, slim))
+    """Return the shares of weights removed, in percent, and the ratio of MACs before and after."""
+    before, after = (execution.measure_size(m, subject.example) for m in (subject.model, slim))
     return {
         "conv_weights_removed_percent": round(
             100 * (1 - after.conv_weights / before.conv_weights), 3
@@ -28,17 +28,18 @@ def sizes(subject: paper.Subject, slim: nn.Module) -> dict[str, float]:
     }
 
 
-def latency(subject: paper.Subject, slim: nn.Module, settings: Settings) -> dict[str, Any]:
-    """Return timings in ONNX Runtime on the CPU by batch size, original and slim in turns."""
+def latency(subject: paper.Subject, slim: nn.Module, run_options: Options) -> dict[str, Any]:
+    """Return timings in ONNX Runtime on the CPU, by batch size; original and slim run in turns."""
     example = subject.example
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("original.onnx", "slim.onnx")]
         for network, file in zip((subject.model, slim), files, strict=True):
-            export.export_onnx(network, example, file, settings.opset, {})
-        timed = measure.measure_latency(
-            files[0], files[1], example, BATCH_SIZES, THREADS, settings.latency_samples,
-            seed=settings.seed,
-        )  # fmt: skip
+            export.write_onnx(export.translate(network, example, run_options.opset), file, {})
+        protocol = timing.Protocol(
+            BATCH_SIZES, THREADS, run_options.latency_samples, run_options.seed
+        )
+        pair = (timing.TimedNetwork(files[0]), timing.TimedNetwork(files[1]))
+        timed = timing.measure_latency(timing.RUNTIMES["ort-cpu"], pair, example, protocol)
     return {
         str(t.batch_size): {
             "original_ms": round(t.original_median_ms, 4),
@@ -46,5 +47,4 @@ def latency(subject: paper.Subject, slim: nn.Module, settings: Settings) -> dict
             "speedup": [round(x, 3) for x in (t.speedup, t.speedup_low, t.speedup_high)],
         }
         for t in timed
-        if t.runtime == "onnxruntime-cpu"
     }

@@ -23,7 +23,7 @@ Batches = Sequence[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Variant:
-    """One of torch-pruning's ways. ``linear``: hidden linear layers lose channels as well."""
+    """A way to use torch-pruning. ``linear``: hidden linear layers lose channels as well."""
 
     importance: str
     whole: bool
@@ -31,7 +31,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """What files and options call it, such as taylor_global_linear."""
+        """The name in files and options, such as taylor_global_linear."""
         scope = "global" if self.whole else "local"
         return "_".join([self.importance, scope, *(["linear"] if self.linear else [])])
 
@@ -51,7 +51,7 @@ VARIANTS = {
 class Attempt:
     """A network pruned at a ratio, and its drop on the selection images in points.
 
-    The drop is infinite where pruning failed; ``failure`` says how.
+    The drop is infinite if pruning failed; ``failure`` has the reason.
     """
 
     ratio: float
@@ -63,9 +63,9 @@ class Attempt:
 def bisect_ratio(
     attempt: Callable[[float], Attempt], budget_points: float, evaluations: int = EVALUATIONS
 ) -> tuple[Attempt | None, list[str]]:
-    """Return the attempt at the highest ratio found within the budget, and all failures.
+    """Return the attempt with the highest ratio found within the budget, and all failures.
 
-    Halves the range from 0 to 1 as if the drop rose with the ratio, which it mostly does.
+    It halves the range from 0 to 1, and assumes that the drop rises with the ratio.
     """
     low, high, best = 0.0, 1.0, None
     failures = []
@@ -85,7 +85,10 @@ def prune(
 ) -> nn.Module:
     """Return a copy of the model pruned by torch-pruning in 8 steps; the model is not changed.
 
-    Gradients are taken anew before each step. Whatever torch-pruning raises goes through.
+    Gradients are computed anew before each step.
+
+    Raises:
+        Exception: any error of torch-pruning.
     """
     slim = copy.deepcopy(model)
     pruner = torch_pruning.pruner.BasePruner(
@@ -96,7 +99,7 @@ def prune(
         pruning_ratio=ratio,
         iterative_steps=STEPS,
         ignored_layers=ignored_layers(slim, variant),
-        # its own defaults are shared between all pruners of a process
+        # new dicts, because all pruners of a process share the defaults
         in_channel_groups={},
         out_channel_groups={},
         num_heads={},
@@ -110,22 +113,23 @@ def prune(
 
 
 def ignored_layers(model: nn.Module, variant: Variant) -> list[nn.Module]:
-    """Return the layer that makes the output, and all linear layers unless the variant says so."""
+    """Return the output layer, and all linear layers unless the variant prunes them."""
     layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
-    kept = [] if variant.linear else [m for m in layers if isinstance(m, nn.Linear)]
-    return [*kept, layers[-1]]
+    whole = [] if variant.linear else [m for m in layers if isinstance(m, nn.Linear)]
+    return [*whole, layers[-1]]
 
 
 def has_hidden_linear(model: nn.Module) -> bool:
-    """Tell whether a network has linear layers besides the one that makes its output."""
+    """Return whether a network has linear layers besides its output layer."""
     return sum(isinstance(module, nn.Linear) for module in model.modules()) > 1
 
 
 def set_gradients(model: nn.Module, batches: Batches, importance: str) -> None:
-    """Change the gradients of the model to what the importance reads; nothing for magnitude.
+    """Change the model: set the gradients that the importance reads; none for magnitude.
 
-    Taylor: of the mean loss. Hessian: the mean of the squares of each image's own gradient. This
-    is what torch-pruning's ``accumulate_grad`` is for, but version 1.6.1 keeps the last image only.
+    Taylor reads the gradient of the mean loss. Hessian reads the mean of the squared gradients of
+    single images. torch-pruning has ``accumulate_grad`` for this, but its version 1.6.1 stores the
+    last image only.
     """
     if importance == "magnitude":
         return

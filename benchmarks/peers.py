@@ -1,10 +1,10 @@
 """Does slimnet remove more, and gain more speed, than torch-pruning's own pruners?
 
-The same weights, images and drop for all: 5 points on the selection images by the plain estimate,
-no fine-tuning for anyone. torch-pruning: magnitude, Taylor and Hessian importance, global and
-local, in 8 steps, the ratio by bisection, gradients from the images that slimnet's oracle uses.
-"linear" variants also prune hidden linear layers, which slimnet leaves whole. Every run is kept in
-results/peers_ROW.json, and what is there is not run again:
+Weights, images and drop are the same for all: 5 points on the selection images by the plain
+estimate, without fine-tuning. torch-pruning has magnitude, Taylor and Hessian importance, global
+and local, in 8 steps. Bisection finds the ratio. Gradients come from the images of slimnet's
+oracle. "linear" variants also prune hidden linear layers, which slimnet leaves whole.
+results/peers_ROW.json has every run; a run that is there is not repeated:
 
     python benchmarks/peers.py --models MODELS --train TRAIN.npz --held-out TEST.npz
     python benchmarks/peers.py --table
@@ -28,9 +28,10 @@ from peer_pruning import VARIANTS, Attempt, bisect_ratio, has_hidden_linear, pru
 from torch import nn
 
 from slimnet.errors import SlimnetError
-from slimnet.report import environment
-from slimnet.search import LayerTimer, search
-from slimnet.settings import Settings
+from slimnet.options import Options
+from slimnet.report.build import environment
+from slimnet.search.objective import LayerTimer
+from slimnet.search.search import search
 
 SLIMNET: dict[str, dict[str, Any]] = {
     "slimnet_latency": {},
@@ -41,31 +42,31 @@ METHODS = (*SLIMNET, *VARIANTS)
 
 
 def results_file(row: paper.Row, folder: Path) -> Path:
-    """Return where the runs of a row are kept."""
+    """Return the result file of a row."""
     return folder / f"peers_{row.network}_{row.dataset}.json"
 
 
 def methods_for(row: paper.Row) -> list[str]:
-    """Return the methods that make sense for a network: "linear" only where there is one."""
+    """Return the methods for a network: "linear" ones only if it has hidden linear layers."""
     hidden = has_hidden_linear(getattr(networks, row.network)())
     return [m for m in METHODS if hidden or m not in VARIANTS or not VARIANTS[m].linear]
 
 
 def by_torch_pruning(
-    method: str, subject: paper.Subject, settings: Settings
+    method: str, subject: paper.Subject, run_options: Options
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the most pruned network within the budget, and what is to be told of its search.
+    """Return the most pruned network within the budget, and facts about its search.
 
     Raises:
         RuntimeError: no ratio was within the budget; the message holds the reasons.
     """
-    batches = list(subject.oracle_split(settings.oracle_images).batches)
+    batches = list(subject.oracle_split(run_options.oracle_images).batches)
 
     def attempt(ratio: float) -> Attempt:
         try:
             slim = prune(subject.model, subject.example, batches, VARIANTS[method], ratio)
             return Attempt(ratio, slim, subject.drop_points(slim, subject.splits.selection))
-        except Exception as error:  # torch-pruning may raise anything
+        except Exception as error:  # torch-pruning may raise any error
             text = str(error).strip().partition("\n")[0]
             return Attempt(ratio, None, float("inf"), f"{type(error).__name__}: {text}")
 
@@ -76,11 +77,11 @@ def by_torch_pruning(
 
 
 def by_slimnet(
-    subject: paper.Subject, settings: Settings, timer: LayerTimer
+    subject: paper.Subject, run_options: Options, timer: LayerTimer
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the network that slimnet's search ends at, and what is to be told of it."""
+    """Return the network at the end of slimnet's search, and facts about the search."""
     trajectory, slim = search(
-        subject.model, subject.groups, subject.splits, settings, time_layers=timer
+        subject.model, subject.groups, subject.splits, run_options, time_layers=timer
     )
     return slim, {"steps": trajectory.kept_steps, "ended": trajectory.stopped_because}
 
@@ -88,37 +89,38 @@ def by_slimnet(
 def run_method(
     row: paper.Row, method: str, seed: int, subject: paper.Subject, options: argparse.Namespace
 ) -> runs.Run:
-    """Prune by one method, and return what came of it, or why nothing did."""
-    settings = paper.settings_for(
+    """Prune by one method, and return the run, or a run with the reason of its failure."""
+    run_options = paper.options_for(
         row, options, seed, threads=peer_measures.THREADS, **SLIMNET.get(method, {})
     )
     run = {"network": row.network, "dataset": row.dataset, "method": method, "seed": seed}
-    timer = subject.layer_timer(settings)  # translated before it is timed
+    # the export for the timer is not part of the seconds
+    timer = subject.layer_timer(run_options) if method in SLIMNET else None
     started = perf_counter()
     try:
-        if method in SLIMNET:
-            slim, told = by_slimnet(subject, settings, timer)
+        if timer is not None:
+            slim, facts = by_slimnet(subject, run_options, timer)
         else:
-            slim, told = by_torch_pruning(method, subject, settings)
+            slim, facts = by_torch_pruning(method, subject, run_options)
         seconds = perf_counter() - started
         return {
             **run,
             **peer_measures.sizes(subject, slim),
             **subject.drops(slim),
-            "latency": peer_measures.latency(subject, slim, settings),
+            "latency": peer_measures.latency(subject, slim, run_options),
             "seconds": round(seconds, 1),
-            "images": subject.images(settings.oracle_images),
-            **told,
+            "images": subject.images(run_options.oracle_images),
+            **facts,
         }
     except (SlimnetError, RuntimeError) as error:
         return {**run, "failure": str(error), "seconds": round(perf_counter() - started, 1)}
 
 
 def measure_row(row: paper.Row, options: argparse.Namespace) -> None:
-    """Run what is wanted of a row and not done; tell each run.
+    """Run the chosen methods of a row that have no result yet, and report each run.
 
     Raises:
-        MissingError: weights or data are not at hand.
+        MissingError: weights or data are missing.
     """
     file = results_file(row, options.results)
     done = runs.done(file, ("method", "seed"))
@@ -131,12 +133,12 @@ def measure_row(row: paper.Row, options: argparse.Namespace) -> None:
         for method in wanted:
             run = run_method(row, method, seed, subject, options)
             runs.add_run(file, run, environment())
-            told = run.get("failure") or f"{run['conv_weights_removed_percent']:.1f} %"
-            tell(f"{row.title}, {method}, seed {seed}: {told} in {run['seconds']:.0f} s")
+            outcome = run.get("failure") or f"{run['conv_weights_removed_percent']:.1f} %"
+            report(f"{row.title}, {method}, seed {seed}: {outcome} in {run['seconds']:.0f} s")
 
 
-def tell(line: str) -> None:
-    """Report progress."""
+def report(line: str) -> None:
+    """Print a line of progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -153,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             measure_row(row, options)
         except paper.MissingError as missing:
-            tell(f"{row.title}: skipped, {missing}")
+            report(f"{row.title}: skipped, {missing}")
     files = [results_file(row, options.results) for row in rows]
     print(peers_report.report(rows, [run for file in files for run in runs.read_runs(file)]))
 

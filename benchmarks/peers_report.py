@@ -20,7 +20,7 @@ TIMED = (
 
 @dataclass(frozen=True)
 class Column:
-    """A number of each run, and how it is shown. ``compared``: higher is better."""
+    """A number of each run, and its format. ``compared``: higher is better."""
 
     value: Callable[[runs.Run], float]
     digits: int
@@ -59,7 +59,7 @@ COLUMNS: Mapping[str, Column] = {
 
 
 def report(rows: Sequence[paper.Row], found: Sequence[runs.Run]) -> str:
-    """Return the table, and what failed, as Markdown."""
+    """Return the table and the failures as Markdown."""
     named = paper.by_title(rows, found)
     lines = [[title, *line] for title, own in named.items() for line in row_lines(own)]
     text = runs.markdown_table(["network", "method", *COLUMNS], lines)
@@ -96,7 +96,7 @@ def line(name: str, own: Sequence[runs.Run]) -> list[str]:
 
 
 def best_line(peers: Mapping[str, Sequence[runs.Run]]) -> list[str]:
-    """Return the best of all variants in each column by itself, which no one network has."""
+    """Return a line with the best variant in each column by itself; no single network has it."""
     cells = [
         column.cell(peers[best_of(peers, column)]) if column.compared else ""
         for column in COLUMNS.values()
@@ -105,7 +105,7 @@ def best_line(peers: Mapping[str, Sequence[runs.Run]]) -> list[str]:
 
 
 def failures(found: Sequence[runs.Run]) -> str:
-    """Return a list of the runs that gave nothing, with their reasons; empty if there are none."""
+    """Return a list of the runs that failed, with their reasons; empty if there are none."""
     failed = [
         f"- {run['network']}, {run['dataset']}, {run['method']}, seed {run['seed']}: "
         f"{run['failure']}"

@@ -1,4 +1,4 @@
-"""The paper's search, written plainly: the reference that slimnet's own must agree with and beat.
+"""The paper's search, written plainly: the reference for the decisions and the speed of slimnet's.
 
 One forward and backward pass for the saliencies, one forward pass for each of the k candidates,
 one evaluation, all on the masked network in its original shapes (Persand et al. 2020, Algorithm 1).
@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from slimnet.groups import Group, mask, masked, plan_for
-from slimnet.measure import mean_loss, measure_quality
-from slimnet.records import Batches, Split
+from slimnet.groups.cut import mask, masked
+from slimnet.groups.group import Group, plan_for
+from slimnet.records.data import Batches, Split
+from slimnet.tasks.classification import mean_loss
+from slimnet.tasks.drop import measure_quality
 
 Unit = tuple[int, int]
 """The number of a group, and of a unit in it."""
@@ -28,7 +30,10 @@ Unit = tuple[int, int]
 
 @dataclass(frozen=True)
 class PlainStep:
-    """One removal: the unit, its sensitivity and the runner-up's in nats, and what it took."""
+    """One removal, with the accuracy after it and its seconds.
+
+    ``sensitivity`` and ``margin``, its lead over the runner-up, are in nats.
+    """
 
     unit: Unit
     sensitivity: float
@@ -44,7 +49,7 @@ def plain_search(
     selection: Split,
     candidates: int,
 ) -> Iterator[PlainStep]:
-    """Yield removal after removal, for ever; the model is not changed."""
+    """Yield removal after removal, without end. The model is not changed."""
     model = copy.deepcopy(model)
     gone: set[Unit] = set()
     while True:
@@ -99,14 +104,14 @@ def _saliencies(
 def _outputs(
     model: nn.Module, groups: Sequence[Group], inputs: Tensor
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Return what the gates of each layer see, and the model's output."""
+    """Return the activations at the gates by layer, and the model's output."""
     seen: dict[str, Tensor] = {}
 
-    def watch(layer: str, _: nn.Module, __: object, output: Tensor) -> None:
+    def record(layer: str, _: nn.Module, __: object, output: Tensor) -> None:
         seen[layer] = output
 
     handles = [
-        model.get_submodule(gate.module).register_forward_hook(partial(watch, gate.layer))
+        model.get_submodule(gate.module).register_forward_hook(partial(record, gate.layer))
         for group in groups
         for gate in group.gates
     ]

@@ -1,4 +1,4 @@
-"""Is what the groups offer right? Units go at random, and masked and slim must be one function."""
+"""Checks of groups: units go at random, and the masked and the slim network must agree."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from random_weights import randomise
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from slimnet.groups import Group, apply_plan, masked, output_channels, slim_copy
-from slimnet.measure.forward import forward, in_float64, output_tensors
-from slimnet.records import Frozen, Plan
+from slimnet.execution.layers import output_channels
+from slimnet.groups.cut import apply_plan, masked, slim_copy
+from slimnet.groups.group import Group
+from slimnet.records.data import Frozen, Plan
+from slimnet.tasks.calls import forward, in_float64, output_tensors
 
 TOLERANCE = 1e-8
 
 
 class Difference(NamedTuple):
-    """Masked against slim, as a share of the largest output, and whether anything went at all."""
+    """Masked against slim, as a share of the largest output.
+
+    ``changes_output`` says whether the removal changed the output at all.
+    """
 
     worst: float
     changes_output: bool
@@ -40,12 +45,12 @@ def _from_one(group: Group, share: float, generator: torch.Generator) -> Tensor:
             gone.append(unit)
         if len(gone) == wanted:
             break
-    assert gone, f"of the group {group.name} nothing can go: it is no offer"
+    assert gone, f"the group {group.name} has no unit that can go"
     return torch.tensor(sorted(gone))
 
 
 def other_inputs(example: Any, seed: int) -> Any:
-    """Return random inputs like the example; whole numbers are drawn from among its own."""
+    """Return random inputs like the example. Whole numbers are drawn from the example's own."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(leaf: Any) -> Any:
@@ -61,7 +66,7 @@ def other_inputs(example: Any, seed: int) -> Any:
 
 @torch.no_grad()
 def compare(model: nn.Module, plan: Plan, example: Any, seed: int = 0) -> Difference:
-    """Return how far masked and slim are apart on other weights and two other inputs, in float64.
+    """Return the difference of masked and slim on other weights and two other inputs, in float64.
 
     The model is not changed.
 
@@ -80,7 +85,7 @@ def compare(model: nn.Module, plan: Plan, example: Any, seed: int = 0) -> Differ
         whole = output_tensors(forward(subject, inputs))
         for one, other, original in zip(expected, found, whole, strict=True):
             assert one.shape == other.shape, f"{tuple(one.shape)} became {tuple(other.shape)}"
-            assert one.isfinite().all(), "the masked output is not finite: nothing can be judged"
+            assert one.isfinite().all(), "the masked output is not finite, so it cannot be compared"
             scale = float(one.abs().max()) or 1.0
             error = float((one - other).abs().max()) / scale
             worst = max(worst, error if error == error else float("inf"))
@@ -88,39 +93,41 @@ def compare(model: nn.Module, plan: Plan, example: Any, seed: int = 0) -> Differ
     return Difference(worst, changed)
 
 
-def require_told(model: nn.Module, groups: Sequence[Group], frozen: Sequence[Frozen]) -> None:
-    """Check that every layer that makes channels is in a group or frozen, once, with a reason."""
+def require_complete(model: nn.Module, groups: Sequence[Group], frozen: Sequence[Frozen]) -> None:
+    """Check that every layer with channels is in a group or frozen, once, with a reason."""
     offered = [gate.layer for group in groups for gate in group.gates]
     refused = [entry.layer for entry in frozen]
     layers = set(output_channels(model))
-    assert layers <= {*offered, *refused}, f"untold: {sorted(layers - {*offered, *refused})}"
+    assert layers <= {*offered, *refused}, (
+        f"in no group and not frozen: {sorted(layers - {*offered, *refused})}"
+    )
     assert len(refused) == len(set(refused)), f"frozen twice: {sorted(refused)}"
-    # a depthwise layer behind a concatenation is in several groups, each with channels of its own
-    sides = [
+    # a depthwise layer behind a concatenation is in several groups, with other channels in each
+    places = [
         (member.module, member.direction, place)
         for group in groups
         for member in group.members
         for place in member.index.tolist()
     ]
-    assert len(sides) == len(set(sides)), "a channel stands in two groups"
+    assert len(places) == len(set(places)), "a channel is in two groups"
     assert not set(offered) & set(refused), f"both: {sorted(set(offered) & set(refused))}"
     assert all(entry.reason.strip() for entry in frozen)
 
 
 def require_intact(model: nn.Module, plan: Plan) -> None:
-    """Check what slimming must leave alone: the model itself, ties, and which weights may learn."""
+    """Check that slimming does not change the model itself, tied weights, or ``requires_grad``."""
     before = copy.deepcopy(model.state_dict())
     learning = {name: p.requires_grad for name, p in model.named_parameters()}
     slim = slim_copy(model, plan)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), f"slimming changed {name} of the original"
     now = {name: p.requires_grad for name, p in slim.named_parameters()}
-    assert now == learning, "which parameters may learn has changed"
-    assert _ties(slim) == _ties(model), "weights that were one are no longer"
+    assert now == learning, "requires_grad of some parameters has changed"
+    assert _ties(slim) == _ties(model), "tied weights are no longer tied"
     fewer = output_channels(slim)
     for layer, channels in output_channels(model).items():
         gone = len(plan.get(layer, {}).get("out", ()))
-        assert fewer[layer] == channels - gone, f"{layer} says {fewer[layer]} channels"
+        assert fewer[layer] == channels - gone, f"{layer} has {fewer[layer]} channels"
     fresh = apply_plan(copy.deepcopy(model), plan)
     fresh.load_state_dict(slim.state_dict(), strict=True)
 
@@ -132,8 +139,8 @@ def _ties(model: nn.Module) -> set[frozenset[str]]:
     return {frozenset(together) for together in names.values() if len(together) > 1}
 
 
-def learns(model: nn.Module, example: Any) -> str:
-    """Return what one training pass of a copy raises, forward and backward; "" if it runs."""
+def training_error(model: nn.Module, example: Any) -> str:
+    """Return the error of one training pass of a copy, both directions; "" if there is none."""
     subject = copy.deepcopy(model).train()
     try:
         outputs = output_tensors(forward(subject, other_inputs(example, 4)))

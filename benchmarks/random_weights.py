@@ -1,4 +1,4 @@
-"""Other weights for a network, so that what was proven on one set of them is judged on another."""
+"""Other weights for a network, to check on them what was proven with the first weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet.measure.forward import forward
+from slimnet.tasks.calls import forward
 
 NORMS = (
     nn.modules.batchnorm._NormBase,  # batch and instance norms
@@ -21,9 +21,9 @@ NORMS = (
 def randomise(model: nn.Module, inputs: Any, seed: int) -> None:
     """Change the model in place: every parameter is drawn anew, and running statistics fit them.
 
-    No weight is zero or one of a kind that hides a mistake: biases, norms' weights, scales and
-    slopes all differ from channel to channel. Statistics come from one pass over ``inputs`` and
-    are then jittered, so that activations stay of the order of 1 however deep the network is.
+    Biases, norms' weights, scales and slopes differ from channel to channel, and none is zero.
+    Equal or zero weights could hide a mistake. Statistics come from one pass over ``inputs``, times
+    a random factor. Activations stay of the order of 1 in networks of any depth.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
@@ -43,7 +43,7 @@ def _values(module: nn.Module, name: str, old: Tensor, generator: torch.Generato
     if isinstance(module, NORMS) and name == "weight":
         return 1 + 0.3 * drawn
     if old.dim() < 2 or old.numel() == max(old.shape):
-        # biases, and what stands in for a channel each: layer scales, slopes
+        # biases, and parameters with one number per channel: layer scales, slopes
         return 0.3 * drawn if name.endswith("bias") else 0.1 + 0.8 * torch.sigmoid(drawn)
     inputs = old[0].numel() if name == "weight" else old.shape[-1]
     return drawn * math.sqrt(2 / inputs)

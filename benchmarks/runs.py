@@ -1,4 +1,4 @@
-"""Runs of a benchmark in one JSON file, so that an interrupted benchmark goes on where it was."""
+"""The runs of a benchmark in one JSON file, from which an interrupted benchmark continues."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ Run = dict[str, Any]
 
 
 def read_runs(file: Path) -> list[Run]:
-    """Return the runs of a file; none if it is not there yet."""
+    """Return the runs of a file; none if the file does not exist yet."""
     return list(_read(file)["runs"])
 
 
 def done(file: Path, names: Sequence[str]) -> set[tuple[Any, ...]]:
-    """Return what tells finished runs apart: the values of these fields."""
+    """Return the values of these fields for each finished run."""
     return {tuple(run[name] for name in names) for run in read_runs(file)}
 
 
 def add_run(file: Path, run: Run, environment: Mapping[str, Any]) -> None:
-    """Add a run to a file, one line each; an environment is kept once, and named by its number.
+    """Add a run to a file. The file has each environment once, and a run has its number.
 
-    The file is read anew and replaced whole, so that an interruption leaves what was there.
+    The file is replaced as a whole, so an interruption leaves the earlier file.
     """
-    kept = _read(file)
-    if environment not in kept["environments"]:
-        kept["environments"].append(environment)
-    kept["runs"].append({**run, "environment": kept["environments"].index(environment)})
+    content = _read(file)
+    if environment not in content["environments"]:
+        content["environments"].append(environment)
+    content["runs"].append({**run, "environment": content["environments"].index(environment)})
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(_text(kept), encoding="utf-8")
+    temporary.write_text(_text(content), encoding="utf-8")
     os.replace(temporary, file)
 
 
@@ -53,7 +53,7 @@ def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str
 
 
 def basis(by_title: Mapping[str, Sequence[Run]]) -> str:
-    """Return on how many seeds and images the numbers stand; networks that are alike together."""
+    """Return the number of seeds and images of the runs, networks with equal ones together."""
     alike: dict[str, list[str]] = {}
     for title, own in by_title.items():
         for images in {tuple(run["images"].items()): None for run in own if "images" in run}:
@@ -61,8 +61,8 @@ def basis(by_title: Mapping[str, Sequence[Run]]) -> str:
             alike.setdefault(counts, []).append(title)
     count = len({run["seed"] for own in by_title.values() for run in own})
     seeds = f"Mean ± standard deviation over {count} seeds" if count > 1 else "One seed"
-    told = [f"{'; '.join(titles)}: images {counts}" for counts, titles in alike.items()]
-    return ". ".join([seeds, *told]) + "." if told else ""
+    parts = [f"{'; '.join(titles)}: images {counts}" for counts, titles in alike.items()]
+    return ". ".join([seeds, *parts]) + "." if parts else ""
 
 
 def _read(file: Path) -> dict[str, list[Any]]:
@@ -72,9 +72,9 @@ def _read(file: Path) -> dict[str, list[Any]]:
     return found
 
 
-def _text(kept: Mapping[str, Sequence[Any]]) -> str:
+def _text(content: Mapping[str, Sequence[Any]]) -> str:
     parts = []
-    for name, entries in kept.items():
+    for name, entries in content.items():
         lines = ",\n".join(json.dumps(entry, allow_nan=False) for entry in entries)
         parts.append(f'"{name}": [\n{lines}\n]')
     return "{" + ",\n".join(parts) + "}\n"

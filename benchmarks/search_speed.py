@@ -1,9 +1,9 @@
-"""How much faster is slimnet's search than the paper's, written plainly, for the same decisions?
+"""How much faster than a plain loop does slimnet's search make the same decisions?
 
-Both remove one channel a step from ResNet-20, choosing among k = 16 candidates on the same images,
-in one run: a step of slimnet and one of the plain loop of plain_search.py in turns, so that a
-machine that becomes slower does so for both. The first of the seeds chooses the selection images.
-Each network's result is kept in results/search_speed_NETWORK.json.
+Both remove one channel per step and choose among k = 16 candidates on the same images. The plain
+loop is plain_search.py. One step of each runs in turns, because the speed of a machine may change
+during a run. The first of the seeds chooses the selection images. Each network's result is in
+results/search_speed_NETWORK.json.
 
     python benchmarks/search_speed.py --models MODELS --train TRAIN.npz --held-out TEST.npz
     python benchmarks/search_speed.py --table
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -21,24 +22,54 @@ from typing import Any
 import paper
 import runs
 import torch
-from first_steps import search_first_steps
 from plain_search import PlainStep, plain_search
+from torch import nn
 
-from slimnet.records import Split, Step
-from slimnet.report import environment
-from slimnet.search.layout import Layout, lay_out
+from slimnet.execution.layout import Layout, lay_out
+from slimnet.groups.group import Group
+from slimnet.options import Options
+from slimnet.records.data import Split, Splits
+from slimnet.records.search import Step
+from slimnet.report.build import environment
+from slimnet.search.search import search
 
-TIE_NATS = 2e-6
+TIE_NATS = 2e-6  # a guess: about the rounding of a mean loss in float32
 PLAIN_BATCH_IMAGES = 128
+
+
+class EnoughStepsError(Exception):
+    """Ends a search after the wanted number of steps."""
+
+
+def search_first_steps(
+    count: int,
+    model: nn.Module,
+    groups: Sequence[Group],
+    splits: Splits,
+    run_options: Options,
+    after_step: Callable[[Step], None],
+) -> list[Step]:
+    """Return the first steps of a search, and end it there. The model is not changed."""
+    steps: list[Step] = []
+
+    def collect(step: Step) -> None:
+        steps.append(step)
+        after_step(step)
+        if len(steps) == count:
+            raise EnoughStepsError
+
+    with suppress(EnoughStepsError):
+        search(model, groups, splits, run_options, collect)
+    return steps
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     row = next(row for row in paper.ROWS if row.name == options.row)
     subject = paper.load_subject(row, options, options.seeds[0])
-    settings = paper.settings_for(
+    run_options = paper.options_for(
         row, options, options.seeds[0], step=1, repair=False, oracle_k=options.candidates
     )
-    calibration = plainly(subject.splits.calibration, settings.oracle_images)
+    calibration = plainly(subject.splits.calibration, run_options.oracle_images)
     selection = plainly(subject.splits.selection, None)
     reference = plain_search(
         subject.model, subject.groups, calibration.batches, selection, options.candidates
@@ -52,12 +83,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         seconds = perf_counter() - begun
         slimnet_seconds += seconds
         plain.append(next(reference))
-        told = f"slimnet {seconds:.2f} s, plainly {plain[-1].seconds:.2f} s"
-        print(f"step {len(plain)}: {told}", flush=True)
+        both = f"slimnet {seconds:.2f} s, plain loop {plain[-1].seconds:.2f} s"
+        print(f"step {len(plain)}: {both}", flush=True)
         begun = perf_counter()
 
     ours = search_first_steps(
-        options.steps, subject.model, subject.groups, subject.splits, settings, in_turns
+        options.steps, subject.model, subject.groups, subject.splits, run_options, in_turns
     )
     plain_seconds = sum(step.seconds for step in plain)
     names = [group.name for group in subject.groups]
@@ -77,14 +108,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def plainly(split: Split, images: int | None) -> Split:
-    """Return the images that slimnet takes, as they come and in batches of 128."""
+    """Return slimnet's images in the usual memory layout, in batches of 128."""
     return lay_out(split, images, Layout(torch.contiguous_format, PLAIN_BATCH_IMAGES))
 
 
 def agreeing(plain: list[PlainStep], ours: list[Step], names: list[str]) -> int:
-    """Return in how many steps, from the first on, both removed the same channel.
+    """Return the number of steps, from the first one, in which both removed the same channel.
 
-    A step where they part is told, and whether it is a tie: what follows compares no more.
+    The first other step is printed, and whether it is a tie. Later steps cannot be compared.
     """
     for number, (reference, step) in enumerate(zip(plain, ours, strict=False)):
         chosen = step.candidates[step.chosen]

@@ -1,10 +1,10 @@
-"""Does the myopic oracle find more to remove than any single metric, and what does k buy?
+"""Does the myopic oracle remove more than any single metric, and how much does a larger k help?
 
-The paper's Table III: % of convolution weights that go for a drop of 5 points, by each metric
-alone, by the myopic oracle with k candidates, by the full oracle; single channels, no repair, the
-plain estimate of the drop, all as in the paper. The last two columns are slimnet as it comes,
-after parameters and after latency. Every run is kept in results/table3_ROW.json with its
-trajectory, and what is there is not run again:
+The paper's Table III: % of convolution weights removed for a drop of 5 points, by each metric
+alone, by the myopic oracle with k candidates, and by the full oracle. As in the paper, single
+channels go, without repair, and the drop is the plain estimate. The last two columns are slimnet
+with default options, for parameters and for latency. results/table3_ROW.json has every run with
+its trajectory; a run that is there is not repeated:
 
     python benchmarks/table3.py --models MODELS --train TRAIN.npz --held-out TEST.npz
     python benchmarks/table3.py --table
@@ -25,32 +25,32 @@ import runs
 import table3_report
 from table3_columns import COLUMNS, FULL_ORACLE
 
-from slimnet import measure
+from slimnet import execution
 from slimnet.errors import SlimnetError
-from slimnet.records import Step
-from slimnet.report import environment
-from slimnet.search import search
+from slimnet.records.search import Step
+from slimnet.report.build import environment
+from slimnet.search.search import search
 
-LONGEST_TRAJECTORY = 100
+MAX_TRAJECTORY = 100  # points of a line in Figure 3; more make the files large
 
 
 def results_file(row: paper.Row, folder: Path) -> Path:
-    """Return where the runs of a row are kept."""
+    """Return the result file of a row."""
     return folder / f"table3_{row.network}_{row.dataset}.json"
 
 
 def run_column(
     row: paper.Row, column: str, seed: int, subject: paper.Subject, options: argparse.Namespace
 ) -> runs.Run:
-    """Search by one column's dials, and return what came of it."""
-    dials = dict(COLUMNS[column].dials)
+    """Search with one column's options, and return the run."""
+    changes = dict(COLUMNS[column].changes)
     if column == FULL_ORACLE:
-        dials["oracle_k"] = subject.units
-    settings = paper.settings_for(row, options, seed, **dials)
-    timer = subject.layer_timer(settings)
+        changes["oracle_k"] = subject.units
+    run_options = paper.options_for(row, options, seed, **changes)
+    timer = subject.layer_timer(run_options)
     started = perf_counter()
     trajectory, slim = search(
-        subject.model, subject.groups, subject.splits, settings, time_layers=timer
+        subject.model, subject.groups, subject.splits, run_options, time_layers=timer
     )
     return {
         "network": row.network,
@@ -61,47 +61,47 @@ def run_column(
         **subject.drops(slim),
         "steps": trajectory.kept_steps,
         "seconds": round(perf_counter() - started, 1),
-        "images": subject.images(settings.oracle_images),
+        "images": subject.images(run_options.oracle_images),
         "ended": trajectory.stopped_because,
         "trajectory": short_trajectory(subject.before["selection"].percent, trajectory.steps),
     }
 
 
 def removed_percent(subject: paper.Subject, slim: Any) -> float:
-    """Return the share of the convolution weights that is gone, in percent."""
-    before = measure.count_conv_weights(subject.model)
-    return 100 * (1 - measure.count_conv_weights(slim) / before)
+    """Return the removed share of the convolution weights, in percent."""
+    before = execution.count_conv_weights(subject.model)
+    return 100 * (1 - execution.count_conv_weights(slim) / before)
 
 
 def short_trajectory(start_percent: float, steps: Iterable[Step]) -> dict[str, list[float]]:
     """Return removed weights and selection accuracy, both in percent, of at most 100 steps.
 
-    Those that were not judged on all images, since they were far beyond the budget, are left out.
+    Steps far beyond the budget are left out: they were evaluated on some of the images only.
     """
-    walked = [step for step in steps if not step.taken_back]
-    images = max((step.drop.images for step in walked), default=0)
-    walked = [step for step in walked if step.drop.images == images]
-    removed = [0.0, *(step.conv_weights_removed_percent for step in walked)]
-    accuracy = [start_percent, *(step.drop.slim_percent for step in walked)]
-    kept = thinned(len(removed), LONGEST_TRAJECTORY)
+    taken = [step for step in steps if not step.taken_back]
+    images = max((step.drop.images for step in taken), default=0)
+    taken = [step for step in taken if step.drop.images == images]
+    removed = [0.0, *(step.conv_weights_removed_percent for step in taken)]
+    accuracy = [start_percent, *(step.drop.slim_percent for step in taken)]
+    chosen = thinned(len(removed), MAX_TRAJECTORY)
     return {
-        "conv_weights_removed_percent": [round(removed[i], 1) for i in kept],
-        "accuracy_percent": [round(accuracy[i], 1) for i in kept],
+        "conv_weights_removed_percent": [round(removed[i], 1) for i in chosen],
+        "accuracy_percent": [round(accuracy[i], 1) for i in chosen],
     }
 
 
-def thinned(count: int, most: int) -> list[int]:
-    """Return ``most`` of the numbers below ``count`` at most, evenly, first and last included."""
-    if count <= most:
+def thinned(count: int, max_count: int) -> list[int]:
+    """Return up to ``max_count`` numbers below ``count``, evenly, with the first and the last."""
+    if count <= max_count:
         return list(range(count))
-    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
+    return [round(i * (count - 1) / (max_count - 1)) for i in range(max_count)]
 
 
 def measure_row(row: paper.Row, options: argparse.Namespace) -> None:
-    """Run what is wanted of a row and not done; tell each run, and what cannot be run.
+    """Run the chosen columns of a row that have no result yet, and report each run.
 
     Raises:
-        MissingError: weights or data are not at hand.
+        MissingError: weights or data are missing.
     """
     file = results_file(row, options.results)
     done = runs.done(file, ("column", "seed"))
@@ -112,20 +112,20 @@ def measure_row(row: paper.Row, options: argparse.Namespace) -> None:
         subject = paper.load_subject(row, options, seed)
         for column in wanted:
             if column == FULL_ORACLE and subject.units > options.full_oracle_units:
-                tell(f"{row.title}: full oracle left out, {subject.units} units (see --help)")
+                report(f"{row.title}: full oracle left out, {subject.units} units (see --help)")
                 continue
             try:
                 run = run_column(row, column, seed, subject, options)
             except SlimnetError as error:
-                tell(f"{row.title}, {column}, seed {seed}: failed, {error}")
+                report(f"{row.title}, {column}, seed {seed}: failed, {error}")
                 continue
             runs.add_run(file, run, environment())
             share, seconds = run["conv_weights_removed_percent"], run["seconds"]
-            tell(f"{row.title}, {column}, seed {seed}: {share:.1f} % in {seconds:.0f} s")
+            report(f"{row.title}, {column}, seed {seed}: {share:.1f} % in {seconds:.0f} s")
 
 
-def tell(line: str) -> None:
-    """Report progress."""
+def report(line: str) -> None:
+    """Print a line of progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -150,13 +150,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         import table3_figure  # here, because it needs matplotlib
 
         for line in table3_figure.draw_rows(rows, all_runs(rows, options.results), options.results):
-            tell(line)
+            report(line)
         return
     for row in () if options.table else rows:
         try:
             measure_row(row, options)
         except paper.MissingError as missing:
-            tell(f"{row.title}: skipped, {missing}")
+            report(f"{row.title}: skipped, {missing}")
     print(table3_report.report(rows, all_runs(rows, options.results)))
 
 

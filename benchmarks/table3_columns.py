@@ -1,4 +1,4 @@
-"""The columns of table3.py: by which dials each searches, and how they are headed."""
+"""The columns of table3.py: their headings, and the options of their searches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from slimnet.settings import PAPER_METRICS
+from slimnet.options import PAPER_METRICS
 
 FULL_ORACLE = "full_oracle"
 CANDIDATES = (5, 8, 12, 16)
@@ -22,10 +22,10 @@ PAPERS_SCHEME: dict[str, Any] = {"step": 1, "repair": False}
 
 @dataclass(frozen=True)
 class Column:
-    """The heading of a column, and the dials of its searches on top of the row's own."""
+    """The heading of a column, and the options of its searches besides the row's own."""
 
     heading: str
-    dials: Mapping[str, Any]
+    changes: Mapping[str, Any]
 
 
 SINGLE = {

@@ -17,7 +17,7 @@ from table3_columns import CANDIDATES, COLUMNS, SINGLE
 
 ORACLE = f"myopic_{CANDIDATES[-1]}"
 POINTS = 60
-# Okabe and Ito's colours, which colour-blind readers can tell apart; dashes for print without any.
+# Okabe and Ito's colours, for colour-blind readers; dashes for print without colours.
 STYLES = {
     "mean_square_weight": ("#e69f00", (4, 2)),
     "mean_activation": ("#0072b2", (1.5, 1.5)),
@@ -43,16 +43,16 @@ def draw_rows(rows: Sequence[paper.Row], found: Sequence[runs.Run], folder: Path
 
 
 def curve(trajectories: Sequence[dict[str, list[float]]]) -> dict[str, Any]:
-    """Return the mean accuracy over the seeds and its range, up to where all seeds went.
+    """Return the mean accuracy over the seeds and its range, up to the end of the shortest seed.
 
     Between the steps of a seed the accuracy is interpolated.
     """
-    walked = [t["conv_weights_removed_percent"] for t in trajectories]
-    removed = numpy.linspace(0, min(one[-1] for one in walked), POINTS)
+    shares = [t["conv_weights_removed_percent"] for t in trajectories]
+    removed = numpy.linspace(0, min(one[-1] for one in shares), POINTS)
     accuracy = numpy.array(
         [
             numpy.interp(removed, one, t["accuracy_percent"])
-            for one, t in zip(walked, trajectories, strict=True)
+            for one, t in zip(shares, trajectories, strict=True)
         ]
     )
     return {

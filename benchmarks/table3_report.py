@@ -1,4 +1,4 @@
-"""Table III as Markdown, and what it says about the paper's claims."""
+"""Table III and the paper's claims as Markdown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def report(rows: Sequence[paper.Row], found: Sequence[runs.Run]) -> str:
         table(rows, found),
         runs.basis(paper.by_title(rows, found)),
         claims(rows, found),
-        what_k_buys(rows, found),
+        gain_of_k(rows, found),
         drops(found),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -57,13 +57,13 @@ def table(rows: Sequence[paper.Row], found: Sequence[runs.Run]) -> str:
 
 
 def gains(values: Values, ours: str, other: str) -> list[float]:
-    """Return by how many points one column is above another, for each seed that has both."""
+    """Return the lead of one column over another in points, for each seed that has both."""
     both = set(values.get(ours, {})) & set(values.get(other, {}))
     return [values[ours][seed] - values[other][seed] for seed in sorted(both)]
 
 
 def best_single(values: Values) -> str | None:
-    """Return the single metric with the highest mean; None unless all have the same seeds."""
+    """Return the single metric with the highest mean, or None if their seeds differ."""
     seeds = {frozenset(values.get(metric, {})) for metric in SINGLE}
     if len(seeds) != 1 or not all(seeds):
         return None
@@ -98,11 +98,11 @@ def claims(rows: Sequence[paper.Row], found: Sequence[runs.Run]) -> str:
     )
 
 
-def what_k_buys(rows: Sequence[paper.Row], found: Sequence[runs.Run]) -> str:
-    """Return what more candidates gain over the fewest, over all networks that have both."""
+def gain_of_k(rows: Sequence[paper.Row], found: Sequence[runs.Run]) -> str:
+    """Return the gain of more candidates over the fewest, over all networks that have both."""
     values = by_row(found)
     few = f"myopic_{CANDIDATES[0]}"
-    told = []
+    parts = []
     for name in (*list(MYOPIC)[1:], FULL_ORACLE):
         paired = [gains(values.get((r.network, r.dataset), {}), name, few) for r in rows]
         means = [mean(gain) for gain in paired if gain]
@@ -110,31 +110,31 @@ def what_k_buys(rows: Sequence[paper.Row], found: Sequence[runs.Run]) -> str:
             low, high = min(means), max(means)
             head = COLUMNS[name].heading
             text = f"{mean(means):+.1f} points ({low:+.1f} to {high:+.1f}, {len(means)})"
-            told.append(f"{head}: {_minus(text)}")
-    if not told:
+            parts.append(f"{head}: {_minus(text)}")
+    if not parts:
         return ""
     return (
-        f"What k buys over k = {CANDIDATES[0]}, mean over the networks (range of their means, "
-        f"networks): {'; '.join(told)}."
+        f"Gain over k = {CANDIDATES[0]}, mean over the networks (range of their means, "
+        f"networks): {'; '.join(parts)}."
     )
 
 
 def drops(found: Sequence[runs.Run]) -> str:
-    """Return how the drop on the test images came out, which nothing was chosen by."""
-    told = []
+    """Return the drop on the test images, which decided nothing."""
+    parts = []
     for kind, columns in (("paper's scheme", (*SINGLE, *MYOPIC, FULL_ORACLE)), ("slimnet", OURS)):
         test = sorted(run["test_drop_points"] for run in found if run["column"] in columns)
         if test:
             over = sum(drop > paper.BUDGET_POINTS for drop in test)
-            told.append(
+            parts.append(
                 f"{kind}: {_minus(f'{median(test):.1f} ({test[0]:.1f} to {test[-1]:.1f})')}, "
                 f"above {paper.BUDGET_POINTS:g} in {over} of {len(test)} runs"
             )
-    if not told:
+    if not parts:
         return ""
     return (
-        "The budget is judged by the plain estimate on the selection images. Drop on the test "
-        f"images in points, median (range): {'; '.join(told)}."
+        "The budget is checked by the plain estimate on the selection images. Drop on the test "
+        f"images in points, median (range): {'; '.join(parts)}."
     )
 
 

@@ -1,8 +1,8 @@
-"""Trains the networks of the paper's Table III whose weights are not at hand.
+"""Trains the networks of the paper's Table III that have no published weights.
 
 AlexNet for CIFAR-10, and all networks for CIFAR-100: SGD with momentum on a cosine, random crops
-and flips, seeded. Saves NETWORK.pt (for 100 classes NETWORK_cifar100.pt), a state dict, and beside
-it a JSON of its accuracy and how it was made:
+and flips, seeded. Saves a state dict NETWORK.pt (for 100 classes NETWORK_cifar100.pt), and a JSON
+file with its accuracy and options:
 
     python benchmarks/train.py alexnet --data cifar10.zip --out WEIGHTS --epochs 30
     python benchmarks/train.py nin --data torchvision:CIFAR100@ROOT --out WEIGHTS --seconds 7200
@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from training_data import PADDING, DataError, Images, augmented, prepared, read_data
 
-from slimnet.report import environment
+from slimnet.report.build import environment
 
 NETWORKS = ("lenet5", "cifar10net", "resnet20", "nin", "alexnet")
-DIALS = ("batch_size", "learning_rate", "weight_decay", "seed")
+RECORDED_OPTIONS = ("batch_size", "learning_rate", "weight_decay", "seed")
 MOMENTUM = 0.9
 WARM_UP_SHARE = 0.02
 # On the unnormalised inputs of the paper's networks; NIN and AlexNet have no norms.
@@ -38,7 +38,7 @@ LEARNING_RATES = {"resnet20": 0.1, "nin": 0.03, "alexnet": 0.03}
 
 
 def initialise(model: nn.Module) -> nn.Module:
-    """Change the model and return it: weights of He et al. (2015), for nets without norms."""
+    """Change the model and return it: weights by He et al. (2015), for networks without norms."""
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -54,10 +54,10 @@ def learning_rate(highest: float, progress: float) -> float:
 
 
 def train(model: nn.Module, data: Images, options: argparse.Namespace) -> tuple[float, float]:
-    """Change the model: train it. Return how many epochs and seconds that took.
+    """Change the model: train it. Return the number of epochs and of seconds.
 
-    The end is after ``epochs``, or after ``seconds`` where that comes first; the cosine ends there
-    too, so that with ``seconds`` the result depends on the machine.
+    It ends after ``epochs`` or ``seconds``, whichever is first, and the cosine ends there too. With
+    ``seconds`` the result therefore depends on the machine.
     """
     generator = torch.Generator().manual_seed(options.seed)
     padded = torch.from_numpy(numpy.pad(data.images, ((0, 0), *[(PADDING, PADDING)] * 2, (0, 0))))
@@ -67,7 +67,7 @@ def train(model: nn.Module, data: Images, options: argparse.Namespace) -> tuple[
         model.parameters(), momentum=MOMENTUM, nesterov=True, weight_decay=options.weight_decay
     )
     steps = math.ceil(len(labels) / options.batch_size)
-    started, done, told = perf_counter(), 0, 0.0
+    started, done, reported = perf_counter(), 0, 0.0
     while (seconds := perf_counter() - started) < options.seconds and done < options.epochs * steps:
         if done % steps == 0:
             order = torch.randperm(len(labels), generator=generator)
@@ -77,9 +77,9 @@ def train(model: nn.Module, data: Images, options: argparse.Namespace) -> tuple[
         inputs = prepared(augmented(padded[chosen], generator), options.network)
         loss = step(model, optimizer, inputs, labels[chosen], rate)
         done += 1
-        if seconds - told > 10 or done % steps == 0:
-            tell(f"epoch {done / steps:.2f}, {seconds:.0f} s, loss {loss:.3f}")
-            told = seconds
+        if seconds - reported > 10 or done % steps == 0:
+            report(f"epoch {done / steps:.2f}, {seconds:.0f} s, loss {loss:.3f}")
+            reported = seconds
     model.eval()
     return done / steps, perf_counter() - started
 
@@ -99,7 +99,7 @@ def step(
 
 
 def accuracy_percent(model: nn.Module, data: Images, network: str) -> float:
-    """Return the top-1 accuracy of a network in eval mode, which is not changed."""
+    """Return the top-1 accuracy of a network in eval mode. The network is not changed."""
     right = 0
     with torch.inference_mode():
         for start in range(0, len(data.labels), 500):
@@ -110,7 +110,7 @@ def accuracy_percent(model: nn.Module, data: Images, network: str) -> float:
 
 
 def save(model: nn.Module, name: str, record: dict[str, Any], folder: Path) -> None:
-    """Write the state dict and the record, each under a temporary name first."""
+    """Write the state dict and the record, each under a temporary name that is then renamed."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
     temporary = folder / f".{name}.tmp"
@@ -120,8 +120,8 @@ def save(model: nn.Module, name: str, record: dict[str, Any], folder: Path) -> N
     os.replace(temporary, folder / f"{name}.json")
 
 
-def tell(line: str) -> None:
-    """Report progress."""
+def report(line: str) -> None:
+    """Print a line of progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "epochs": round(epochs, 2),
         "seconds": round(seconds),
         "momentum": MOMENTUM,
-        **{dial: getattr(options, dial) for dial in DIALS},
+        **{name: getattr(options, name) for name in RECORDED_OPTIONS},
         "threads": torch.get_num_threads(),
         "environment": environment(),
     }

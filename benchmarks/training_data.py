@@ -1,7 +1,7 @@
-"""Whole data sets as uint8 arrays in memory, for training, and what a network sees of them.
+"""Whole data sets as uint8 arrays in memory, for training, and the inputs made from them.
 
-From .npz files, torchvision's data sets, image folders, or a zip of image folders. Images of the
-latter two are decoded once and kept as .npz, which slimnet reads as well.
+They come from .npz files, torchvision's data sets, image folders, or a zip of image folders. Images
+of the latter two are decoded once and written to .npz files, which slimnet reads as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Opener = Callable[[str], io.BytesIO]
 
 
 class DataError(Exception):
-    """The data cannot be read; the message says why, and what is wanted."""
+    """The data cannot be read. The message has the reason, and the form that is wanted."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def read_data(data: str, held_out: str | None, cache: Path) -> tuple[Images, Ima
     Args:
         data: torchvision:NAME@ROOT, a folder or a zip with train/CLASS/* and test/CLASS/*, or an
             .npz of ``images`` and ``labels``.
-        held_out: an .npz of test images, where ``data`` is one.
-        cache: folder in which decoded images are kept, as NAME_train.npz and NAME_test.npz.
+        held_out: an .npz of test images, if ``data`` is an .npz.
+        cache: folder for decoded images, NAME_train.npz and NAME_test.npz.
 
     Raises:
-        DataError: nothing there, or of another form.
+        DataError: the data are missing, or have another form.
     """
     if data.startswith("torchvision:"):
         return _from_torchvision(data.removeprefix("torchvision:"))
@@ -121,10 +121,10 @@ def _read_part(names: list[str], opened: Opener) -> Images:
 
 def prepared(pixels: Tensor, network: str) -> Tensor:
     """Return (N, H, W, 3) uint8 RGB pixels as inputs (N, 3, H, W), channels last in memory."""
-    dials = paper.preprocessing(network)
-    inputs: Tensor = pixels.flip(3).float() * dials["scale"]
-    if dials["mean"] is not None:
-        inputs -= torch.tensor(dials["mean"])
+    preprocessing = paper.preprocessing(network)
+    inputs: Tensor = pixels.flip(3).float() * preprocessing["scale"]
+    if preprocessing["mean"] is not None:
+        inputs -= torch.tensor(preprocessing["mean"])
     return inputs.permute(0, 3, 1, 2)
 
 

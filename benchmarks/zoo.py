@@ -1,9 +1,9 @@
-"""What can go from the networks of torchvision, and is it right?
+"""What can go from the networks of torchvision, and is the result right?
 
-Every network, with random weights, has about 30 % of the units of every group removed at random:
-masked and slim must agree in float64, ONNX Runtime with PyTorch, the .pt2 must open in a process
-without torchvision, and the plan must replay. Each runs in a process of its own with a time limit;
-those that are done are kept, so an interrupted benchmark goes on where it was:
+From each network, with random weights, about 30 % of the units of every group are removed at
+random. Masked and slim must agree in float64, and ONNX Runtime with PyTorch. The .pt2 must open in
+a process without torchvision, and the plan must replay. Each network runs in its own process with a
+time limit. A network with a result is not run again, so an interrupted benchmark continues:
 
     python benchmarks/zoo.py
     python benchmarks/zoo.py --networks resnet18 vgg11
@@ -23,7 +23,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from random_removal import TOLERANCE, compare, learns, require_intact, require_told
+from random_removal import TOLERANCE, compare, require_complete, require_intact, training_error
 from runs import add_run, done, markdown_table, read_runs
 from torch import Tensor, nn
 from zoo_checks import (
@@ -38,40 +38,45 @@ from zoo_checks import (
 from zoo_networks import NETWORKS, zoo_network
 
 from slimnet import export
-from slimnet.groups import Group, find_groups, output_channels, plan_for, slim_copy
-from slimnet.measure import measure_size
-from slimnet.report import environment
-from slimnet.settings import Settings
+from slimnet.execution.layers import output_channels
+from slimnet.execution.size import measure_size
+from slimnet.groups.cut import slim_copy
+from slimnet.groups.find import find_groups
+from slimnet.groups.group import Group, plan_for
+from slimnet.options import Options
+from slimnet.report.build import environment
 
 RESULTS = Path(__file__).parent / "results" / "zoo.json"
 LIMIT_SECONDS = 1800
-SHIPPED_TOLERANCE = 1e-4  # beyond it slimnet ships nothing
+SHIPPED_TOLERANCE = 1e-4  # slimnet writes no result above it
 REASONS = 3
 
 
 def run(name: str) -> dict[str, Any]:
-    """Return what was found of one network.
+    """Check one network, and return its row.
 
     Raises:
-        AssertionError: something is not right.
-        SlimnetError: it was refused, or a proof of slimnet's own failed.
+        AssertionError: a check failed.
+        SlimnetError: slimnet refused the network, or one of its proofs failed.
     """
     torch.set_num_threads(1)
     model, example = zoo_network(name)
     started = perf_counter()
     groups, frozen = find_groups(model, example, layers="all")
     seconds = perf_counter() - started
-    require_told(model, groups, frozen)
+    require_complete(model, groups, frozen)
     plan = random_plan(groups)
     difference = compare(model, plan, example).worst
     assert difference <= TOLERANCE, f"masked and slim are {difference:.1e} apart"
     require_intact(model, plan)
     slim = randomly_slimmed(model, plan, example)
-    trained = learns(slim, example)
-    assert not trained or learns(model, example), f"the slim network cannot learn: {trained}"
+    trained = training_error(slim, example)
+    assert not trained or training_error(model, example), (
+        f"the slim network cannot learn: {trained}"
+    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        translated = export.translate(slim, example, Settings.opset)
+        translated = export.translate(slim, example, Options.opset)
         onnx = onnx_error(translated, folder, SHIPPED_TOLERANCE)
         program = program_error(translated, folder)
         require_replay(lambda: zoo_network(name)[0], slim, plan, example, folder)
@@ -88,7 +93,10 @@ def run(name: str) -> dict[str, Any]:
 
 
 def shares(model: nn.Module, groups: list[Group], example: Tensor) -> dict[str, float]:
-    """Return the share of channels that can go, and of parameters and MACs with one unit left."""
+    """Return the share of channels that can go, and of parameters and MACs that go with them.
+
+    For the latter two, every group is down to one unit.
+    """
     layers = output_channels(model)
     prunable = {gate.layer for group in groups for gate in group.gates} & set(layers)
     plan = plan_for(groups, [torch.arange(1, group.units) for group in groups])
@@ -101,12 +109,12 @@ def shares(model: nn.Module, groups: list[Group], example: Tensor) -> dict[str, 
 
 
 def run_apart(name: str, seconds: float) -> dict[str, Any]:
-    """Return what a process of its own finds of a network, or what went wrong in it."""
+    """Run one network in its own process, and return its row or the error."""
     command = [sys.executable, __file__, "--one", name]
     try:
         process = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
-        return {"error": f"no verdict after {seconds:g} s"}
+        return {"error": f"no result after {seconds:g} s"}
     if process.returncode:
         lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
         return {"error": lines[-1].removeprefix("slimnet.errors.")[:300]}
@@ -114,10 +122,10 @@ def run_apart(name: str, seconds: float) -> dict[str, Any]:
     return found
 
 
-def told_frozen(frozen: list[tuple[str, int, str]]) -> str:
-    """Return the reasons that hold back most channels, without names of layers and lines of code.
+def frozen_reasons(frozen: list[tuple[str, int, str]]) -> str:
+    """Return the reasons for most frozen channels, without names of layers and lines of code.
 
-    That the last layer makes the output holds for every network and is not told.
+    The reason of the last layer is left out: it makes the output of every network.
     """
     layers, channels = Counter[str](), Counter[str]()
     for _, width, reason in frozen:
@@ -140,11 +148,11 @@ def table(runs: list[dict[str, Any]]) -> str:
             continue
         parts = (row[f"{name}_percent"] for name in ("channels", "parameters", "macs"))
         cells = [f"{part:.1f} %" for part in parts]
-        told = told_frozen(row["frozen"])
+        reasons = frozen_reasons(row["frozen"])
         if row["onnx_error"] > ONNX_TOLERANCE:
             off = f"ONNX Runtime {row['onnx_error']:.1e} off"
-            told = f"{off}; {told}" if told else off
-        lines.append([row["network"], *cells, told, f"{row['seconds']:.0f}"])
+            reasons = f"{off}; {reasons}" if reasons else off
+        lines.append([row["network"], *cells, reasons, f"{row['seconds']:.0f}"])
     header = ["network", "channels that can go", "parameters", "MACs", "frozen layers", "seconds"]
     return markdown_table(header, lines)
 

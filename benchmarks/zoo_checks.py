@@ -1,4 +1,4 @@
-"""What must hold of any network: slim is masked, ONNX Runtime agrees, artefacts open anywhere."""
+"""Checks for any network: slim equals masked, ONNX Runtime agrees, artefacts open anywhere."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from random_weights import randomise
 from torch import Tensor, nn
 
 from slimnet import export
-from slimnet.groups import Group, plan_for, slim_copy
-from slimnet.groups.proof import relative_error
-from slimnet.records import Plan
+from slimnet.groups.cut import slim_copy
+from slimnet.groups.group import Group, plan_for
+from slimnet.groups.prove import relative_error
+from slimnet.records.data import Plan
 
 SHARE = 0.3
 ONNX_TOLERANCE, PROGRAM_TOLERANCE = 1e-5, 1e-5
@@ -44,7 +45,7 @@ def randomly_slimmed(model: nn.Module, plan: Plan, example: Tensor) -> nn.Module
 
 
 def onnx_error(slim: export.Translated, folder: Path, tolerance: float = ONNX_TOLERANCE) -> float:
-    """Return how far ONNX Runtime is from PyTorch at batch 1 and 3, as a share of the output.
+    """Return the error of ONNX Runtime against PyTorch at batch 1 and 3, as a share of the output.
 
     Raises:
         ProofError: it is more than ``tolerance``.
@@ -56,7 +57,7 @@ def onnx_error(slim: export.Translated, folder: Path, tolerance: float = ONNX_TO
 
 @torch.no_grad()
 def rounding_error(slim: nn.Module, example: Tensor) -> float:
-    """Return how far PyTorch in float32 is from itself in float64, as a share of the output."""
+    """Return the error of PyTorch in float32 against float64, as a share of the output."""
     inputs = other_inputs(torch.cat([example, example])[:3], 6)
     exact = copy.deepcopy(slim).double()(inputs.double())
     return relative_error([slim(inputs)], [exact])
@@ -64,7 +65,7 @@ def rounding_error(slim: nn.Module, example: Tensor) -> float:
 
 @torch.no_grad()
 def program_error(slim: export.Translated, folder: Path) -> float:
-    """Return how far the .pt2 is off in a process that knows nothing of the network's class."""
+    """Return the error of the .pt2 in a process that cannot import the network's class."""
     program, data = folder / "slim.pt2", folder / "data.pt"
     export.save_program(slim, program)
     inputs = other_inputs(torch.cat([slim.example, slim.example])[:3], 7)
@@ -81,7 +82,7 @@ def program_error(slim: export.Translated, folder: Path) -> float:
 def require_replay(
     fresh: Callable[[], nn.Module], slim: nn.Module, plan: Plan, example: Any, folder: Path
 ) -> None:
-    """Check that plan and weights, written and read, make the slim network of a fresh one."""
+    """Check that plan and weights, written and read, turn a fresh network into the slim one."""
     export.save_plan(plan, folder / "plan.json", None)
     export.save_weights(slim, folder / "slim.safetensors")
     replayed = export.load_slim(folder, fresh())

@@ -1,7 +1,7 @@
 """The classification networks of torchvision, with random weights, at the smallest inputs.
 
-For tests there is one small network a family: where the smallest member is large, the same code
-makes a narrower one.
+``smallest`` makes one small network per family for tests. If the smallest member of a family is
+large, the same code builds a narrower one.
 """
 
 from __future__ import annotations

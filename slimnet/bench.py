@@ -1,33 +1,34 @@
-"""Two networks timed in turns, on every runtime that is asked for and there."""
+"""Two networks, ONNX files or folders that slimnet wrote, timed against each other."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from slimnet import export, load, measure, report
+from slimnet import data, export, load, report, timing
 from slimnet.errors import InputError, SlimnetError
-from slimnet.records import Benchmark, Inputs, Latency, LayerLatency, NetworkFile, Skipped
-from slimnet.settings import Settings, nearest, settings_from
+from slimnet.options import Options, nearest, options_from
+from slimnet.records import (
+    Benchmark,
+    Inputs,
+    Latency,
+    LayerLatency,
+    NetworkFile,
+    OnnxInput,
+    Skipped,
+)
+from slimnet.tasks import fill_batch
+from slimnet.timing import RUNTIMES, Protocol, Runtime, TimedNetwork
 
 SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What is timed: two networks on these inputs, at these batch sizes."""
-
-    pair: tuple[NetworkFile, NetworkFile]
-    inputs: Inputs
-    batch_sizes: tuple[int, ...]
-    model: nn.Module | None
-    settings: Settings
+MAX_ELEMENTS = 2**28  # of a batch: 1 GiB of float32, far beyond any batch that is worth timing
 
 
 def bench(
@@ -38,25 +39,25 @@ def bench(
     input_shape: Sequence[int] | None = None,
     profile: bool = False,
     model: str | Path | nn.Module | None = None,
-    settings: Settings | Mapping[str, Any] | None = None,
-    **dials: Any,
+    options: Options | Mapping[str, Any] | None = None,
+    **changes: Any,
 ) -> Benchmark:
     """Time two networks in turns; nothing is changed or written, and no data is needed.
 
     Args:
         original: an ONNX file, or a folder that slimnet wrote. A folder alone stands for its
             original.onnx and slim.onnx, one of two folders for its slim network.
-        slim: what to compare it with, likewise.
+        slim: the network to compare it with, likewise.
         runtimes: ort-cpu, ort-cuda, torch-cpu, torch-cuda (eager and as a CUDA graph),
-            torch-compile-cpu, torch-compile-cuda; None is the ``runtime`` of the settings.
+            torch-compile-cpu, torch-compile-cuda; None is the ``runtime`` of the options.
         input_shape: the shape of one input, where the files leave more open than the batch size.
         profile: time every layer, too, in ONNX Runtime.
         model: the original network, as a module or a model file, for PyTorch: a folder holds no
             program of it. Slim networks are then built from it, and no .pt2 is opened.
-        settings: all dials at once; ``dials`` go on top. latency_batch, latency_samples, threads,
-            seed and, for ``model``, arch, arch_arg, allow and trust_pickle matter here. The last
-            one also opens a .pt2 where there is no ``model``.
-        **dials: any field of Settings, by name.
+        options: all options at once; ``changes`` go on top. latency_batch, latency_samples,
+            threads, seed and, for ``model``, arch, arch_arg, allow and trust_pickle matter here.
+            The last one also opens a .pt2 where there is no ``model``.
+        **changes: any field of Options, by name.
 
     Returns:
         Timings, with a reason for every runtime that had to be left out.
@@ -65,23 +66,20 @@ def bench(
         InputError: the networks cannot be compared, or nothing could be timed.
     """
     started = time.perf_counter()
-    settings = settings_from(settings, dials)
-    chosen = _chosen_runtimes(runtimes or (settings.runtime,))
-    pair = load.find_pair(original, slim)
-    wanted = load.common_inputs(pair[0].onnx, pair[1].onnx, input_shape)
-    sizes, skipped = load.possible_batch_sizes(wanted, settings.latency_batch)
-    wants_torch = any(name.startswith("torch") for name in chosen)
-    network = load.load_model(model, settings).model if model and wants_torch else None
-    example = load.made_up_onnx_inputs(wanted, settings.seed)
-    asked = _Asked(pair, example, sizes, network, settings)
-    timed: list[Latency] = []
-    layers: list[LayerLatency] = []
-    for name in chosen:
-        try:
-            timed += _time(name, asked)
-            layers += _profile(name, asked) if profile else ()
-        except SlimnetError as error:
-            skipped.append(Skipped(name, str(error)))
+    options = options_from(options, changes)
+    chosen = _chosen_runtimes(runtimes or (options.runtime,))
+    pair = find_pair(original, slim)
+    wanted = data.common_inputs(pair[0].onnx, pair[1].onnx, input_shape)
+    sizes, skipped = possible_batch_sizes(wanted, options.latency_batch)
+    module = None
+    if model is not None and not all(runtime.reads_onnx for runtime in chosen):
+        module = load.load_model(model, options).model
+    first, second = (_timed_network(network, module, options) for network in pair)
+    protocol = Protocol(sizes, options.threads, options.latency_samples, options.seed)
+    timed, layers, failed = _time_all(
+        chosen, (first, second), data.made_up_onnx_inputs(wanted, options.seed), protocol, profile
+    )
+    skipped += failed
     if not timed:
         raise InputError(
             "nothing could be timed: " + "; ".join(f"{s.what}: {s.reason}" for s in skipped)
@@ -95,54 +93,98 @@ def bench(
         latency=tuple(timed),
         layers=tuple(layers),
         skipped=tuple(skipped),
-        warnings=tuple(filter(None, map(measure.noise_warning, timed))),
+        warnings=tuple(filter(None, map(timing.noise_warning, timed))),
         environment=report.environment(),
         seconds=time.perf_counter() - started,
     )
 
 
-def _chosen_runtimes(names: Sequence[str]) -> list[str]:
+def _chosen_runtimes(names: Sequence[str]) -> list[Runtime]:
     names = names.split(",") if isinstance(names, str) else names
     for name in names:
-        if name not in measure.TIMED_RUNTIMES:
-            raise InputError(
-                f"unknown runtime {name!r}{nearest(name, list(measure.TIMED_RUNTIMES))}"
-            )
-    return list(dict.fromkeys(names))
+        if name not in RUNTIMES:
+            raise InputError(f"unknown runtime {name!r}{nearest(name, list(RUNTIMES))}")
+    return [RUNTIMES[name] for name in dict.fromkeys(names)]
 
 
-def _time(name: str, asked: _Asked) -> tuple[Latency, ...]:
-    """Time both networks on one runtime.
+def find_pair(original: str | Path, slim: str | Path | None) -> tuple[NetworkFile, NetworkFile]:
+    """Return the networks that two names stand for; one alone is a folder with both.
 
     Raises:
-        SlimnetError: it cannot be done here; the message says why.
+        InputError: there is no such file or folder, or it holds no ONNX network.
     """
-    runtime, settings = measure.TIMED_RUNTIMES[name], asked.settings
-    if missing := measure.missing_for(runtime):
-        raise InputError(f"this machine lacks {' and '.join(missing)}")
-    if runtime.startswith("torch-"):
-        device, _, compiled = runtime.removeprefix("torch-").partition("-")
-        first, second = (
-            export.torch_network(network, asked.model, settings.trust_pickle, device)
-            for network in asked.pair
+    if slim is not None:
+        return _network(Path(original)), _network(Path(slim))
+    if Path(original).is_file():
+        raise InputError(
+            f"two networks are compared; got {original} alone: slimnet bench original.onnx "
+            "slim.onnx, or one folder that slimnet wrote"
         )
-        return measure.measure_torch_latency(
-            first, second, asked.inputs, asked.batch_sizes, settings.latency_samples,
-            seed=settings.seed, device=device, threads=settings.threads, compiled=bool(compiled),
-        )  # fmt: skip
-    timed = measure.measure_latency(
-        asked.pair[0].onnx, asked.pair[1].onnx, asked.inputs, asked.batch_sizes, settings.threads,
-        settings.latency_samples, seed=settings.seed, runtimes=(runtime,),
-    )  # fmt: skip
-    if not timed:
-        raise InputError("ONNX Runtime has it but cannot start it: a library of CUDA is missing")
-    return timed
+    return _network(Path(original), is_original=True), _network(Path(original))
 
 
-def _profile(name: str, asked: _Asked) -> Iterator[LayerLatency]:
-    runtime = measure.TIMED_RUNTIMES[name]
-    if runtime.startswith("torch-"):
-        return
-    files = asked.pair[0].onnx, asked.pair[1].onnx
-    for size in asked.batch_sizes:
-        yield from measure.profile_pair(*files, asked.inputs, size, asked.settings.threads, runtime)
+def _network(path: Path, is_original: bool = False) -> NetworkFile:
+    if not path.exists():
+        raise InputError(f"there is no file or folder {path}")
+    folder = path if path.is_dir() else None
+    file = path if folder is None else path / ("original.onnx" if is_original else "slim.onnx")
+    if not file.is_file():
+        raise InputError(f"a folder that slimnet wrote holds {file.name}; {path} does not")
+    if file.suffix != ".onnx":
+        raise InputError(
+            f"ONNX files and folders that slimnet wrote can be timed; got {path}: slimnet compress "
+            "or slimnet apply make them of a model file"
+        )
+    return NetworkFile(str(path if folder is None else file), file, folder, is_original)
+
+
+def possible_batch_sizes(
+    wanted: Sequence[OnnxInput], asked: Sequence[int]
+) -> tuple[tuple[int, ...], list[Skipped]]:
+    """Return the batch sizes that the files take, and those asked for that they do not.
+
+    Raises:
+        InputError: they take none of those asked for, or a batch would be too large.
+    """
+    fixed = {one.shape[0] for one in wanted} - {None}
+    sizes = [size for size in dict.fromkeys(asked) if fixed <= {size}]
+    if not sizes:
+        only = " and ".join(map(str, sorted(size for size in fixed if size)))
+        raise InputError(f"the files take batches of {only} images only: --batch {only}")
+    elements = sum(math.prod(axis or 1 for axis in one.shape[1:]) for one in wanted)
+    if max(sizes) * elements > MAX_ELEMENTS:
+        raise InputError(
+            f"a batch may have {MAX_ELEMENTS:,} elements; {max(sizes):,} images have "
+            f"{max(sizes) * elements:,}: give a smaller --batch"
+        )
+    reason = f"the files take batches of {sizes[0]} only"
+    return tuple(sizes), [Skipped(f"batch {size}", reason) for size in asked if size not in sizes]
+
+
+def _timed_network(network: NetworkFile, model: nn.Module | None, options: Options) -> TimedNetwork:
+    open_module = partial(export.torch_network, network, model, options.trust_pickle)
+    return TimedNetwork(network.onnx, open_module)
+
+
+def _time_all(
+    runtimes: Sequence[Runtime],
+    pair: tuple[TimedNetwork, TimedNetwork],
+    example: Inputs,
+    protocol: Protocol,
+    profile: bool,
+) -> tuple[list[Latency], list[LayerLatency], list[Skipped]]:
+    """Time both networks on every runtime; where that fails, return why instead."""
+    timed: list[Latency] = []
+    layers: list[LayerLatency] = []
+    skipped: list[Skipped] = []
+    for runtime in runtimes:
+        try:
+            if missing := runtime.missing():
+                raise InputError(f"this machine lacks {' and '.join(missing)}")
+            timed += timing.measure_latency(runtime, pair, example, protocol)
+            for size in protocol.batch_sizes if profile else ():
+                batch = fill_batch(example, size)
+                layers += runtime.compare_layers(pair, batch, protocol.threads)
+        except SlimnetError as error:
+            skipped.append(Skipped(runtime.name, str(error)))
+    return timed, layers, skipped

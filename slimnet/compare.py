@@ -10,20 +10,24 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from slimnet import load, measure, report, saliency
+from slimnet import load, report, saliency, tasks
+from slimnet.data import load_splits
 from slimnet.errors import InputError
-from slimnet.groups import Group, find_groups
-from slimnet.groups.keep import keep_layers
+from slimnet.execution import MemoryBudget, choose_layout, lay_out_each
+from slimnet.groups import Group, find_groups, keep_layers
+from slimnet.options import Options, SaliencyOptions, options_from
 from slimnet.records import Comparison, MeasuredGroup, OracleProgress, Split, Splits
-from slimnet.search.full_oracle import FullOracle
-from slimnet.search.layout import choose_layout, lay_out_each
-from slimnet.search.metric_orders import order_by_each
-from slimnet.search.state import State, first_state
-from slimnet.search.unit_sample import places_among_all, places_by_group, sample_units
-from slimnet.settings import Settings, settings_from
+from slimnet.search import (
+    FullOracle,
+    State,
+    first_state,
+    order_by_each,
+    places_among_all,
+    places_by_group,
+    sample_units,
+)
 
 SCHEMA_VERSION = 1
 
@@ -34,15 +38,15 @@ def compare(
     *,
     sample: int | None = None,
     out: str | Path | None = None,
-    task: measure.Task | str | Path | None = None,
-    settings: Settings | Mapping[str, Any] | None = None,
+    task: tasks.Task | str | Path | None = None,
+    options: Options | Mapping[str, Any] | None = None,
     progress: Callable[[str | OracleProgress], None] | None = None,
-    **dials: Any,
+    **changes: Any,
 ) -> Comparison:
-    """Tell how well each saliency metric orders units, judged by the full oracle.
+    """Return how well each saliency metric orders units, compared with the full oracle.
 
-    It removes every unit of every group alone, and measures the change of the loss on the images
-    that the metrics see too. The model handed in is not changed.
+    The oracle removes every unit of every group alone, and measures the change of the loss on the
+    images that the metrics see too. The model handed in is not changed.
 
     Args:
         model: a module, or the path of a model file (see README, "Formats in and out").
@@ -51,42 +55,45 @@ def compare(
             None removes all of them.
         out: folder for compare.json and compare.svg; None writes nothing.
         task: as for ``compress``.
-        settings: all dials at once; ``dials`` go on top. Without settings, ``repair`` is off. All
+        options: all options at once; ``changes`` go on top. Without them, ``repair`` is off. All
             metrics are compared unless ``metrics`` names some.
-        progress: called with what is being done, in words, and with OracleProgress.
-        **dials: any field of Settings, by name.
+        progress: called with the stage in words, and with OracleProgress.
+        **changes: any field of Options, by name.
 
     Raises:
-        InputError: the model, the data or a dial cannot be used, or nothing can be removed.
+        InputError: the model, the data or an option cannot be used, or nothing can be removed.
     """
-    started, tell = time.perf_counter(), progress or (lambda _: None)
-    dials |= {"task": task} if isinstance(task, (str, Path)) else {}
-    settings = settings_from(settings, dials, Settings(repair=False))
+    started, progress = time.perf_counter(), progress or (lambda _: None)
+    changes |= {"task": task} if isinstance(task, (str, Path)) else {}
+    options = options_from(options, changes, Options(repair=False))
     if sample is not None and (type(sample) is not int or sample < 2):
         raise InputError(f"sample is a whole number of units, 2 or more; got {sample!r}")
     if data is None:
         raise InputError('no data given: name it with --data, or as data = "..." in slimnet.toml')
-    purpose = measure.choose_task(task, settings)
-    saliency.require_metrics(settings.metrics or ())
+    purpose = tasks.choose_task(task, options)
+    saliency.require_metrics(options.metrics or ())
     if out is not None:
         report.check_comparison_folder(Path(out))
-    tell("loading")
-    loaded = load.load_model(model, settings)
-    splits = load.load_splits(data, settings, loaded.model, by_image=purpose.by_image)
+    progress("loading")
+    loaded = load.load_model(model, options)
+    splits = load_splits(
+        data, options, loaded.model,
+        by_image=purpose.by_image, memory_bytes=options.memory_bytes,
+    )  # fmt: skip
     example = purpose.check(loaded.model, splits)
-    before = purpose.measure(loaded.model, splits.selection, settings.confidence)
+    before = purpose.measure(loaded.model, splits.selection, options.confidence)
     purpose.require_worth(before, splits.selection)
-    tell("finding groups")
-    groups = _removable(loaded.model, example, settings)
-    compared = _compare(loaded.model, groups, splits, sample, settings, purpose, tell)
+    progress("finding groups")
+    groups = _removable(loaded.model, example, options)
+    compared = _compare(loaded.model, groups, splits, sample, options, purpose, progress)
     found = Comparison(
         schema_version=SCHEMA_VERSION,
         slimnet_version=version("slimnet"),
         source=loaded.source,
         source_sha256=loaded.sha256,
         data=splits.description,
-        settings=settings.as_dict(),
-        repaired=settings.repair,
+        settings=options.as_dict(),
+        repaired=options.repair,
         environment=report.environment(),
         seconds=time.perf_counter() - started,
         **compared,
@@ -101,31 +108,29 @@ def _compare(
     groups: Sequence[Group],
     splits: Splits,
     sample: int | None,
-    settings: Settings,
-    task: measure.Task,
-    tell: Callable[[str | OracleProgress], None],
+    options: SaliencyOptions,
+    task: tasks.Task,
+    progress: Callable[[str | OracleProgress], None],
 ) -> dict[str, Any]:
-    """Let the metrics and the oracle order the units; return the fields that say how they agree."""
-    state, images, everything = _prepare(model, groups, splits.calibration, settings, task)
-    loss = measure.mean_loss(state.model, images.batches, task)
-    measure.require_finite_loss(loss, "calibration")
-    tell("scoring by each metric")
-    orders, state = order_by_each(state, images, everything, settings)
+    """Return the fields of the record that say how the metrics' orders agree with the oracle's."""
+    state, images, everything = _prepare(model, groups, splits.calibration, options, task)
+    loss = tasks.mean_loss(state.model, images.batches, task)
+    tasks.require_finite_loss(loss, "calibration")
+    progress("scoring by each metric")
+    orders, state = order_by_each(state, images, everything, options)
     if not orders.scores:
         reasons = "; ".join(f"{name}: {why}" for name, why in orders.left_out.items())
         raise InputError(f"no metric is left to compare: {reasons}")
-    units = sample_units(groups, sample, settings.seed)
-    tell("timing the first units")
-    state = state if settings.repair else replace(state, moments={})
-    oracle = FullOracle(state, images, settings.seed)
-    expected = report.duration(oracle.expected_seconds(units))
+    units = sample_units(groups, sample, options.seed)
+    state = state if options.repair else replace(state, inverse_grams={})
+    oracle = FullOracle(state, images, options.seed)
     count, of = sum(map(len, units)), sum(group.units for group in groups)
-    tell(f"removing {count:,} of {of:,} units alone, on {images.images:,} images: about {expected}")
+    progress(f"removing {count:,} of {of:,} units alone, on {images.images:,} images")
     begun = time.perf_counter()
-    removals = oracle.measure(units, tell)
+    removals = oracle.measure(units, progress)
     oracle_seconds = time.perf_counter() - begun
-    tell("comparing the orders")
-    reference = measure.Reference(removals.nats, places_by_group(groups, units), settings.seed)
+    progress("comparing the orders")
+    reference = saliency.Reference(removals.nats, places_by_group(groups, units))
     chosen = places_among_all(groups, units)
     return {
         "images": images.images,
@@ -134,12 +139,11 @@ def _compare(
         "units_measured": count,
         "lowest": reference.k,
         "metrics": tuple(
-            measure.metric_agreement(name, scores[chosen], reference, orders.seconds[name])
+            saliency.metric_agreement(name, scores[chosen], reference, orders.seconds[name])
             for name, scores in orders.scores.items()
         ),
         "left_out": orders.left_out,
-        "random": measure.random_agreement(reference),
-        "oracle_halves": measure.agreement(*removals.halves),
+        "oracle_halves": saliency.agreement(*removals.halves),
         "groups": _measured(groups, units, removals.nats),
         "oracle_seconds": oracle_seconds,
     }
@@ -149,26 +153,37 @@ def _prepare(
     model: nn.Module,
     groups: Sequence[Group],
     calibration: Split,
-    settings: Settings,
-    task: measure.Task,
+    options: SaliencyOptions,
+    task: tasks.Task,
 ) -> tuple[State, Split, Split]:
     """Return a copy of the network, the oracle's images, and all that fit in memory."""
     layout = choose_layout(model, calibration, task)
-    counts = (settings.oracle_images, calibration.images)
-    images, everything = lay_out_each(calibration, counts, layout, task)
-    form = layout.memory_format if layout else torch.contiguous_format
-    state = first_state(model, groups, images, repair=False, memory_format=form, task=task)
+    counts = (options.oracle_images, calibration.images)
+    images, everything = lay_out_each(calibration, counts, layout, task, options.memory_bytes)
+    state = first_state(
+        model,
+        groups,
+        images,
+        repair=False,
+        memory_format=layout.memory_format,
+        task=task,
+        memory=MemoryBudget(options.memory_bytes),
+    )
     return state, images, everything
 
 
-def _removable(model: nn.Module, example: Any, settings: Settings) -> list[Group]:
-    """Return the groups, of which there must be some."""
-    found, frozen = find_groups(model, example, layers=settings.layers, seed=settings.seed)
-    found, _ = keep_layers(found, frozen, settings.keep)
+def _removable(model: nn.Module, example: Any, options: SaliencyOptions) -> list[Group]:
+    """Return the groups.
+
+    Raises:
+        InputError: fewer than two units can be removed.
+    """
+    found, frozen = find_groups(model, example, layers=options.layers, seed=options.seed)
+    found, _ = keep_layers(found, frozen, options.keep)
     if sum(group.units for group in found) < 2:
         raise InputError(
             "no two units of this network can be removed, so there is no order to compare; "
-            "slimnet inspect tells why, layer by layer"
+            "slimnet inspect shows why, layer by layer"
         )
     return found
 
@@ -176,7 +191,7 @@ def _removable(model: nn.Module, example: Any, settings: Settings) -> list[Group
 def _measured(
     groups: Sequence[Group], units: Sequence[Tensor], nats: Tensor
 ) -> Mapping[str, MeasuredGroup]:
-    """Return what removing each unit did to the loss, group by group."""
+    """Return the change of the loss when each unit is removed, group by group."""
     values = iter(value if math.isfinite(value) else None for value in nats.tolist())
     return {
         group.name: MeasuredGroup(

@@ -1,4 +1,4 @@
-"""What slimming could take from a network, found without any data and without changing it."""
+"""Report which channels of a network can be removed, without data and without changing it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet import load, report
+from slimnet import data, load, report
 from slimnet.errors import InputError
-from slimnet.groups import Group, apply_plan, find_groups, output_channels, plan_for
-from slimnet.load.importing import first_line
-from slimnet.measure import measure_size
+from slimnet.execution import measure_size, output_channels
+from slimnet.groups import Group, apply_plan, find_groups, plan_for
+from slimnet.load import first_line
+from slimnet.options import Options, options_from
 from slimnet.records import GroupOffer, Inspection, Size
 from slimnet.saliency import saved_parameters
-from slimnet.search.cost import Cost, macs_cost, saved_by, widths_of
-from slimnet.settings import Settings, settings_from
+from slimnet.search import Cost, macs_cost, saved_by, widths_of
 
 SCHEMA_VERSION = 1
 
@@ -29,29 +29,29 @@ def inspect(
     model: str | Path | nn.Module,
     *,
     input_shape: Sequence[int] | None = None,
-    settings: Settings | Mapping[str, Any] | None = None,
-    **dials: Any,
+    options: Options | Mapping[str, Any] | None = None,
+    **changes: Any,
 ) -> Inspection:
-    """Tell what could be removed from a network, and what not and why, without any data.
+    """Report which channels can be removed from a network, and why the others cannot.
 
-    The model handed in is not changed, and nothing is written.
+    The model handed in is not changed, no data is needed, and nothing is written.
 
     Args:
         model: a module, or the path of a model file (see README, "Formats in and out").
         input_shape: the shape of one input, such as (3, 224, 224); None guesses it.
-        settings: all dials at once; ``dials`` go on top. Only arch, arch_arg, allow, trust_pickle,
-            layers and seed matter here.
-        **dials: any field of Settings, by name.
+        options: all options at once; ``changes`` go on top. Only arch, arch_arg, allow,
+            trust_pickle, layers and seed matter here.
+        **changes: any field of Options, by name.
 
     Raises:
-        InputError: the model cannot be used or traced, or its input shape not be guessed.
+        InputError: the model cannot be used or traced, or its input shape cannot be guessed.
     """
     started = time.perf_counter()
-    settings = settings_from(settings, dials)
-    loaded = load.load_model(model, settings)
-    example = load.made_up_inputs(loaded.model, input_shape, settings.seed)
-    probing = load.smaller_inputs(loaded.model, example)
-    found, frozen = find_groups(loaded.model, probing, layers=settings.layers, seed=settings.seed)
+    options = options_from(options, changes)
+    loaded = load.load_model(model, options)
+    example = data.made_up_inputs(loaded.model, input_shape, options.seed)
+    probing = data.smaller_inputs(loaded.model, example)
+    found, frozen = find_groups(loaded.model, probing, layers=options.layers, seed=options.seed)
     saved = [saved_parameters(group, loaded.model) for group in found]
     cost = macs_cost(loaded.model, example)
     offers = [
@@ -69,8 +69,8 @@ def inspect(
         source_sha256=loaded.sha256,
         input_shape=tuple(example.shape[1:]),
         input_shape_guessed=input_shape is None,
-        layers=settings.layers,
-        seed=settings.seed,
+        layers=options.layers,
+        seed=options.seed,
         groups=tuple(offers),
         frozen=tuple(frozen),
         size=size,
@@ -87,7 +87,7 @@ def inspect(
 
 
 def _offer(group: Group, model: nn.Module, parameters: Tensor, cost: Cost) -> GroupOffer:
-    """Return what the group offers: ``parameters`` (units,) go with each unit; ``cost`` in MACs."""
+    """Return what one unit saves: ``parameters`` (units,) go with each; ``cost`` is in MACs."""
     layers = _channels_of(group, model)
     return GroupOffer(
         layers=layers,
@@ -106,9 +106,9 @@ def _channels_of(group: Group, model: nn.Module) -> dict[str, int]:
 
 
 def _mean_macs(group: Group, model: nn.Module, parameters: Tensor, cost: Cost) -> float:
-    """Return the MACs that go with one unit alone, as a mean over the group's units.
+    """Return the MACs that the removal of one unit saves, as a mean over the group's units.
 
-    Units with the same number of ``parameters`` (units,) are alike: one of each kind is priced.
+    Units with the same number of ``parameters`` (units,) are alike: one of each kind is counted.
     """
     widths, total = widths_of(model), 0.0
     for value in torch.unique(parameters):
@@ -120,14 +120,14 @@ def _mean_macs(group: Group, model: nn.Module, parameters: Tensor, cost: Cost) -
 def _smallest_size(
     model: nn.Module, groups: Sequence[Group], saved: Sequence[Tensor], example: Tensor
 ) -> Size:
-    """Return the size of a copy in which every group is down to what must stay of it."""
+    """Return the size of a copy in which every group has only the units that must stay."""
     gone = []
     for group, parameters in zip(groups, saved, strict=True):
         kept = _must_stay(group, parameters)
         gone.append(torch.tensor([unit for unit in range(group.units) if unit not in kept]))
     try:
         return measure_size(model, example, partial(apply_plan, plan=plan_for(groups, gone)))
-    except Exception as error:  # the network's own code may not stand so few channels
+    except Exception as error:  # the network's own code may fail with so few channels
         raise InputError(
             "the network does not run with one unit left in every group "
             f"({first_line(error)}); it cannot be inspected"
@@ -135,7 +135,7 @@ def _smallest_size(
 
 
 def _must_stay(group: Group, parameters: Tensor) -> set[int]:
-    """Return the unit with the fewest ``parameters`` (units,), and one of each layer without it."""
+    """Return the unit with the fewest ``parameters`` (units,), and one for each other layer."""
     kept = {int(parameters.argmin())}
     for member in group.members:
         if not kept.intersection(member.unit.tolist()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -11,23 +12,73 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from slimnet.records import Split, Splits
+from slimnet.records.data import Split, Splits
 
 # Small networks gain nothing from threads, and on a busy machine waiting for one costs much.
 torch.set_num_threads(1)
 
+HERE = Path(__file__).parent
+# Files and folders that start processes, export, train, or run whole commands. All others are fast.
+SLOW = (
+    "benchmarks",
+    "cli/test_lasting_pipe.py",
+    "cli/test_outputs.py",
+    "data/test_hostile_data.py",
+    "execution/test_layout.py",
+    "export",
+    "finetune",
+    "groups/test_provable.py",
+    "groups/test_random_networks.py",
+    "groups/test_structures.py",
+    "load/test_hostile_models.py",
+    "repair/test_refit.py",
+    "report/test_html.py",
+    "search",
+    "test_action.py",
+    "test_apply.py",
+    "test_bench.py",
+    "test_cli.py",
+    "test_compare.py",
+    "test_compress.py",
+    "test_demo.py",
+    "test_inspect.py",
+    "test_int8.py",
+    "test_own_task.py",
+    "test_package.py",
+    "test_public_api.py",
+    "test_readme.py",
+    "test_resume.py",
+    "test_runtimes.py",
+    "test_unchanged.py",
+    "test_unlabelled.py",
+    "test_verify.py",
+    "timing",
+    "zoo",
+)
+# These measure the memory of a process by a module that Windows lacks, in the units of Linux.
+LINUX_ONLY = ("data/test_hostile_data.py", "load/test_hostile_models.py", "test_demo.py")
+collect_ignore = [] if sys.platform == "linux" else [str(HERE / name) for name in LINUX_ONLY]
+
 
 def pytest_addoption(parser):
-    parser.addoption("--networks", type=int, default=300, help="random networks to judge")
+    parser.addoption("--networks", type=int, default=300, help="random networks to check")
     parser.addoption(
         "--kills", type=int, default=1, help="random moments to kill a run at (test_resume.py)"
     )
 
 
+def pytest_collection_modifyitems(items):
+    """Mark as fast each test whose file SLOW does not list."""
+    for item in items:
+        here = item.path.relative_to(HERE)
+        if not {here.as_posix(), here.parts[0]} & set(SLOW):
+            item.add_marker("fast")
+
+
 @contextmanager
 def _locked(path, *, alone):
-    """Hold a lock on a file, which others may hold as well unless one wants it alone."""
-    import fcntl  # not on Windows, where tests run one by one
+    """Hold a lock on a file. Others may hold it too, unless one of them wants it alone."""
+    import fcntl  # Windows lacks it: run the tests without -n there
 
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
@@ -36,11 +87,11 @@ def _locked(path, *, alone):
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item):
-    """Run tests beside each other, but what measures time with no other beside it."""
+    """Run tests beside each other, but a test that measures time alone."""
     turn, machine = item.config.rootpath / "pyproject.toml", Path(__file__)
     with ExitStack() as held:
         if "PYTEST_XDIST_WORKER" in os.environ:
-            # whoever waits to be alone lets nobody else begin
+            # a test that waits to be alone lets no other begin
             with _locked(turn, alone=True):
                 alone = item.get_closest_marker("alone") is not None
                 held.enter_context(_locked(machine, alone=alone))
@@ -49,7 +100,7 @@ def pytest_runtest_protocol(item):
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_cache_of_the_users(tmp_path_factory):
-    """Measurements are kept in a folder that goes away, here and in commands that tests start."""
+    """Cache measurements in a temporary folder, here and in commands that tests start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -108,7 +159,7 @@ def make_split(name: str, inputs: Tensor, labels: Tensor, batch_size: int = 16) 
 
 @pytest.fixture(scope="session")
 def trained() -> tuple[nn.Module, Splits]:
-    """A small convolutional network that has learnt where the bright spot is (4 classes)."""
+    """Return a small trained network that says which quadrant is bright (4 classes)."""
     torch.manual_seed(0)
     labels = torch.arange(240) % 4
     inputs = 0.3 * torch.randn(240, 1, 8, 8)

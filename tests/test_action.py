@@ -1,4 +1,4 @@
-"""The composite action and the README's pipelines: what they say is read, and their steps run."""
+"""The composite action and the guide's pipelines are read, and the action's steps are run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from slimnet.settings import Settings
+from slimnet.options import Options
 
 ROOT = Path(__file__).parents[1]
 ACTION = ROOT / ".github" / "actions" / "slimnet" / "action.yml"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-PIPELINES = dict(re.findall(r"^```yaml\n# (\S+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
+GUIDE = (ROOT / "slimnet" / "GUIDE.md").read_text(encoding="utf-8")
+PIPELINES = dict(re.findall(r"^```yaml\n# (\S+)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL))
 QUICK = "--confidence 0.5\n--step 4 --oracle-k 2 --latency-samples 10 --latency-batch 1"
 
 
@@ -86,7 +86,7 @@ def action():
     return yaml(ACTION.read_text(encoding="utf-8"))
 
 
-def test_the_action_is_made_of_shell_steps_alone(action):
+def test_the_action_has_shell_steps_only(action):
     assert action["runs"]["using"] == "composite"
     for step in action["runs"]["steps"]:
         assert step["shell"] == "bash"
@@ -97,12 +97,12 @@ def test_the_action_is_made_of_shell_steps_alone(action):
         assert ("default" in described) != (described.get("required") == "true")
 
 
-def test_every_input_is_used_and_every_one_used_is_there(action):
+def test_inputs_used_are_inputs_declared(action):
     given = " ".join(str(step.get("env", "")) for step in action["runs"]["steps"])
     assert set(re.findall(r"inputs\.([\w-]+)", given)) == set(action["inputs"])
 
 
-def test_pipelines_of_the_readme_use_what_there_is(action):
+def test_pipelines_of_the_guide_use_existing_inputs_and_options(action):
     assert set(PIPELINES) == {".github/workflows/slimnet.yml", ".gitlab-ci.yml"}
     job = yaml(PIPELINES[".github/workflows/slimnet.yml"])["jobs"]["slimnet"]
     step = job["steps"][-1]
@@ -112,7 +112,7 @@ def test_pipelines_of_the_readme_use_what_there_is(action):
     job = yaml(PIPELINES[".gitlab-ci.yml"])["slimnet"]
     words = shlex.split(job["script"][-1])
     own = {"--data", "--out", "--summary", "--junit", "--json"}
-    known = own | {"--" + dial.name.replace("_", "-") for dial in fields(Settings)}
+    known = own | {"--" + option.name.replace("_", "-") for option in fields(Options)}
     assert {word for word in words if word.startswith("--")} <= known
     assert job["artifacts"]["reports"]["junit"] in words
 

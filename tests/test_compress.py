@@ -21,13 +21,19 @@ import torch
 from torch import nn
 
 import slimnet
-from slimnet.export import translated
-from slimnet.groups import proof
-from slimnet.records import Split, Splits
-from slimnet.report import summary_lines
-from slimnet.report.schema import report_schema
+from slimnet.export import tracing
+from slimnet.groups import prove as proof
+from slimnet.records.data import Split, Splits
+from slimnet.report.json_report import report_schema
+from slimnet.report.summary import summary_lines
 
-DIALS = {"confidence": 0.5, "oracle_k": 3, "step": 4, "latency_samples": 10, "latency_batch": (1,)}
+OPTIONS = {
+    "confidence": 0.5,
+    "oracle_k": 3,
+    "step": 4,
+    "latency_samples": 10,
+    "latency_batch": (1,),
+}
 ARTEFACTS = [
     "original.onnx", "plan.json", "report.html", "report.json", "slim.onnx", "slim.pt2",
     "slim.safetensors",
@@ -76,7 +82,7 @@ def live(network, splits, tmp_path_factory):
     """A live module with Splits, and what its state was before."""
     before = frozen_state(network)
     out = tmp_path_factory.mktemp("live") / "deep" / "slim"
-    result = slimnet.compress(network, splits, 5, out=out, **DIALS)
+    result = slimnet.compress(network, splits, 5, out=out, **OPTIONS)
     return result, out, before
 
 
@@ -96,7 +102,7 @@ def files(live, trained, tmp_path_factory):
     paths = (str(folder / "model.pt"), folder / "data.npz")
     events = []
     result = slimnet.compress(
-        *paths, max_drop=5, out=str(folder / "out"), progress=events.append, **DIALS
+        *paths, max_drop=5, out=str(folder / "out"), progress=events.append, **OPTIONS
     )
     return result, folder, events
 
@@ -157,7 +163,7 @@ def test_a_model_in_train_mode_with_gradients_stays_so(trained):
     model[0].weight.requires_grad_(False)
     model[3].weight.grad = torch.ones_like(model[3].weight)
     before = frozen_state(model)
-    slimnet.compress(model, trained[1], 5, **DIALS)
+    slimnet.compress(model, trained[1], 5, **OPTIONS)
     assert same_state(before, frozen_state(model))
 
 
@@ -302,7 +308,7 @@ def test_without_out_nothing_is_written_and_the_seed_repeats_the_run(
     here.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.chdir(here)
-    again = slimnet.compress(network, splits, 5, **DIALS)
+    again = slimnet.compress(network, splits, 5, **OPTIONS)
     assert again.folder is None
     assert contents(tmp_path) == {}
     assert list(temporary.iterdir()) == []
@@ -331,7 +337,7 @@ def nothing_free():
 
 def test_budget_of_zero_and_nothing_free_is_bit_identical_and_says_why(nothing_free):
     model, splits = nothing_free
-    result = slimnet.compress(model, splits, 0, **{**DIALS, "step": 1})
+    result = slimnet.compress(model, splits, 0, **{**OPTIONS, "step": 1})
     images = torch.randn(50, 1, 1, 1, generator=torch.Generator().manual_seed(0))
     assert torch.equal(outputs(result.model, images), outputs(model, images))
     report = result.report
@@ -348,7 +354,7 @@ def test_budget_of_zero_and_nothing_free_is_bit_identical_and_says_why(nothing_f
 
 def test_an_unprovable_budget_says_what_to_give(nothing_free):
     model, splits = nothing_free
-    result = slimnet.compress(model, splits, 0, **{**DIALS, "confidence": 0.95})
+    result = slimnet.compress(model, splits, 0, **{**OPTIONS, "confidence": 0.95})
     assert result.plan == {}
     assert "give more images" in result.report.trajectory.stopped_because
 
@@ -358,7 +364,7 @@ def mask_is_not_slim(monkeypatch):
 
 
 def exported_weights_are_wrong(monkeypatch):
-    whole_copy = translated.evaluation_copy
+    whole_copy = tracing.evaluation_copy
 
     def corrupted(model):
         found = whole_copy(model)
@@ -366,7 +372,7 @@ def exported_weights_are_wrong(monkeypatch):
             next(found.parameters()).mul_(1.01)
         return found
 
-    monkeypatch.setattr(translated, "evaluation_copy", corrupted)
+    monkeypatch.setattr(tracing, "evaluation_copy", corrupted)
 
 
 @pytest.mark.parametrize("break_it", [mask_is_not_slim, exported_weights_are_wrong])
@@ -377,7 +383,7 @@ def test_a_failed_proof_leaves_the_output_folder_untouched(
     before = contents(tmp_path)
     break_it(monkeypatch)
     with pytest.raises(slimnet.ProofError):
-        slimnet.compress(*nothing_free, 0, out=tmp_path / "out", **DIALS)
+        slimnet.compress(*nothing_free, 0, out=tmp_path / "out", **OPTIONS)
     assert contents(tmp_path) == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 

@@ -11,15 +11,16 @@ import slimnet
 
 PACKAGE = Path(slimnet.__file__).parent
 ORDER = (
-    "load", "measure", "groups", "saliency", "recover", "search", "export", "report",
+    "load", "data", "tasks", "execution", "groups", "saliency", "repair", "finetune", "timing",
+    "search", "export", "report",
     "compress", "inspect", "compare", "verify", "apply", "bench", "init", "demo", "cli",
 )  # fmt: skip
-EVERYWHERE = ("errors", "records", "settings")
+EVERYWHERE = ("errors", "records", "options")
 # what may be imported, where that is less than "everything before it"; "" is slimnet/__init__.py
 ONLY = {
     "errors": set(),
     "records": set(),
-    "settings": {"errors"},
+    "options": {"errors"},
     "demo": {"errors"},
     "": {*EVERYWHERE, *ORDER} - {"init", "demo", "cli"},
     "__main__": {"cli"},
@@ -28,7 +29,7 @@ ONLY_PLACE = {"torch_pruning": "groups", "typer": "cli"}
 
 
 def item_of(module: str) -> str:
-    """slimnet.load.arrays -> load; slimnet -> "" """
+    """slimnet.data.arrays -> load; slimnet -> "" """
     return [*module.split("."), ""][1]
 
 
@@ -91,15 +92,15 @@ def test_every_item_of_the_line_exists():
 @pytest.mark.parametrize(
     ("module", "source", "told"),
     [
-        ("slimnet.load.data", "from slimnet.search import search", "imports search"),
-        ("slimnet.load.data", "from slimnet import report", "imports report"),
-        ("slimnet.load.data", "import slimnet", "imports slimnet"),
-        ("slimnet.load.data", "def f():\n    import slimnet.groups.find", "imports groups"),
-        ("slimnet.load.data", "from ..groups import find_groups", "imports groups"),
-        ("slimnet.load.data", "from .. import groups", "imports groups"),
+        ("slimnet.data.load", "from slimnet.search import search", "imports search"),
+        ("slimnet.data.load", "from slimnet import report", "imports report"),
+        ("slimnet.data.load", "import slimnet", "imports slimnet"),
+        ("slimnet.data.load", "def f():\n    import slimnet.groups.find", "imports groups"),
+        ("slimnet.data.load", "from ..groups import find_groups", "imports groups"),
+        ("slimnet.data.load", "from .. import groups", "imports groups"),
         ("slimnet.groups.find", "from slimnet.saliency import METRICS", "imports saliency"),
         ("slimnet.records", "from slimnet.errors import InputError", "imports errors"),
-        ("slimnet.settings", "from slimnet.records import Plan", "imports records"),
+        ("slimnet.options", "from slimnet.records import Plan", "imports records"),
         ("slimnet.demo", "from slimnet.compress import compress", "imports compress"),
         ("slimnet.compress", "from slimnet.cli import app", "imports cli"),
         ("slimnet.search.search", "import torch_pruning as tp", "torch_pruning, which only"),
@@ -118,7 +119,7 @@ def test_a_bad_import_is_found(module, source, told):
 def test_good_imports_pass():
     source = "import typer\nfrom slimnet import demo, load\nfrom slimnet.errors import InputError"
     assert problems("slimnet.cli", source) == []
-    assert problems("slimnet.load.data", "from slimnet.load.images import _decode") == []
+    assert problems("slimnet.data.load", "from slimnet.data.images import _decode") == []
     assert problems("slimnet.load", "from .data import load_splits", is_package=True) == []
     assert problems("slimnet.load", "from ..errors import InputError", is_package=True) == []
-    assert problems("slimnet.load.data", "from .images import open_folder") == []
+    assert problems("slimnet.data.load", "from .images import open_folder") == []

@@ -1,9 +1,10 @@
-"""The offer of a network: each price is compared with a network that really lacks the unit."""
+"""What can be removed: each saving is compared with a network that really lacks the unit."""
 
 from __future__ import annotations
 
 import copy
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,9 +13,13 @@ from torch.nn import functional
 
 import slimnet
 from slimnet import cli
-from slimnet.groups import find_groups, plan_for, slim_copy
-from slimnet.load import smaller_inputs
-from slimnet.measure import measure_size
+from slimnet.data.inputs import smaller_inputs
+from slimnet.execution.size import measure_size
+from slimnet.groups.cut import slim_copy
+from slimnet.groups.find import find_groups
+from slimnet.groups.group import plan_for
+from slimnet.groups.probe import Probe
+from slimnet.report.commands import inspection_json, inspection_parts
 
 ERROR = "slimnet: error: "
 
@@ -50,14 +55,14 @@ def network_file(trained, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["residual", "uneven"])
-def test_a_price_is_the_mean_of_what_networks_without_one_unit_lack(name, request):
+def test_a_saving_is_the_mean_of_what_networks_without_one_unit_lack(name, request):
     network = request.getfixturevalue(name)
-    told = slimnet.inspect(network, input_shape=(3, 8, 8), layers="all")
+    found = slimnet.inspect(network, input_shape=(3, 8, 8), layers="all")
     example = torch.randn(2, 3, 8, 8)
     whole = measure_size(network, example)
     groups, _ = find_groups(network, example, layers="all")
-    assert len(told.groups) == len(groups) > 0
-    for offer, group in zip(told.groups, groups, strict=True):
+    assert len(found.groups) == len(groups) > 0
+    for offer, group in zip(found.groups, groups, strict=True):
         without = [
             measure_size(slim_copy(network, plan_for([group], [torch.tensor([unit])])), example)
             for unit in range(group.units)
@@ -71,30 +76,30 @@ def test_a_price_is_the_mean_of_what_networks_without_one_unit_lack(name, reques
 
 
 def test_groups_channels_and_frozen_layers(residual):
-    told = slimnet.inspect(residual, input_shape=[3, 8, 8], layers="all")
-    offers = [(offer.layers, offer.channels, offer.units) for offer in told.groups]
+    found = slimnet.inspect(residual, input_shape=[3, 8, 8], layers="all")
+    offers = [(offer.layers, offer.channels, offer.units) for offer in found.groups]
     assert ({"stem": 8, "outer": 8}, 16, 8) in offers
     assert ({"wide": 12, "depthwise": 12}, 24, 6) in offers  # channel i goes with i + 6
-    assert [(entry.layer, entry.channels) for entry in told.frozen] == [("head", 4)]
-    assert (told.channels, told.prunable_channels) == (68, 64)
-    assert told.prunable_channels_percent == pytest.approx(100 * 64 / 68)
+    assert [(entry.layer, entry.channels) for entry in found.frozen] == [("head", 4)]
+    assert (found.channels, found.prunable_channels) == (68, 64)
+    assert found.prunable_channels_percent == pytest.approx(100 * 64 / 68)
 
 
 def test_the_largest_saving_is_that_of_one_unit_a_group(residual):
-    told = slimnet.inspect(residual, input_shape=(3, 8, 8), layers="all")
+    found = slimnet.inspect(residual, input_shape=(3, 8, 8), layers="all")
     groups, _ = find_groups(residual, torch.randn(2, 3, 8, 8), layers="all")
     gone = [torch.arange(1, group.units) for group in groups]
     smallest = slim_copy(residual, plan_for(groups, gone))
-    assert told.smallest_size == measure_size(smallest, torch.randn(1, 3, 8, 8))
+    assert found.smallest_size == measure_size(smallest, torch.randn(1, 3, 8, 8))
     for kind in ("parameters", "conv_weights", "macs"):
-        gone = 1 - getattr(told.smallest_size, kind) / getattr(told.size, kind)
-        assert getattr(told, f"removable_{kind}_percent") == pytest.approx(100 * gone)
+        gone = 1 - getattr(found.smallest_size, kind) / getattr(found.size, kind)
+        assert getattr(found, f"removable_{kind}_percent") == pytest.approx(100 * gone)
 
 
 def test_the_largest_saving_leaves_no_layer_without_channels(uneven):
-    told = slimnet.inspect(uneven, input_shape=(3, 8, 8))
+    found = slimnet.inspect(uneven, input_shape=(3, 8, 8))
     # both keeps a unit of large's and one of small's; head reads both
-    assert told.smallest_size.parameters == 2 * (3 + 1) + (27 + 1) + (3 + 1) + (2 * 2 + 2)
+    assert found.smallest_size.parameters == 2 * (3 + 1) + (27 + 1) + (3 + 1) + (2 * 2 + 2)
 
 
 def test_the_network_is_not_changed(residual):
@@ -108,11 +113,11 @@ def test_the_network_is_not_changed(residual):
 
 
 def test_nothing_prunable_is_an_offer_of_nothing():
-    told = slimnet.inspect(nn.Linear(3, 2))
-    assert (told.groups, told.input_shape, told.input_shape_guessed) == ((), (3,), True)
-    assert told.smallest_size == told.size
-    assert told.removable_parameters_percent == told.removable_conv_weights_percent == 0
-    assert "output" in told.frozen[0].reason
+    found = slimnet.inspect(nn.Linear(3, 2))
+    assert (found.groups, found.input_shape, found.input_shape_guessed) == ((), (3,), True)
+    assert found.smallest_size == found.size
+    assert found.removable_parameters_percent == found.removable_conv_weights_percent == 0
+    assert "output" in found.frozen[0].reason
 
 
 def test_a_network_that_cannot_stand_one_unit_is_refused():
@@ -131,11 +136,71 @@ def test_a_network_that_cannot_stand_one_unit_is_refused():
         slimnet.inspect(Proud())
 
 
+class Padded(nn.Module):
+    """A residual block whose shortcut widens the stream by channels of zeros, without weights."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, outputs // inputs, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn1, self.bn2 = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
+        self.stride, self.zeros = outputs // inputs, (outputs - inputs) // 2
+
+    def forward(self, x):
+        inner = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+        x = x[:, :, :: self.stride, :: self.stride]
+        return functional.relu(inner + functional.pad(x, [0] * 4 + [self.zeros] * 2))
+
+
+@pytest.fixture
+def padded():
+    torch.manual_seed(0)
+    widths = [8, 8, 8, 16, 16, 32, 32]
+    blocks = [Padded(inputs, outputs) for inputs, outputs in pairwise(widths)]
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), *blocks,
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 4),
+    ).eval()  # fmt: skip
+
+
+def test_a_frozen_stream_is_one_line_and_every_layer_in_json(padded):
+    found = slimnet.inspect(padded, input_shape=(3, 16, 16))
+    stream = ["0", *(f"{block}.conv2" for block in range(2, 8))]
+    reasons = {entry.layer: entry.reason for entry in found.frozen}
+    assert list(reasons) == [*stream, "10"]
+    assert len({reasons[layer] for layer in stream}) == 1
+    assert "fewer channels" in reasons["0"]
+    assert {name for group in found.groups for name in group.layers} == {
+        f"{block}.conv1" for block in range(2, 8)
+    }
+    assert [e["layer"] for e in json.loads(inspection_json(found))["frozen"]] == list(reasons)
+    table = inspection_parts(found)[1]
+    assert [str(cell) for cell in table.columns[0].cells] == ["0, 2.conv2, ... (7 layers)", "10"]
+    assert list(table.columns[1].cells) == [str(3 * 8 + 2 * 16 + 2 * 32), "4"]
+
+
+def test_a_frozen_stream_is_proven_once(padded, monkeypatch):
+    tried = []
+    objection = Probe.objection
+
+    def counted(self, plan, *tolerance):
+        tried.append({layer for layer in plan if "conv2" in layer and "out" in plan[layer]})
+        return objection(self, plan, *tolerance)
+
+    monkeypatch.setattr(Probe, "objection", counted)
+    find_groups(padded, torch.randn(2, 3, 16, 16))
+    with_stream = [layers for layers in tried if layers]
+    # all 7 groups, halves of them down to the one that fails, and no further trial of it
+    assert len(with_stream) <= 2 * 4
+    # the others are proven once, though the stream's layers get a second chance by tracing
+    assert len(tried) <= 24
+
+
 def test_command_prints_tables_and_the_shape(network_file, capsys):
     assert cli.run(["inspect", "model.pt"]) == 0
     told = capsys.readouterr()
     assert told.err == ""
-    for words in ("group", "frozen layer", "makes the network's output", "conv weights", "÷",
+    for words in ("group", "frozen layers", "makes the network's output", "conv weights", "÷",
                   "Input shape: 1,32,32 (guessed"):  # fmt: skip
         assert words in told.out
     assert max(map(len, told.out.splitlines())) <= 80

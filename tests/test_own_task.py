@@ -10,10 +10,11 @@ import safetensors.torch
 import torch
 
 import slimnet
-from slimnet.cli import run
-from slimnet.report import result_table, summary_lines
+from slimnet.cli.app import run
+from slimnet.report.summary import summary_lines
+from slimnet.report.tables import result_table
 
-DIALS = {
+OPTIONS = {
     "objective": "params", "oracle_k": 3, "step": 3, "latency_samples": 10, "latency_batch": (1,),
     "metrics": ("taylor_first_order", "mean_square_weight"),
 }  # fmt: skip
@@ -129,7 +130,7 @@ def unet(own):
 def slimmed(own, unet, tmp_path_factory):
     out = tmp_path_factory.mktemp("unet") / "slim"
     task = slimnet.Task(loss=own.loss, score=own.score)
-    return slimnet.compress(unet, own.items(), 5, task=task, out=out, **DIALS), out
+    return slimnet.compress(unet, own.items(), 5, task=task, out=out, **OPTIONS), out
 
 
 def test_a_u_net_becomes_smaller_within_the_budget_of_its_score(own, unet, slimmed):
@@ -175,8 +176,8 @@ def test_the_report_speaks_of_the_score(slimmed):
 def test_several_inputs_and_a_dict_of_outputs(own, tmp_path):
     model = trained(own, own.WithAux)
     task = slimnet.Task(loss=own.loss, score=own.score)
-    dials = {**DIALS, "confidence": 0.5}
-    result = slimnet.compress(model, own.items(), 5, task=task, out=tmp_path / "slim", **dials)
+    changes = {**OPTIONS, "confidence": 0.5}
+    result = slimnet.compress(model, own.items(), 5, task=task, out=tmp_path / "slim", **changes)
     assert result.report.slim_size.parameters < result.report.original_size.parameters
     session = onnxruntime.InferenceSession(str(tmp_path / "slim" / "slim.onnx"))
     assert [value.name for value in session.get_inputs()] == ["image", "gain"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import os
@@ -26,7 +27,7 @@ PUBLIC = [
     "Inspection",
     "ProofError",
     "Result",
-    "Settings",
+    "Options",
     "SlimnetError",
     "Task",
     "Verification",
@@ -56,10 +57,40 @@ print(*[name for name in {LATE!r} if name in sys.modules])
 
 
 def test_all_is_the_documented_list():
-    assert slimnet.__all__ == PUBLIC
-    public = {name for name, value in vars(slimnet).items()
-              if not name.startswith("_") and not inspect.ismodule(value)}  # fmt: skip
-    assert public == set(PUBLIC)
+    assert sorted(slimnet.__all__) == sorted(PUBLIC)
+    assert dir(slimnet) == sorted([*PUBLIC, "__version__"])
+    with pytest.raises(AttributeError, match="no attribute 'compres'"):
+        slimnet.compres  # noqa: B018
+
+
+def test_settings_is_the_earlier_name_of_options():
+    assert slimnet.Settings is slimnet.Options
+
+
+@pytest.mark.parametrize("name", ["apply", "bench", "compare", "compress", "inspect", "verify"])
+def test_a_command_is_the_function_also_after_its_file_was_imported(name):
+    importlib.import_module(f"slimnet.{name}")
+    assert inspect.isfunction(getattr(slimnet, name))
+
+
+def test_type_checkers_see_every_name_that_is_imported_late():
+    tree = ast.parse(Path(slimnet.__file__).read_text(encoding="utf-8"))
+    imported = {
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }  # fmt: skip
+    assert imported >= set(PUBLIC)
+
+
+@pytest.mark.parametrize("code", ["import slimnet", "from slimnet import compress, inspect"])
+def test_import_changes_no_environment(code):
+    script = f"import os\nbefore = dict(os.environ)\n{code}\nassert before == dict(os.environ)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_import_alone_does_not_import_torch():
+    script = "import sys, slimnet\nassert not {'torch', 'onnx', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -104,9 +135,10 @@ def test_the_version_is_that_of_the_package():
 def test_everything_public_has_a_docstring(name):
     module = importlib.import_module(f"slimnet.{name}")
     assert module.__doc__
-    exported = getattr(module, "__all__", None) or [
+    exported = [
         key for key, value in vars(module).items()
-        if not key.startswith("_") and getattr(value, "__module__", "") == module.__name__
+        if not key.startswith("_")
+        and f"{getattr(value, '__module__', '')}.".startswith(f"{module.__name__}.")
         and (inspect.isclass(value) or inspect.isfunction(value))
     ]  # fmt: skip
     assert exported
@@ -120,26 +152,16 @@ def test_everything_public_has_a_docstring(name):
             assert not found.__doc__.startswith(f"{key}(")
 
 
-@pytest.mark.parametrize("name", FOLDERS)
-def test_folder_exports_what_it_imports_from_itself(name):
-    module = importlib.import_module(f"slimnet.{name}")
-    own = {key for key, value in vars(module).items()
-           if getattr(value, "__module__", "").startswith(f"slimnet.{name}.")}  # fmt: skip
-    assert list(module.__all__) == sorted(module.__all__, key=all_order)
-    assert own <= set(module.__all__)
-
-
-def all_order(name: str) -> tuple[int, str]:
-    """CONSTANTS, then Classes, then functions, as ruff sorts __all__."""
-    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
-
-
-def test_import_writes_nothing_so_no_telemetry_of_onnx_runtime_either(tmp_path):
+@pytest.mark.parametrize("name", ["", ".export.quantise", ".timing", ".compress"])
+def test_import_writes_nothing_so_no_telemetry_of_onnx_runtime_either(name, tmp_path):
     inherited = {key: value for key, value in os.environ.items()
                  if not key.startswith("ORT_") and key != "CI"}  # fmt: skip
     places = {name: str(tmp_path) for name in ("TMPDIR", "HOME", "XDG_CACHE_HOME")}
     subprocess.run(
-        [sys.executable, "-c", "import slimnet"], cwd=tmp_path, env=inherited | places, check=True
+        [sys.executable, "-c", f"import slimnet{name}"],
+        cwd=tmp_path,
+        env=inherited | places,
+        check=True,
     )
     assert list(tmp_path.rglob("*")) == []
 

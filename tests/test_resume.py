@@ -131,7 +131,7 @@ def test_killed_at_a_random_moment_it_ends_the_same(files, undisturbed, tmp_path
     assert again == artefacts
 
 
-def test_other_dials_start_afresh_and_leave_nothing(files, tmp_path):
+def test_other_options_start_afresh_and_leave_nothing(files, tmp_path):
     here = tmp_path / "here"
     assert kill_when(here, files, lambda: journal(here).count(b"\n") > 6) > 0
     assert "resuming" not in finish(here, files, "--seed", "1")[0]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 import slimnet
-from slimnet import export, measure
+from slimnet import export
 from slimnet.errors import InputError
-from slimnet.measure import speed
-from slimnet.records import Artefacts, OnnxFile, Parity
+from slimnet.records.measured import Artefacts, OnnxFile, Parity
 from slimnet.search import objective
+from slimnet.timing import RUNTIMES
+from slimnet.timing.pytorch import PyTorch
 
-DIALS = {"confidence": 0.5, "oracle_k": 2, "latency_samples": 10, "latency_batch": (1,)}
+OPTIONS = {"confidence": 0.5, "oracle_k": 2, "latency_samples": 10, "latency_batch": (1,)}
 PARITY = Parity(0.0, 1e-4, 2)
 FILE = OnnxFile(Path("network.onnx"), 1, "", 20, {})
 
@@ -25,18 +23,8 @@ FILE = OnnxFile(Path("network.onnx"), 1, "", 20, {})
 @pytest.fixture
 def pytorch(monkeypatch):
     """PyTorch on the CPU, named as if it were CUDA; no ONNX file is written or timed."""
-
-    def measure_on_cpu(*given, **more):
-        entries = measure_torch_latency(*given, **more, device="cpu")
-        return tuple(replace(entry, runtime="torch-cuda") for entry in entries)
-
-    measure_torch_latency = measure.measure_torch_latency
-    module = sys.modules["slimnet.export.layer_timer"]
-    on_cpu = partial(measure.profile_torch_layers, device="cpu")
-    monkeypatch.setattr(module, "profile_torch_layers", on_cpu)
-    monkeypatch.setattr(speed, "measure_torch_latency", measure_on_cpu)
-    monkeypatch.setattr(speed, "measure_latency", lambda *_, **__: ())
-    monkeypatch.setattr(measure, "require_runtime", lambda _: None)
+    monkeypatch.delitem(RUNTIMES, "ort-cpu")
+    monkeypatch.setitem(RUNTIMES, "torch-cuda", PyTorch("torch-cuda", "torch-cuda", "cpu"))
     monkeypatch.setattr(objective, "measure_paying_widths", lambda *_: (2, 4, 6, 8))
     made = Artefacts(FILE, FILE, PARITY, {})
     monkeypatch.setattr(export, "write_artefacts", lambda *_: made)
@@ -51,7 +39,7 @@ def test_a_runtime_that_is_not_there_is_refused_before_anything_is_loaded(runtim
 
 
 def test_what_the_search_predicted_is_checked_at_the_batch_of_its_layer_times(trained, pytorch):
-    report = slimnet.compress(trained[0], trained[1], 30, runtime="torch-cuda", **DIALS).report
+    report = slimnet.compress(trained[0], trained[1], 30, runtime="torch-cuda", **OPTIONS).report
     assert report.trajectory.kept_steps
     # that batch size was not asked for: it stands in the check only
     assert [(e.runtime, e.batch_size) for e in report.latency] == [("torch-cuda", 1)]
@@ -60,13 +48,13 @@ def test_what_the_search_predicted_is_checked_at_the_batch_of_its_layer_times(tr
     assert check.predicted_original_ms == predicted.original_ms
     assert check.predicted_slim_ms == predicted.slim_ms
     assert check.measured_speedup == check.measured_original_ms / check.measured_slim_ms
-    said = any("the prediction of the speed-up" in note for note in report.notes)
+    said = any("the predicted speed-up is" in note for note in report.notes)
     assert said == (abs(check.off_percent) > 20)
 
 
 def test_an_objective_without_time_has_nothing_to_check(trained, pytorch):
     report = slimnet.compress(
-        trained[0], trained[1], 30, runtime="torch-cuda", objective="macs", **DIALS
+        trained[0], trained[1], 30, runtime="torch-cuda", objective="macs", **OPTIONS
     ).report
     assert [entry.batch_size for entry in report.latency] == [1]
     assert report.prediction is None

@@ -12,12 +12,11 @@ import pytest
 import torch
 
 import slimnet
-from slimnet.cli import run
-from slimnet.records import Report
-from slimnet.report import report_as_dict
-from slimnet.report.read import record_from
+from slimnet.cli.app import run
+from slimnet.records.commands import Report
+from slimnet.report.json_report import as_plain, record_from_json
 
-DIALS = {"confidence": 0.5, "oracle_k": 2, "objective": "params", "latency_samples": 2,
+OPTIONS = {"confidence": 0.5, "oracle_k": 2, "objective": "params", "latency_samples": 2,
          "latency_batch": (1,), "scale": 1.0}  # fmt: skip
 
 
@@ -38,9 +37,9 @@ def here(prepared, tmp_path):
     return tmp_path
 
 
-def compress(folder, **dials):
+def compress(folder, **changes):
     return slimnet.compress(
-        folder / "model.pt", folder / "data.npz", 20, out=folder / "slim", **{**DIALS, **dials}
+        folder / "model.pt", folder / "data.npz", 20, out=folder / "slim", **{**OPTIONS, **changes}
     )
 
 
@@ -51,7 +50,7 @@ def test_an_unchanged_run_gives_the_earlier_result(here, monkeypatch):
     assert again.earlier
     assert {path.name: path.read_bytes() for path in (here / "slim").iterdir()} == before
     told = json.loads(before["report.json"])
-    assert report_as_dict(again.report) == told
+    assert as_plain(again.report) == told
     assert again.plan == slimnet.load_plan(here / "slim" / "plan.json")
     weights = sum(parameter.numel() for parameter in again.model.parameters())
     assert weights == told["slim_size"]["parameters"]
@@ -94,7 +93,7 @@ def other_report(folder):
 
 def other_machine(folder):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slimnet.report.earlier.environment", lambda: {"cpu": "another"})
+        patch.setattr("slimnet.report.reuse.environment", lambda: {"cpu": "another"})
         return compress(folder)
 
 
@@ -112,7 +111,7 @@ def test_whatever_changed_is_done_again(here, change):
 
 def test_live_objects_are_never_taken_for_the_same(trained, tmp_path):
     for _ in range(2):
-        found = slimnet.compress(*trained, 20, out=tmp_path / "slim", **DIALS)
+        found = slimnet.compress(*trained, 20, out=tmp_path / "slim", **OPTIONS)
         assert not found.earlier
         assert found.report.run_sha256 is None
 
@@ -124,18 +123,19 @@ def test_the_command_says_so(here, monkeypatch, capsys):
              "--latency-samples", "2", "--latency-batch", "1"]  # fmt: skip
     assert run(words) == 0
     told = capsys.readouterr().out
-    assert "Nothing has changed since: slim/ stands (--no-cache runs anew)" in told
+    assert "Up to date: slim/ (--no-cache runs anew)" in told
     assert run([*words, "--no-cache"]) == 0
     assert "Written to slim/" in capsys.readouterr().out
 
 
 def test_records_come_back_from_their_json(prepared):
-    told = json.loads((prepared / "slim" / "report.json").read_text())
-    report = record_from(Report, told)
-    assert report_as_dict(report) == told
+    text = (prepared / "slim" / "report.json").read_text(encoding="utf-8")
+    report, plain = record_from_json(Report, text), json.loads(text)
+    assert as_plain(report) == plain
     assert isinstance(report.trajectory.steps, tuple)
-    told["test_drop"]["points"] = None
-    assert math.isnan(record_from(Report, told).test_drop.points)
-    for broken in ({**told, "notes": "x", "frozen": 3}, {**told, "source": 5}):
-        with pytest.raises((TypeError, KeyError)):
-            record_from(Report, broken)
+    plain["trajectory"]["steps"][0]["candidates"][0]["sensitivity"] = None
+    found = record_from_json(Report, json.dumps(plain))
+    assert math.isnan(found.trajectory.steps[0].candidates[0].sensitivity)
+    for broken in ({**plain, "notes": "x"}, {**plain, "source": 5}, {**plain, "seconds": None}):
+        with pytest.raises(ValueError, match="Input should be"):
+            record_from_json(Report, json.dumps(broken))

@@ -10,9 +10,10 @@ import torch
 from rich.console import Console
 
 import slimnet
-from slimnet.report import result_table, summary_lines
+from slimnet.report.summary import summary_lines
+from slimnet.report.tables import result_table
 
-DIALS = {
+OPTIONS = {
     "confidence": 0.5, "oracle_k": 2, "step": 4, "latency_samples": 10, "latency_batch": (1,),
     "finetune_epochs": 1,
 }  # fmt: skip
@@ -28,7 +29,7 @@ def run(trained, tmp_path_factory):
         for part in parts
     )
     out = tmp_path_factory.mktemp("unlabelled") / "slim"
-    return slimnet.compress(network, images, 10, out=out, labels="none", **DIALS), network, images
+    return slimnet.compress(network, images, 10, out=out, labels="none", **OPTIONS), network, images
 
 
 def test_the_drop_is_how_often_slim_and_original_disagree(run):
@@ -67,4 +68,4 @@ def test_a_network_that_always_answers_the_same_is_refused(trained):
         network[1].bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
     images = torch.randn(60, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with pytest.raises(slimnet.InputError, match="answers class 1 for all"):
-        slimnet.compress(network, images, labels="none", **DIALS)
+        slimnet.compress(network, images, labels="none", **OPTIONS)

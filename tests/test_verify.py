@@ -1,4 +1,4 @@
-"""A finished folder, checked again: all holds, and every kind of tampering is seen."""
+"""A finished folder, checked again: all checks hold, and every kind of tampering is found."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import slimnet
-from slimnet.cli import run
+from slimnet.cli.app import run
 from slimnet.verify import verify
 
-DIALS = {"confidence": 0.5, "oracle_k": 3, "objective": "params", "latency_samples": 3}
+OPTIONS = {"confidence": 0.5, "oracle_k": 3, "objective": "params", "latency_samples": 3}
 NAMES = [
     "files", "original.onnx", "slim.onnx", "plan", "figures", "model", "sizes", "plan on model",
     "drop",
@@ -27,7 +27,7 @@ def finished(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("verify")
     torch.save(trained[0], folder / "model.pt")
     slimnet.compress(
-        folder / "model.pt", trained[1], 20, out=folder / "slim", latency_batch=(1,), **DIALS
+        folder / "model.pt", trained[1], 20, out=folder / "slim", latency_batch=(1,), **OPTIONS
     )
     return folder
 
@@ -48,8 +48,8 @@ def test_a_fresh_result_holds(finished, trained):
     assert found.holds, found
 
 
-def test_what_a_live_module_became_holds_against_it_and_its_file(finished, trained, tmp_path):
-    slimnet.compress(*trained, 20, out=tmp_path / "slim", latency_batch=(1,), **DIALS)
+def test_the_result_of_a_live_module_holds_against_it_and_its_file(finished, trained, tmp_path):
+    slimnet.compress(*trained, 20, out=tmp_path / "slim", latency_batch=(1,), **OPTIONS)
     for model in (trained[0], finished / "model.pt"):
         assert failing(tmp_path / "slim", model=model) == []
     assert failing(tmp_path / "slim", model=fresh()) == ["plan on model"]
@@ -74,7 +74,7 @@ def test_other_weights_are_seen_even_where_the_hashes_were_forged(copied, finish
 
 
 def forge(folder, name):
-    """Make the report tell of the file as it is now."""
+    """Put the file as it is now into the report."""
     report = json.loads((folder / "report.json").read_text())
     report["artefacts"]["sha256"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     if name.endswith(".onnx"):
@@ -140,8 +140,8 @@ def test_other_images_and_another_original_are_seen(copied, finished, trained):
 
 
 def test_a_folder_made_without_labels_is_measured_again(finished, trained, tmp_path):
-    dials = {**DIALS, "labels": "none", "latency_batch": (1,)}
-    slimnet.compress(finished / "model.pt", trained[1], 20, out=tmp_path / "slim", **dials)
+    changes = {**OPTIONS, "labels": "none", "latency_batch": (1,)}
+    slimnet.compress(finished / "model.pt", trained[1], 20, out=tmp_path / "slim", **changes)
     found = verify(tmp_path / "slim", model=finished / "model.pt", data=trained[1])
     assert found.holds, found
 
@@ -159,9 +159,9 @@ def test_the_command_says_what_holds_and_ends_with_4_where_not(copied, capsys):
     assert "every check holds" in capsys.readouterr().out
     (copied / "slim.onnx").write_bytes(b"")
     assert run(["verify", str(copied)]) == 4
-    told = capsys.readouterr()
-    assert "FAILS" in told.out
-    assert "files, slim.onnx" in told.err
+    printed = capsys.readouterr()
+    assert "FAILS" in printed.out
+    assert "files, slim.onnx" in printed.err
 
 
 def test_the_slim_network_comes_back_on_a_fresh_one_and_on_no_other(finished, trained):
@@ -176,7 +176,7 @@ def test_the_slim_network_comes_back_on_a_fresh_one_and_on_no_other(finished, tr
         slimnet.load_slim(finished, fresh())
     with pytest.raises(slimnet.InputError, match=r"a network .an instance.*; got Sequential"):
         slimnet.load_slim(finished / "slim", torch.nn.Sequential)
-    with pytest.raises(slimnet.InputError, match=r"what slimnet.load_plan reads"):
+    with pytest.raises(slimnet.InputError, match=r"as slimnet.load_plan returns it"):
         slimnet.apply_plan(fresh(), finished / "slim" / "plan.json")
 
 

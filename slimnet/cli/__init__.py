@@ -1,5 +1,3 @@
 """The command: options → one library call → print. The only place that imports typer."""
 
 from slimnet.cli.app import app, main, run
-
-__all__ = ["app", "main", "run"]

@@ -1,44 +1,59 @@
-"""The command: every sub-command, and one line and an exit code for every error."""
+"""The command: one line and an exit code for every error."""
 
 from __future__ import annotations
 
 import errno
 import io
-import re
+import os
 import sys
 import traceback
 from difflib import SequenceMatcher
-from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from slimnet.cli.apply import apply
-from slimnet.cli.bench import bench
-from slimnet.cli.compare import compare
-from slimnet.cli.compress import compress
-from slimnet.cli.demo import demo
-from slimnet.cli.init import init
-from slimnet.cli.inspect import inspect
-from slimnet.cli.lasting_pipe import lasting_pipe
-from slimnet.cli.outputs import outputs_named
-from slimnet.cli.verify import verify
+from slimnet.cli.commands import apply, bench, compare, compress, demo, init, inspect, verify
+from slimnet.cli.outputs import files_named, report_failure
 from slimnet.errors import SlimnetError
 
 INTERRUPTED = 130
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-NOT_WHOLE = re.compile(r"Input should be a valid integer[^;.]*")
+
+
+class _WithoutTypes:
+    """A command whose help does not show Python's types: unit and default say more."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters, each without its type."""
+        parameters = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            parameter.display_type_rich = lambda ctx: None
+        return parameters
+
+
+class _Command(_WithoutTypes, TyperCommand):
+    pass
+
+
+class _Group(_WithoutTypes, TyperGroup):
+    pass
+
+
 app = typer.Typer(
+    cls=_Group,
     add_completion=False,
     help="Make a trained network physically smaller and faster within an accuracy budget, "
     "and prove it.\n\nExample: slimnet compress model.pt --data val/ --max-drop 5",
 )
 for command in (compress, inspect, compare, verify, apply, bench, init, demo):
-    app.command()(command)
+    app.command(cls=_Command)(command)
 
 
-def _tell_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         print(f"slimnet {version('slimnet')}")
         raise typer.Exit
 
@@ -48,7 +63,7 @@ def _options_of_its_own(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_tell_version, is_eager=True, help="Show the version and exit."
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
     verbose: Annotated[
@@ -79,7 +94,7 @@ def run(arguments: list[str]) -> int:
         else:
             message = " ".join(message.split())
         print(f"slimnet: error: {message}", file=sys.stderr)
-        outputs_named(arguments).tell_failure(message, code)
+        report_failure(files_named(arguments), message, code)
         return code
 
 
@@ -95,16 +110,41 @@ def _explained(error: BaseException, resumes: bool) -> tuple[str, int]:
         mistyped = getattr(error, "option_name", "")
         closest = max(near, key=lambda name: SequenceMatcher(None, name, mistyped).ratio())
         return f"no such option: {mistyped}; did you mean {closest}? (see --help)", 2
-    if hasattr(error, "format_message"):  # Typer's own: an option or value that does not fit
-        told = NOT_WHOLE.sub("it takes a whole number", error.format_message())
-        return f"{told} (see --help)", 2
+    if hasattr(error, "format_message"):  # Typer's own: an argument that does not fit
+        return f"{error.format_message()} (see --help)", 2
     what = f"{type(error).__name__}: {error}".splitlines()[0]
     return f"internal error, please report it: {what}", 1
 
 
+class _LastingFile(io.FileIO):
+    """A file that drops what is written after its reader has gone."""
+
+    def write(self, data: Any) -> int:
+        """Write the bytes, or drop them; return how many."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
+def _lasting(stream: Any) -> Any:
+    """Return a stream that lets the work go on when ``| head`` has read enough.
+
+    A terminal and a stream without a file stay as they are.
+    """
+    if stream is None or stream.isatty():
+        return stream
+    stream.flush()
+    file = io.BufferedWriter(_LastingFile(stream.fileno(), "wb", closefd=False))
+    return io.TextIOWrapper(file, stream.encoding, "replace", line_buffering=True)
+
+
 def main() -> None:
     """Run the command as installed."""
-    sys.stdout, sys.stderr = map(lasting_pipe, (sys.stdout, sys.stderr))
+    # Large pages for large tensors, if torch comes after this: inspecting a network of gigabytes
+    # spends less time on getting memory.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    sys.stdout, sys.stderr = map(_lasting, (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack the signs of the table
             stream.reconfigure(errors="replace")

@@ -1,4 +1,4 @@
-"""Everything that a deployment needs, written to one folder and proven there."""
+"""All files that a deployment needs, written to one folder and proven there."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from slimnet.export.onnx_file import write_onnx
+from slimnet.export.onnx_file import Translated, translate, write_onnx
 from slimnet.export.plan_file import plan_sha256, save_plan, save_weights
 from slimnet.export.program import save_program
-from slimnet.export.translated import Translated, translate
 from slimnet.groups import channels_of
 from slimnet.load import sha256_of
-from slimnet.measure import fill_batch
 from slimnet.records import Artefacts, Inputs, Plan
+from slimnet.tasks import fill_batch
 
 
 def provenance(source_sha256: str | None, plan: Plan) -> dict[str, str]:
-    """Return where a slim network comes from: what every file of it carries."""
+    """Return where a slim network comes from, for the metadata of its ONNX files."""
     return {
         "slimnet_version": version("slimnet"),
         "source_sha256": source_sha256 or "",
@@ -40,8 +39,8 @@ def write_artefacts(
     Args:
         folder: an empty folder, which the caller publishes when all is well.
         original: the network before anything was removed, and the ONNX operator-set version.
-        slim: what is left of it.
-        plan: what was removed, in the original numbering.
+        slim: the network that is left of it.
+        plan: the indices that were removed, in the original numbering.
         inputs: real ones (images, ...), for the parity with ONNX Runtime.
         note: goes into the ONNX files as slimnet's own metadata.
 

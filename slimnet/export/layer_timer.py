@@ -2,50 +2,134 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import nn
+import onnx
+from torch import Tensor, nn
 
-from slimnet.export.onnx_file import write_onnx
-from slimnet.export.reweighted import write_reweighted
-from slimnet.export.translated import Translated, translate
-from slimnet.measure import fill_batch, input_tensors, profile_layers, profile_torch_layers
+from slimnet.execution import can_fold, folded, normed_layers
+from slimnet.export.onnx_file import Translated, translate, write_onnx
+from slimnet.export.parity import onnx_parity
+from slimnet.export.tracing import evaluation_copy
+from slimnet.options import LatencyOptions
+from slimnet.records import Inputs
 from slimnet.search import LayerTimer
-from slimnet.settings import RUNTIMES, Settings
+from slimnet.tasks import fill_batch, forward
+from slimnet.timing import RUNTIMES, TRANSPOSED_WEIGHT, TimedNetwork
 
+# Images in a profiled batch. A guess between the default batch sizes of the latency, 1 and 32.
 PROFILE_IMAGES = 8
+WEIGHT = ".weight"
+FOLDED_BIAS = ".weight_bias"
+"""The exporter's name for the bias of a layer that has none, but takes in a batch norm."""
 
 
-def layer_timer(original: Translated, settings: Settings) -> LayerTimer:
+def layer_timer(original: Translated, options: LatencyOptions) -> LayerTimer:
     """Return a function from a network, which it does not change, to milliseconds by layer name.
 
-    The example's rows are repeated to a batch of 8; the settings say which runtime and threads. In
-    PyTorch the network itself runs, elsewhere its ONNX file: the last one that was translated, with
-    the network's weights, where that is proven to be the network. The original's file runs in turns
-    with it: where that takes longer than it did at the function's first call, or less, the machine
-    has another speed than then, and all times are given as they would have been then.
+    The example is repeated to a batch of 8. The options ``runtime`` and ``threads`` are read.
+
+    For a runtime that reads ONNX, the previous file is first tried with this network's weights. If
+    it does not compute the same, the network is exported again. The original is timed alongside,
+    and all times are scaled to the machine's speed at the first call.
     """
-    batch, few = (fill_batch(original.example, images) for images in (PROFILE_IMAGES, 2))
-    runtime = RUNTIMES[settings.runtime]
-    arrays = [tensor.numpy() for tensor in input_tensors(batch)]
+    runtime = RUNTIMES[options.runtime]
+    batch, two_images = (fill_batch(original.example, images) for images in (PROFILE_IMAGES, 2))
     last, first_ms = original, 0.0
 
     def time_layers(network: nn.Module) -> Mapping[str, float]:
         nonlocal last, first_ms
-        if runtime == "torch-cuda":
-            return profile_torch_layers(network, batch)
+        if not runtime.reads_onnx:
+            timed = TimedNetwork(module=lambda device: network)
+            return runtime.layer_times([timed], batch, options.threads)[0]
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder) / name for name in ("original.onnx", "profiled.onnx")]
             files[0].write_bytes(original.proto.SerializeToString())
-            if not write_reweighted(last.proto, network, few, files[1]):
-                last = translate(network, few, original.opset)
+            if not write_reweighted(last.proto, network, two_images, files[1]):
+                last = translate(network, two_images, original.opset)
                 write_onnx(last, files[1], {}, check_batches=())
-            before, after = profile_layers(files, arrays, settings.threads, runtime)
+            networks = [TimedNetwork(file) for file in files]
+            before, after = runtime.layer_times(networks, batch, options.threads)
         now_ms = sum(before.values())
         first_ms = first_ms or now_ms
         pace = first_ms / now_ms if now_ms else 1.0
         return {name: milliseconds * pace for name, milliseconds in after.items()}
 
     return time_layers
+
+
+def write_reweighted(proto: onnx.ModelProto, model: nn.Module, inputs: Inputs, path: Path) -> bool:
+    """Write the ONNX ``proto`` with the weights of ``model``; return whether it is that network.
+
+    Neither of the two is changed. They are compared on ``inputs`` (images, ...). They differ if the
+    network's code has written widths into the ONNX, such as the shape of a reshape.
+    """
+    try:
+        path.write_bytes(_reweighted(proto, evaluation_copy(model), inputs).SerializeToString())
+        onnx_parity(model, path, inputs)
+    except Exception:  # a network that is unlike its file in any way has to be translated
+        return False
+    return True
+
+
+def _reweighted(proto: onnx.ModelProto, model: nn.Module, inputs: Inputs) -> onnx.ModelProto:
+    """Return the file with the model's weights, batch norms folded as in the file."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(proto)
+    model = _fold_norms(model, inputs, {value.name for value in changed.graph.initializer})
+    values, modules = model.state_dict(), dict(model.named_modules())
+    for value in changed.graph.initializer:
+        if (weights := _weights_named(value.name, values)) is not None:
+            array = weights.detach().contiguous().numpy()
+            value.CopyFrom(onnx.numpy_helper.from_array(array, value.name))
+    for node in changed.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "group":
+                layer = modules.get(node.input[1].removesuffix(WEIGHT))
+                attribute.i = getattr(layer, "groups", attribute.i)
+    _flatten_any_width(changed)
+    del changed.graph.value_info[:]  # shapes on the way
+    return changed
+
+
+def _weights_named(name: str, values: Mapping[str, Tensor]) -> Tensor | None:
+    """Return the weights that a file calls so; None if they are none of the network's."""
+    if name.endswith(TRANSPOSED_WEIGHT):
+        weights = values.get(name.removesuffix(TRANSPOSED_WEIGHT) + WEIGHT)
+        return weights if weights is None else weights.T
+    if name.endswith(FOLDED_BIAS):
+        name = name.removesuffix(FOLDED_BIAS) + ".bias"
+    return values.get(name)
+
+
+def _flatten_any_width(proto: onnx.ModelProto) -> None:
+    """Change a file: a reshape that makes one row of each image does so whatever its size."""
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in proto.graph.value_info}
+    constants = {value.name: value for value in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type != "Reshape":
+            continue
+        if node.input[0] not in shapes or node.input[1] not in constants:
+            continue
+        sizes = [size.dim_value for size in shapes[node.input[0]]]
+        rows = onnx.numpy_helper.to_array(constants[node.input[1]]).tolist()
+        if rows == [-1, math.prod(sizes[1:])]:
+            del node.attribute[:]
+            node.op_type, node.input[:] = "Flatten", node.input[:1]
+
+
+def _fold_norms(model: nn.Module, inputs: Inputs, in_file: set[str]) -> nn.Module:
+    """Return a copy whose layers take in the batch norm behind them that is not in the file."""
+    pairs = normed_layers(model, lambda: forward(model, inputs))
+    return folded(
+        model,
+        {
+            layer: norm
+            for layer, norm in pairs
+            if f"{norm}.running_mean" not in in_file
+            and can_fold(model.get_submodule(layer), model.get_submodule(norm))
+        },
+    )

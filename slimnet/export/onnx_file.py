@@ -1,37 +1,56 @@
-"""A network as an ONNX file: written, run, and proven to be that network."""
+"""A network as an ONNX file: translated, written, run, and proven to be that network."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 from torch import nn
+from torch.export import ExportedProgram
 
 from slimnet.export.parity import onnx_parity
-from slimnet.export.partial import partial_file
-from slimnet.export.translated import Translated, translate
-from slimnet.measure import fill_batch
+from slimnet.export.to_onnx import to_onnx
+from slimnet.export.tracing import trace
+from slimnet.load import partial_file
 from slimnet.records import Inputs, OnnxFile
+from slimnet.tasks import fill_batch
 
 
-def export_onnx(
-    model: nn.Module,
-    example: Inputs,
-    path: Path,
-    opset: int,
-    metadata: Mapping[str, str],
-    check_batches: Iterable[int] = (1, 3),
-    inputs: Inputs | None = None,
-    tolerance: float = 1e-4,
-) -> OnnxFile:
-    """Write a copy of the model as one ONNX file and prove it; does not change the model.
+@dataclass(frozen=True)
+class Translated:
+    """A network, and a copy of it in eval mode in the two forms that are written.
 
-    See ``trace`` and ``write_onnx``, also for what they raise.
+    ``program`` and ``proto`` take any batch size; of ``example`` (images, ...) they hold only
+    shapes and types. A single input of the ONNX is called "input" and an only output "output".
+    Several are called as in the network's forward and in its output. Change nothing in here.
     """
-    translated = translate(model, example, opset)
-    return write_onnx(translated, path, metadata, check_batches, inputs, tolerance)
+
+    model: nn.Module
+    example: Inputs
+    opset: int
+    program: ExportedProgram
+    proto: onnx.ModelProto
+
+
+def translate(model: nn.Module, example: Inputs, opset: int) -> Translated:
+    """Translate a copy of the model; does not change the model.
+
+    A network that cannot be traced, because of an ``if`` on the data say, raises an InputError.
+
+    Args:
+        model: the network.
+        example: inputs (images, ...).
+        opset: ONNX operator-set version.
+
+    Raises:
+        InputError: the network cannot be traced, or not be written as ONNX or with this opset.
+        ProofError: the ONNX is not valid, or not self-contained.
+    """
+    program = trace(model, example)
+    return Translated(model, example, opset, program, to_onnx(program, model, example, opset))
 
 
 def write_onnx(
@@ -46,13 +65,17 @@ def write_onnx(
 
     The same network and metadata give the same bytes. On failure no file is left behind.
 
-    ``metadata`` is added to the file: put no local path in. ONNX Runtime is compared with PyTorch
-    at each of ``check_batches`` on real preprocessed ``inputs`` (images, ...; default the
-    example), to ``tolerance`` as a share of the largest value of each output.
+    Args:
+        translated: the network.
+        path: where the file goes.
+        metadata: added to the file; it must hold no local path.
+        check_batches: batch sizes at which ONNX Runtime is compared with PyTorch.
+        inputs: real ones (images, ...) to compare on; None takes the example.
+        tolerance: largest difference allowed, as a share of the largest value of each output.
 
     Raises:
-        InputError: the network or opset cannot be written as ONNX, or the file not at all.
-        ProofError: the file is not valid, not self-contained, or not the network.
+        InputError: the file cannot be written.
+        ProofError: ONNX Runtime cannot run the file, or it is not the network.
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(translated.proto)

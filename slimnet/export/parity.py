@@ -1,18 +1,18 @@
-"""Proof that two executions of one network agree: PyTorch against what was written to disk."""
+"""Proof that two executions of one network agree: PyTorch and a file that was written."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from slimnet.errors import ProofError
-from slimnet.export.tracing import evaluation_copy, first_line
-from slimnet.measure import forward, input_tensors, output_tensors
+from slimnet.export.tracing import deepest_cause, evaluation_copy
 from slimnet.records import Inputs, Parity
+from slimnet.tasks import forward, input_tensors, output_tensors
+from slimnet.timing import OnnxNetwork
 
 
 def onnx_parity(model: nn.Module, path: Path, inputs: Inputs, tolerance: float = 1e-4) -> Parity:
@@ -28,14 +28,21 @@ def onnx_parity(model: nn.Module, path: Path, inputs: Inputs, tolerance: float =
         ProofError: the file does not run, or its outputs are not the network's.
     """
     with torch.no_grad():
-        expected = output_tensors(forward(evaluation_copy(model), inputs))
-    return compare_outputs(expected, _run_onnx(path, inputs), tolerance, "ONNX Runtime")
+        reference = output_tensors(forward(evaluation_copy(model), inputs))
+    try:
+        outputs = output_tensors(OnnxNetwork(path).run(input_tensors(inputs)))
+    except ProofError:
+        raise
+    except Exception as error:  # onnxruntime raises many unrelated classes
+        reason = deepest_cause(error)
+        raise ProofError(f"ONNX Runtime cannot run {path.name}: {reason}") from error
+    return compare_outputs(reference, outputs, tolerance, "ONNX Runtime")
 
 
 def compare_outputs(
-    expected: Sequence[Tensor], actual: Sequence[Tensor], tolerance: float, runner: str
+    reference: Sequence[Tensor], outputs: Sequence[Tensor], tolerance: float, runner: str
 ) -> Parity:
-    """Return how far all outputs (images, ...) are apart; ``runner`` gave the second ones.
+    """Return how far the ``outputs`` (images, ...) of ``runner`` are from PyTorch's ``reference``.
 
     The error is the largest of any output, each as a share of its own scale.
 
@@ -43,46 +50,30 @@ def compare_outputs(
         ProofError: their number or shapes differ, a value is not finite, or an error is above
             ``tolerance``.
     """
-    if len(expected) != len(actual) or not expected:
+    if len(reference) != len(outputs) or not reference:
         raise ProofError(
-            f"{runner} gives {len(actual)} floating-point outputs, PyTorch {len(expected)}; "
+            f"{runner} gives {len(outputs)} floating-point outputs, PyTorch {len(reference)}; "
             "nothing is shipped"
         )
-    both = zip(expected, actual, strict=True)
-    error = max(_error(one, other, tolerance, runner) for one, other in both)
-    return Parity(relative_error=error, tolerance=tolerance, images=len(expected[0]))
+    both = zip(reference, outputs, strict=True)
+    error = max(_error(*pair, tolerance, runner) for pair in both)
+    return Parity(relative_error=error, tolerance=tolerance, images=len(reference[0]))
 
 
-def _error(expected: Tensor, actual: Tensor, tolerance: float, runner: str) -> float:
-    if expected.shape != actual.shape:
+def _error(reference: Tensor, output: Tensor, tolerance: float, runner: str) -> float:
+    if reference.shape != output.shape:
         raise ProofError(
-            f"{runner} gives outputs of shape {tuple(actual.shape)}, "
-            f"PyTorch {tuple(expected.shape)}; nothing is shipped"
+            f"{runner} gives outputs of shape {tuple(output.shape)}, "
+            f"PyTorch {tuple(reference.shape)}"
         )
-    if not (expected.isfinite().all() and actual.isfinite().all()):
-        raise ProofError(f"outputs of PyTorch or {runner} are not finite; nothing is shipped")
-    expected, actual = expected.double(), actual.double()
-    scale = float(expected.abs().max()) or 1.0  # all zeros: the error is then absolute
-    relative_error = float((expected - actual).abs().max()) / scale
+    if not (reference.isfinite().all() and output.isfinite().all()):
+        raise ProofError(f"outputs of PyTorch or {runner} are not finite")
+    reference, output = reference.double(), output.double()
+    scale = float(reference.abs().max()) or 1.0  # all zeros: the error is then absolute
+    relative_error = float((reference - output).abs().max()) / scale
     if relative_error > tolerance:
         raise ProofError(
             f"outputs of {runner} must be within {tolerance:g} of PyTorch's; "
-            f"they are {relative_error:.2g} apart, so nothing is shipped"
+            f"they are {relative_error:.2g} apart, so"
         )
     return relative_error
-
-
-def _run_onnx(path: Path, inputs: Inputs) -> tuple[Tensor, ...]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-        names = [wanted.name for wanted in session.get_inputs()]
-        arrays = [tensor.contiguous().numpy() for tensor in input_tensors(inputs)]
-        given = session.run(None, dict(zip(names, arrays, strict=True)))
-        return output_tensors([torch.from_numpy(array) for array in given])
-    except Exception as error:  # onnxruntime raises many unrelated classes
-        raise ProofError(f"ONNX Runtime cannot run {path.name}: {first_line(error)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,15 @@ from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
 from slimnet.errors import InputError, ProofError
+from slimnet.export.onnx_file import Translated
 from slimnet.export.parity import compare_outputs
-from slimnet.export.partial import partial_file
-from slimnet.export.tracing import evaluation_copy, first_line, quiet
-from slimnet.export.translated import Translated
-from slimnet.measure import input_tensors, output_tensors
-from slimnet.records import Parity
+from slimnet.export.plan_file import load_slim
+from slimnet.export.tracing import deepest_cause, evaluation_copy, quiet
+from slimnet.load import partial_file
+from slimnet.records import NetworkFile, Parity
+from slimnet.tasks import input_tensors, output_tensors
 
-TOLERANCE = 1e-6
+TOLERANCE = 1e-6  # the program runs the same operators in float32, whose precision is 1e-7
 
 
 def save_program(translated: Translated, path: Path) -> Parity:
@@ -29,26 +31,26 @@ def save_program(translated: Translated, path: Path) -> Parity:
 
     Raises:
         InputError: the file cannot be written.
-        ProofError: what was read back is not the network, to 1e-6 of its largest output.
+        ProofError: the file does not run, or is off by more than 1e-6 of the largest output.
     """
     content = _serialise(translated.program, type(translated.model).__name__)
     inputs = input_tensors(translated.example)
     with torch.no_grad():
-        expected = output_tensors(evaluation_copy(translated.model)(*inputs))
+        reference = output_tensors(evaluation_copy(translated.model)(*inputs))
         try:
             with quiet():
                 program = torch.export.load(io.BytesIO(content)).module()
-                actual = output_tensors(program(*inputs))
+                outputs = output_tensors(program(*inputs))
         except Exception as error:
-            raise ProofError(f"the .pt2 program does not run: {first_line(error)}") from error
-    parity = compare_outputs(expected, actual, TOLERANCE, "the .pt2 program")
+            raise ProofError(f"the .pt2 program does not run: {deepest_cause(error)}") from error
+    parity = compare_outputs(reference, outputs, TOLERANCE, "the .pt2 program")
     with partial_file(path) as temporary:
         temporary.write_bytes(content)
     return parity
 
 
 class Program(nn.Module):
-    """A .pt2 file as a network; it knows one mode only, so that train and eval change nothing."""
+    """A .pt2 file as a network. It has one mode only: train and eval change nothing."""
 
     def __init__(self, program: ExportedProgram) -> None:
         super().__init__()
@@ -59,7 +61,7 @@ class Program(nn.Module):
         return self
 
     def forward(self, *inputs: Any) -> Any:
-        """Return what the program gives."""
+        """Return the program's outputs."""
         return self.program(*inputs)
 
 
@@ -76,7 +78,7 @@ def load_program(path: Path, device: str = "cpu") -> nn.Module:
                 program = move_to_device_pass(program, device)
             return Program(program)
     except Exception as error:
-        raise InputError(f"{path} cannot be opened as .pt2: {first_line(error)}") from error
+        raise InputError(f"{path} cannot be opened as .pt2: {deepest_cause(error)}") from error
 
 
 def _serialise(program: ExportedProgram, name: str) -> bytes:
@@ -85,5 +87,33 @@ def _serialise(program: ExportedProgram, name: str) -> bytes:
         with quiet():
             torch.export.save(program, buffer)
     except Exception as error:  # torch.export raises many unrelated classes
-        raise InputError(f"cannot export {name} to .pt2: {first_line(error)}") from error
+        raise InputError(f"cannot export {name} to .pt2: {deepest_cause(error)}") from error
     return buffer.getvalue()
+
+
+def torch_network(
+    network: NetworkFile, model: nn.Module | None, trust_pickle: bool, device: str
+) -> nn.Module:
+    """Return a network for PyTorch: built from the original ``model``, or else opened as .pt2.
+
+    The model is not changed. A .pt2 is opened on the device.
+
+    Raises:
+        InputError: there is neither, or the .pt2 may not be opened.
+    """
+    if network.folder is None:
+        raise InputError(f"PyTorch cannot run {network.name}; give a folder that slimnet wrote")
+    if model is not None:
+        own = copy.deepcopy(model)
+        return own if network.is_original else load_slim(network.folder, own)
+    if network.is_original:
+        raise InputError(
+            f"{network.folder} holds no PyTorch program of the original; name its model file with "
+            "--model"
+        )
+    if not trust_pickle:
+        raise InputError(
+            f"{network.folder / 'slim.pt2'} can hold code that would run when it is opened: allow "
+            "it with --trust-pickle, or name the original's model file with --model instead"
+        )
+    return load_program(network.folder / "slim.pt2", device)

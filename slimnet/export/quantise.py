@@ -1,4 +1,4 @@
-"""An ONNX file in int8: ONNX Runtime's own static quantiser, and a check of what it gives."""
+"""An ONNX file in int8, by ONNX Runtime's own static quantiser, checked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedOpsetsPass
 from onnxruntime.quantization import (
+    CalibrationDataReader,
     CalibrationMethod,
     QuantFormat,
     QuantType,
@@ -16,22 +19,46 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from slimnet.errors import InputError, ProofError
-from slimnet.export.onnx_proto import clear_notes, require_sound
-from slimnet.export.partial import partial_file
-from slimnet.export.quantiser_reader import BatchReader
-from slimnet.export.tracing import first_line, quiet
-from slimnet.measure import OnnxNetwork, fill_batch, input_tensors, is_arm, knows_vnni
+from slimnet.export.to_onnx import clear_notes, require_sound
+from slimnet.export.tracing import deepest_cause, quiet
+from slimnet.load import partial_file
 from slimnet.records import Inputs
+from slimnet.tasks import fill_batch, input_tensors
+from slimnet.timing import OnnxNetwork, is_arm, knows_vnni
 
 METHODS = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}
-PERCENTILE = 99.99
+PERCENTILE = 99.99  # of the values; the quantiser's own default is 99.999. A guess
 # ONNX Runtime's CPU computes these in int8, or they pass int8 on. It has transposed convolutions
-# and norms only in float: around these, conversions would cost time and accuracy for nothing.
+# and norms only in float. Conversions around those would cost time and accuracy for nothing.
 OPERATORS = (
     "Add", "AveragePool", "Clip", "Concat", "Conv", "Flatten", "Gemm", "GlobalAveragePool",
     "LeakyRelu", "MatMul", "MaxPool", "Mul", "Pad", "Relu", "Reshape", "Resize", "Sigmoid",
     "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 )  # fmt: skip
+
+
+class BatchReader(CalibrationDataReader):  # type: ignore[misc]
+    """Batches as the quantiser reads them: some at a time, by ``set_range``."""
+
+    def __init__(self, names: Sequence[str], inputs: Sequence[Inputs]) -> None:
+        self._names, self._inputs = names, inputs
+        self._left = iter(inputs)
+
+    def __len__(self) -> int:
+        """Return how many batches there are."""
+        return len(self._inputs)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Give these batches next."""
+        self._left = iter(self._inputs[start_index:end_index])
+
+    def get_next(self) -> dict[str, object] | None:
+        """Return the next batch, arrays (images, ...) by input name; None where none is left."""
+        batch = next(self._left, None)
+        if batch is None:
+            return None
+        arrays = (tensor.contiguous().numpy() for tensor in input_tensors(batch))
+        return dict(zip(self._names, arrays, strict=True))
 
 
 def number_formats() -> str:
@@ -49,21 +76,20 @@ def quantise(
     Args:
         source: the file in float.
         inputs: batches of preprocessed images (images, ...) that the ranges are taken from.
-        method: of METHODS; how the range of each tensor follows from its values.
+        method: the way to choose each tensor's range; one of METHODS.
         path: of the new file; nothing is left there on failure.
         note: goes into the file as metadata.
 
     Raises:
         InputError: the quantiser cannot do it, or finds nothing to quantise.
-        ProofError: what it gave is not valid or does not run.
+        ProofError: the quantised file is not valid, or does not run.
     """
     try:
         with quiet(), tempfile.TemporaryDirectory() as folder:
-            made = _quantised(source, inputs, method, Path(folder))
+            made = _tidied(_quantised(source, inputs, method, Path(folder)), note)
     except Exception as error:  # the quantiser raises many unrelated classes
-        raise InputError(f"ONNX Runtime cannot quantise it ({first_line(error)})") from error
+        raise InputError(f"ONNX Runtime cannot quantise it ({deepest_cause(error)})") from error
     _require_weights(made)
-    _tidy(made, note)
     graph = made.graph
     require_sound(made, ([x.name for x in graph.input], [x.name for x in graph.output]))
     with partial_file(path) as temporary:
@@ -75,7 +101,7 @@ def _quantised(
     source: Path, inputs: Sequence[Inputs], method: str, folder: Path
 ) -> onnx.ModelProto:
     prepared, made = folder / "prepared.onnx", folder / "made.onnx"
-    # symbolic shapes would need sympy; ONNX's own inference knows all that a free batch leaves
+    # symbolic shapes would need sympy; ONNX's own inference suffices for a free batch size
     quant_pre_process(source, prepared, skip_symbolic_shape=True)
     names = [value.name for value in onnx.load(prepared).graph.input]
     quantize_static(
@@ -106,14 +132,13 @@ def _require_weights(made: onnx.ModelProto) -> None:
         )
 
 
-def _tidy(made: onnx.ModelProto, note: Mapping[str, str]) -> None:
-    """Change the file's notes to ours, and drop operator sets that ONNX Runtime names unused."""
-    clear_notes(made)
-    onnx.helper.set_model_props(made, dict(sorted(note.items())))
-    used = {node.domain for node in made.graph.node} | {""}
-    kept = [entry for entry in made.opset_import if entry.domain in used]
-    del made.opset_import[:]
-    made.opset_import.extend(kept)
+def _tidied(made: onnx.ModelProto, note: Mapping[str, str]) -> onnx.ModelProto:
+    """Return the file with our notes alone, and without unused operator sets."""
+    model = ir.from_proto(made)
+    clear_notes(model)
+    RemoveUnusedOpsetsPass()(model)
+    model.metadata_props.update(sorted(note.items()))
+    return ir.to_proto(model)
 
 
 def _require_runs(path: Path, inputs: Inputs) -> None:
@@ -126,4 +151,4 @@ def _require_runs(path: Path, inputs: Inputs) -> None:
     except ProofError:
         raise
     except Exception as error:  # onnxruntime raises many unrelated classes
-        raise ProofError(f"ONNX Runtime cannot run it in int8 ({first_line(error)})") from error
+        raise ProofError(f"ONNX Runtime cannot run it in int8 ({deepest_cause(error)})") from error

@@ -1,4 +1,4 @@
-"""What every exporter needs: a copy to trace, a neutral input, silence, and one line on failure."""
+"""A network traced by torch.export, as every exporter needs it: neutral, quiet, for any batch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,51 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim
+from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
-from slimnet.measure import input_tensors
+from slimnet.errors import InputError
 from slimnet.records import Inputs
+from slimnet.tasks import input_tensors
 
 BATCH = "batch"
-TRACED_BATCH = 2  # 0 and 1 are special to the tracer: they would be burnt in
+TRACED_BATCH = 2  # the tracer would write batch sizes 0 and 1 into the program
+LOCAL_NOTES = ("stack_trace", "from_node")  # they name source files of this machine
+
+
+def trace(model: nn.Module, example: Inputs) -> ExportedProgram:
+    """Return a copy of the model as a program for any batch size; does not change the model.
+
+    Raises:
+        InputError: the network cannot be traced.
+    """
+    subject = evaluation_copy(model)
+    try:
+        with quiet():
+            program = torch.export.export(
+                subject, neutral_inputs(example), dynamic_shapes=batch_shapes(example)
+            )
+    except Exception as error:  # torch.export raises many unrelated classes
+        raise InputError(f"cannot export {type(model).__name__}: {_reason(error)}") from error
+    for module in program.graph_module.modules():
+        if isinstance(module, GraphModule):
+            for node in module.graph.nodes:
+                for note in LOCAL_NOTES:
+                    node.meta.pop(note, None)
+    return program
+
+
+def _reason(error: Exception) -> str:
+    """Return in one line why a network cannot be traced."""
+    reason = deepest_cause(error)
+    if "data-dependent" in reason:
+        return (
+            "its forward depends on the values in a tensor, as `if x.mean() > 0` does, and a file "
+            "can hold only one of the branches"
+        )
+    if f"({BATCH})!" in reason:
+        return "it must take any batch size, and its forward does not"
+    return reason
 
 
 def evaluation_copy(model: nn.Module) -> nn.Module:
@@ -36,7 +74,7 @@ def neutral_inputs(example: Inputs) -> tuple[Tensor, ...]:
 
 
 def batch_shapes(example: Inputs) -> tuple[dict[int, Any], ...]:
-    """Return what torch.export must know of the inputs' shapes: all have the same batch size."""
+    """Return the inputs' free axes for torch.export: all have the same batch size."""
     batch = Dim(BATCH)
     return tuple({0: batch} for _ in input_tensors(example))
 
@@ -58,8 +96,8 @@ def quiet() -> Iterator[None]:
         logging.disable(was_disabled)
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of the deepest cause, without colours: what went wrong, not where."""
+def deepest_cause(error: BaseException) -> str:
+    """Return the first line of the deepest cause that has a message, without colours."""
     line = type(error).__name__
     cause: BaseException | None = error
     while cause is not None:

@@ -1,4 +1,4 @@
-"""From what goes with a layer's channels to a group, or to the reason why there is none."""
+"""Build a group from the entries that go with a layer's channels, or say why there is none."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from slimnet.groups.group import Gate, Group, Member
-from slimnet.groups.sides import (
+from slimnet.execution import (
     CONVOLUTIONS,
     PRODUCERS,
     SUPPORTED,
@@ -17,11 +16,12 @@ from slimnet.groups.sides import (
     is_depthwise,
     output_channels,
 )
-from slimnet.groups.trace import OPERATIONS, Entry, NotFollowedError
+from slimnet.groups.graph import OPERATIONS, Entry, NotFollowedError
+from slimnet.groups.group import Gate, Group, Member
 
 
 class NotPrunableError(Exception):
-    """What goes with a layer's channels cannot go; the message says why."""
+    """Something that goes with a layer's channels cannot be removed; the message says why."""
 
 
 def build_group(
@@ -30,13 +30,13 @@ def build_group(
     model: nn.Module,
     norm_after: Callable[[str], str | None],
 ) -> Group:
-    """Turn what goes with the layer ``name`` into a group; the model is not changed.
+    """Return the group of the layer ``name`` from its entries; the model is not changed.
 
     ``norm_after`` gives the batch norm that alone reads a layer's output, or None.
 
     Raises:
-        NotPrunableError: it may not be pruned; the message is the reason.
-        NotFollowedError: it seems that it may not.
+        NotPrunableError: its channels cannot be removed; the message is the reason.
+        NotFollowedError: these entries allow no removal, but others that are found differently may.
     """
     _refuse_unsupported(entries)
     _refuse_special(entries, model)
@@ -44,7 +44,7 @@ def build_group(
     unit_of = _merge_grouped(1 + max(int(e.unit.max()) for e in modules), modules, model)
     units = int(unit_of.max()) + 1
     if units < 2:
-        # marks may know better, where one channel spreads over all of them
+        # NaN tracing may find more units, where one channel is broadcast over all of them
         raise NotFollowedError("its channels can only go all at once")
     members = tuple(
         Member(
@@ -67,7 +67,7 @@ def build_group(
 
 
 def produces(entry: Entry) -> bool:
-    """Tell whether the entry is the output side of a layer that makes channels."""
+    """Return whether the entry is the output of a layer that makes channels."""
     return issubclass(entry.kind, PRODUCERS) and not entry.is_input
 
 
@@ -79,15 +79,15 @@ def _refuse_unsupported(entries: Iterable[Entry]) -> None:
         if issubclass(entry.kind, OPERATIONS):
             continue
         if not entry.module or not issubclass(entry.kind, SUPPORTED):
-            what = f"{entry.kind.__name__} {entry.module}".strip()
-            raise NotPrunableError(f"{what} works across its channels")
+            name = f"{entry.kind.__name__} {entry.module}".strip()
+            raise NotPrunableError(f"{name} works across channels, or is not supported")
         consumed |= entry.is_input
     if not consumed:
         raise NotFollowedError("no layer that reads its channels was found")
 
 
 def _refuse_special(entries: Iterable[Entry], model: nn.Module) -> None:
-    """Refuse layers of the right kind whose weights cannot be cut as they are."""
+    """Refuse supported layers whose weights cannot be cut."""
     for entry in entries:
         module = model.get_submodule(entry.module) if entry.module else None
         if isinstance(module, PRODUCERS) and is_parametrized(module):
@@ -97,8 +97,9 @@ def _refuse_special(entries: Iterable[Entry], model: nn.Module) -> None:
 
 
 def _merge_grouped(units: int, entries: Iterable[Entry], model: nn.Module) -> Tensor:
-    """Return the new unit of each unit, (units,): a grouped convolution needs the same
-    channels gone in every one of its groups, so these become one unit.
+    """Return the new unit of each unit, (units,) int64.
+
+    A grouped convolution must lose the same channels in each of its groups: these become one unit.
     """
     unit_of = torch.arange(units)
     for entry in entries:
@@ -107,13 +108,13 @@ def _merge_grouped(units: int, entries: Iterable[Entry], model: nn.Module) -> Te
             continue
         if module.groups == 1:
             continue
-        side = module.in_channels if entry.is_input else module.out_channels
-        if len(entry.index) != side:
+        channels = module.in_channels if entry.is_input else module.out_channels
+        if len(entry.index) != channels:
             raise NotPrunableError(
                 f"the grouped convolution {entry.module} shares its groups with other layers"
             )
-        local = entry.index % (side // module.groups)
-        for position in range(side // module.groups):
+        local = entry.index % (channels // module.groups)
+        for position in range(channels // module.groups):
             together = torch.unique(unit_of[entry.unit[local == position]])
             unit_of[torch.isin(unit_of, together)] = together[0]
     numbers: Tensor = torch.unique(unit_of, return_inverse=True)[1]

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import nn
 
+from slimnet.errors import InputError
+from slimnet.execution import SUPPORTED, output_channels, watching
 from slimnet.groups.build import NotPrunableError, build_group, produces
-from slimnet.groups.flow import Flow
+from slimnet.groups.graph import NotFollowedError, Trace
 from slimnet.groups.group import Group
 from slimnet.groups.heads import head_entries
+from slimnet.groups.nan_tracing import NanTracer
 from slimnet.groups.probe import Probe
-from slimnet.groups.proven import only_proven
-from slimnet.groups.sides import SUPPORTED, output_channels
-from slimnet.groups.trace import NotFollowedError, Trace
+from slimnet.groups.provable import provable_groups
 from slimnet.load import on_shapes
-from slimnet.measure import forward
 from slimnet.records import Frozen
+from slimnet.tasks import forward
 
 NOT_RUN = "it does not run as a layer in eval mode (an unused branch, or called by its weights)"
-NOT_SEEN = "the dependency graph does not see it"
-ALONE = "it has one channel, and a layer cannot go all at once"
+NOT_SEEN = "the dependency graph does not contain it"
+SINGLE_CHANNEL = "it has one channel, and a layer must keep at least one"
 Reasons = dict[str, str]
+
+
+@dataclass
+class _Found:
+    """Groups, the reason for every layer that is in none, and the layers to follow otherwise."""
+
+    groups: list[Group] = field(default_factory=list)
+    reasons: Reasons = field(default_factory=dict)
+    unfollowed: list[str] = field(default_factory=list)
 
 
 def find_groups(
@@ -33,129 +45,121 @@ def find_groups(
 ) -> tuple[list[Group], list[Frozen]]:
     """Find every group whose removal is proven right; the model is not changed.
 
-    The dependency graph is asked first. Layers that it does not see, cannot follow, or follows
-    wrongly, get a second chance by marks on their channels (``flow``).
+    The dependency graph comes first. Layers that it does not contain, cannot follow, or follows
+    wrongly get a second chance as whole attention heads or by NaN tracing.
 
     Args:
         model: a network in eval mode.
-        example: what the model takes: a tensor of shape (2 or more, ...), a tuple of tensors, or
+        example: inputs of the model: a tensor of shape (2 or more, ...), a tuple of tensors, or
             a mapping from names to tensors.
         layers: "conv" for channels of convolutions only, "all" for linear layers too, "auto" for
             linear layers only where no convolution can lose channels.
         seed: for the channels that the proof removes.
 
     Returns:
-        The groups, and every layer with channels that are not in one, with its reason.
+        The groups, and every layer with channels that is in none of them, with its reason.
 
     Raises:
         InputError: the proof cannot be run on this network, or it gives another output each time.
     """
     probe = Probe(model, example, seed)
-    groups, reasons, unfollowed = _from_graph(model, example)
-    groups, objections = _proven(groups, probe, seed)
-    reasons |= objections
-    if second_chance := [*unfollowed, *objections]:
-        flowing, lost = _from_flow(model, example, second_chance)
-        groups, objected = _proven(groups + flowing, probe, seed)
-        for layer, text in (lost | objected).items():
-            if layer in unfollowed or layer not in objections:
-                reasons[layer] = text
+    found = _from_graph(model, example)
+    groups, failing = provable_groups(found.groups, probe, seed)
+    objections = _by_layer(failing)
+    reasons = found.reasons | objections
+    second_chance = [n for n in output_channels(model) if n in {*found.unfollowed, *objections}]
+    if second_chance:
+        traced, lost = _by_tracing(model, example, second_chance)
+        more, failing = provable_groups(traced, probe, seed, proven=groups)
+        groups = groups + more
+        for layer, reason in (lost | _by_layer(failing)).items():
+            # where the graph's group failed its proof, that stays the reason
+            if layer not in objections:
+                reasons[layer] = reason
     if not groups:
-        probe.require_repeats()  # else that is the reason
+        probe.require_repeats()  # a network that differs each time fails every proof
     groups, spared = _restrict(model, groups, layers)
-    found = {gate.layer for group in groups for gate in group.gates}
+    in_groups = {gate.layer for group in groups for gate in group.gates}
     frozen = [
-        Frozen(layer, channels, ALONE if channels == 1 else (reasons | spared)[layer])
+        Frozen(layer, channels, SINGLE_CHANNEL if channels == 1 else (reasons | spared)[layer])
         for layer, channels in output_channels(model).items()
-        if layer not in found
+        if layer not in in_groups
     ]
-    return groups, [*frozen, *_not_layers(model)]
+    return groups, [*frozen, *_weights_outside_layers(model)]
 
 
-def _from_graph(model: nn.Module, example: Any) -> tuple[list[Group], Reasons, list[str]]:
-    """Return the groups of the dependency graph, why every other layer is not in one, and in
-    which layers the graph could not be followed; to those belong layers that it does not see.
-    """
+def _by_layer(failing: Iterable[tuple[Group, str]]) -> Reasons:
+    return {gate.layer: reason for group, reason in failing for gate in group.gates}
+
+
+def _from_graph(model: nn.Module, example: Any) -> _Found:
+    """Return the groups of the dependency graph; layers that it lacks are among the unfollowed."""
     channels = output_channels(model)
-    reasons = dict.fromkeys(channels, NOT_RUN)
-    groups: list[Group] = []
-    visited: set[str] = set()
-    unfollowed: list[str] = []
     try:
         trace = Trace(model, example)
     except NotFollowedError as reason:
-        return [], dict.fromkeys(channels, str(reason)), list(channels)
+        return _Found([], dict.fromkeys(channels, str(reason)), list(channels))
+    found = _Found(reasons=dict.fromkeys(channels, NOT_RUN))
+    visited: set[str] = set()
     for name, module in trace.roots():
         if name in visited:
             continue
+        together = {name}
         try:
             entries = trace.entries(module, channels[name])
-        except NotFollowedError as reason:
-            reasons[name] = str(reason)
-            unfollowed.append(name)
-            continue
-        together = {name} | {e.module for e in entries if produces(e)}
-        visited |= together
-        try:
-            groups.append(build_group(name, entries, trace.model, trace.norm_after))
-        except NotPrunableError as reason:
-            reasons |= dict.fromkeys(together, str(reason))
-        except NotFollowedError as reason:
-            reasons |= dict.fromkeys(together, str(reason))
-            unfollowed += together
-    seen = visited.union(unfollowed)
+            together |= {e.module for e in entries if produces(e)}
+            visited |= together
+            found.groups.append(build_group(name, entries, trace.model, trace.norm_after))
+        except (NotPrunableError, NotFollowedError) as reason:
+            found.reasons |= dict.fromkeys(together, str(reason))
+            if isinstance(reason, NotFollowedError):
+                found.unfollowed += together
+    seen = visited.union(found.unfollowed)
     if any(name not in seen for name in channels):
-        unseen = [name for name in _that_run(model, example) if name not in seen]
-        reasons |= dict.fromkeys(unseen, NOT_SEEN)
-        unfollowed += unseen
-    return groups, reasons, unfollowed
+        unseen = [
+            name for name in on_shapes(_called, model, example, harmless=True) if name not in seen
+        ]
+        found.reasons |= dict.fromkeys(unseen, NOT_SEEN)
+        found.unfollowed += unseen
+    return found
 
 
-def _that_run(model: nn.Module, example: Any) -> list[str]:
-    """Return the convolutions and linear layers that are called in a pass of the model."""
-    return on_shapes(_calls, model, example)
-
-
-def _calls(model: nn.Module, inputs: Any) -> list[str]:
-    """Change the model: its layers get hooks."""
-    called: list[str] = []
-    for name in output_channels(model):
-        hook = partial(lambda name, *_: called.append(name), name)
-        model.get_submodule(name).register_forward_hook(hook)
-    with torch.no_grad():
+def _called(model: nn.Module, inputs: Any) -> list[str]:
+    """Return the convolutions and linear layers that a pass of the model calls."""
+    called: dict[str, None] = {}
+    with (
+        torch.no_grad(),
+        watching(model, output_channels(model), lambda name, *_: called.setdefault(name)),
+    ):
         forward(model, inputs)
-    return list(dict.fromkeys(called))
+    return list(called)
 
 
-def _from_flow(
+def _by_tracing(
     model: nn.Module, example: Any, layers: Sequence[str]
 ) -> tuple[list[Group], Reasons]:
-    """Return the groups of these layers, whole attention heads first, then by marks, and why the
-    others are in none.
+    """Return the groups of these layers, and why the others are in none.
+
+    Whole attention heads come first, then NaN tracing.
     """
-    flow = Flow(model, example)
+    tracer = NanTracer(model, example)
     groups, reasons = [], {}
     for entries in head_entries(model, example, layers):
         with suppress(NotFollowedError, NotPrunableError):
-            groups.append(build_group(entries[0].module, entries, model, flow.norm_after))
+            groups.append(build_group(entries[0].module, entries, model, tracer.norm_after))
     in_heads = {gate.layer for group in groups for gate in group.gates}
     for layer in layers:
         if layer in in_heads:
             continue
         try:
-            groups.append(build_group(layer, flow.entries(layer), model, flow.norm_after))
+            groups.append(build_group(layer, tracer.entries(layer), model, tracer.norm_after))
         except (NotFollowedError, NotPrunableError) as reason:
             reasons[layer] = str(reason)
     return groups, reasons
 
 
-def _proven(groups: Sequence[Group], probe: Probe, seed: int) -> tuple[list[Group], Reasons]:
-    """Return the groups that are right, and for every layer in the others the reason."""
-    proven, guilty = only_proven(groups, probe, seed)
-    return proven, {gate.layer: reason for group, reason in guilty for gate in group.gates}
-
-
 def _restrict(model: nn.Module, groups: list[Group], layers: str) -> tuple[list[Group], Reasons]:
+    """Return the groups that the option ``layers`` allows, and why the other layers are frozen."""
     linear = [
         group
         for group in groups
@@ -168,15 +172,85 @@ def _restrict(model: nn.Module, groups: list[Group], layers: str) -> tuple[list[
     return [g for g in groups if all(g is not other for other in linear)], spared
 
 
-def _not_layers(model: nn.Module) -> Iterator[Frozen]:
-    """Yield every weight that stands in no layer known here: the network's code works with it."""
+def _weights_outside_layers(model: nn.Module) -> Iterator[Frozen]:
+    """Yield every weight that belongs to no supported layer: the network's code works with it."""
     for name, module in model.named_modules():
         if isinstance(module, SUPPORTED):
             continue
         for leaf, parameter in module.named_parameters(recurse=False):
             if sum(size > 1 for size in parameter.shape) > 1:
-                kind = type(module).__name__
-                yield Frozen(
-                    f"{name}.{leaf}".lstrip("."), len(parameter),
-                    f"the code of {kind} works with it, not a layer whose channels can be followed",
-                )  # fmt: skip
+                reason = (
+                    f"the code of {type(module).__name__} uses it directly, not through a layer "
+                    "whose channels can be followed"
+                )
+                yield Frozen(f"{name}.{leaf}".lstrip("."), len(parameter), reason)
+
+
+def keep_layers(
+    groups: Sequence[Group], frozen: Sequence[Frozen], patterns: Sequence[str]
+) -> tuple[list[Group], list[Frozen]]:
+    """Return the groups that may still lose channels, and all frozen layers; changes neither.
+
+    Args:
+        groups: as ``find_groups`` found them.
+        frozen: the layers that lose nothing anyway; a pattern may match these too.
+        patterns: globs over module names, such as "layer1.*". A module that matches is kept with
+            everything inside it, and with every layer that is coupled to it.
+
+    Raises:
+        InputError: a pattern matches no layer.
+    """
+    layers = sorted({g.layer for group in groups for g in group.gates} | {f.layer for f in frozen})
+    for pattern in patterns:
+        if not any(_matches(layer, pattern) for layer in layers):
+            raise InputError(f"keep {pattern!r} matches no layer{_nearest(pattern, layers)}")
+    open_groups: list[Group] = []
+    kept: dict[str, str] = {}
+    for group in groups:
+        reasons = _reasons([gate.layer for gate in group.gates], patterns)
+        if not reasons:
+            open_groups.append(group)
+        kept |= reasons
+    # a depthwise convolution behind a concatenation is in several groups
+    still_open = {gate.layer for group in open_groups for gate in group.gates}
+    newly_frozen = [
+        Frozen(layer, _channels(layer, groups), reason)
+        for layer, reason in kept.items()
+        if layer not in still_open
+    ]
+    return open_groups, [*frozen, *newly_frozen]
+
+
+def _reasons(layers: Sequence[str], patterns: Sequence[str]) -> dict[str, str]:
+    """Return why each of these coupled layers is kept; nothing if no pattern matches any."""
+    asked = {
+        layer: f"kept as asked (--keep {pattern})"
+        for layer in layers
+        for pattern in reversed(patterns)
+        if _matches(layer, pattern)
+    }
+    if not asked:
+        return {}
+    first, reason = next(iter(asked.items()))
+    return dict.fromkeys(layers, f"coupled to {first}, {reason}") | asked
+
+
+def _matches(layer: str, pattern: str) -> bool:
+    """Return whether the pattern matches the layer or a module that contains it."""
+    parts = layer.split(".")
+    return any(fnmatchcase(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
+
+
+def _channels(layer: str, groups: Iterable[Group]) -> int:
+    """Return how many output channels of the layer the groups hold."""
+    return sum(
+        len(group.producer(layer).index)
+        for group in groups
+        if any(gate.layer == layer for gate in group.gates)
+    )
+
+
+def _nearest(pattern: str, layers: Sequence[str]) -> str:
+    cutoff = 0.6 if set(pattern) & set("*?[") else 0
+    close = difflib.get_close_matches(pattern, layers, n=1, cutoff=cutoff)
+    return f"; the nearest is {close[0]!r}" if close else ""

@@ -1,7 +1,7 @@
-"""What a group is: units that can only go whole, and every place in the network that goes with one.
+"""Groups: units that can only be removed whole, with all weights that go with each unit.
 
-A group's units are numbered 0 to ``units - 1`` as the network stands now; ``original_units`` keeps
-the numbers that they had in the original network. Nothing here depends on torch-pruning.
+A group's units are numbered 0 to ``units - 1`` in the current network; ``original_units`` holds
+their numbers in the original network. Nothing here depends on torch-pruning.
 """
 
 from __future__ import annotations
@@ -9,23 +9,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from slimnet.execution import Direction
 from slimnet.records import Plan
-
-Direction = Literal["out", "in"]
 
 
 @dataclass(frozen=True)
 class Member:
-    """One side of one module. Entry i says: ``index[i]`` of that side goes with unit ``unit[i]``.
+    """The inputs or the outputs of one module: channel ``index[i]`` goes with unit ``unit[i]``.
 
-    ``index``, ``original`` and ``unit`` are int64 of shape (entries,); ``original`` is what
-    ``index`` was in the original network. Norms and depthwise convolutions, whose two sides are
-    one, stand as "out". ``norm`` is the batch norm that alone reads the module's output, if any.
+    ``index``, ``original`` and ``unit`` are int64 of shape (entries,). ``original`` is ``index``
+    in the numbering of the original network. Norms and depthwise convolutions have the direction
+    "out". ``norm`` is the batch norm that alone reads the module's output, if any.
     """
 
     module: str
@@ -38,7 +36,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Gate:
-    """Where a channel's 0/1 gate sits: on the output of ``module``, ``layer``'s or its norm's."""
+    """The place of a channel's 0/1 gate: the output of ``module``, the layer or its norm."""
 
     layer: str
     module: str
@@ -46,7 +44,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Group:
-    """Units that go whole. ``gates`` has one entry for each layer that produces the channels."""
+    """Units that can only be removed whole; one gate for each layer that produces the channels."""
 
     name: str
     members: tuple[Member, ...]
@@ -55,23 +53,23 @@ class Group:
 
     @property
     def units(self) -> int:
-        """How many units are left."""
+        """The number of units left."""
         return len(self.original_units)
 
     @property
     def consumers(self) -> tuple[str, ...]:
-        """The layers that read the channels, by name, each once."""
+        """The names of the layers that read the channels, each once."""
         return tuple(dict.fromkeys(m.module for m in self.members if m.direction == "in"))
 
     def producer(self, layer: str) -> Member:
-        """Return the member for the output side of ``layer``."""
+        """Return the member for the outputs of ``layer``."""
         return next(m for m in self.members if m.module == layer and m.direction == "out")
 
 
 def plan_for(groups: Sequence[Group], units: Sequence[Tensor], *, original: bool = False) -> Plan:
-    """Return the plan that removes ``units[i]`` of ``groups[i]``, in the numbering of today.
+    """Return the plan that removes ``units[i]`` of ``groups[i]``, in the current numbering.
 
-    With ``original=True`` the indices are those of the original network.
+    With ``original=True`` it is in the original network's numbering.
     """
     collected: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     for group, chosen in zip(groups, units, strict=True):
@@ -83,25 +81,31 @@ def plan_for(groups: Sequence[Group], units: Sequence[Tensor], *, original: bool
             if len(hit):
                 collected[member.module][member.direction].update(hit.tolist())
     return {
-        module: {side: tuple(sorted(indices)) for side, indices in sides.items()}
-        for module, sides in collected.items()
+        module: {axis: tuple(sorted(indices)) for axis, indices in axes.items()}
+        for module, axes in collected.items()
     }
+
+
+def norms_behind(groups: Sequence[Group]) -> dict[str, str]:
+    """Return, by layer, the batch norm that alone reads its output."""
+    members = (member for group in groups for member in group.members)
+    return {member.module: member.norm for member in members if member.norm is not None}
 
 
 def merge_plans(first: Plan, second: Plan) -> Plan:
     """Return the union of two plans that use the same numbering."""
-    merged: dict[str, dict[str, tuple[int, ...]]] = {m: dict(sides) for m, sides in first.items()}
-    for module, sides in second.items():
-        for side, indices in sides.items():
-            before = merged.setdefault(module, {}).get(side, ())
-            merged[module][side] = tuple(sorted({*before, *indices}))
+    merged: dict[str, dict[str, tuple[int, ...]]] = {m: dict(axes) for m, axes in first.items()}
+    for module, axes in second.items():
+        for axis, indices in axes.items():
+            before = merged.setdefault(module, {}).get(axis, ())
+            merged[module][axis] = tuple(sorted({*before, *indices}))
     return merged
 
 
 def shrink_groups(groups: Sequence[Group], units: Sequence[Tensor]) -> list[Group]:
-    """Return the groups as they stand after ``units[i]`` of ``groups[i]`` are gone, renumbered."""
+    """Return the groups, renumbered, after ``units[i]`` of ``groups[i]`` were removed."""
     plan = plan_for(groups, units)
-    # what lies elsewhere in the network stays as it is
+    # groups of untouched modules stay the same
     return [
         _shrink(group, gone, plan) if any(m.module in plan for m in group.members) else group
         for group, gone in zip(groups, units, strict=True)
@@ -117,7 +121,7 @@ def _shrink(group: Group, gone: Tensor, plan: Plan) -> Group:
         index = member.index[stays]
         removed = torch.tensor(plan.get(member.module, {}).get(member.direction, ()))
         if len(removed):
-            # every index slides down by the number of removed ones below it, whoever removed them
+            # each index falls by the number of removed ones below it, of this and other groups
             index = index - torch.searchsorted(removed, index)
         members.append(
             replace(

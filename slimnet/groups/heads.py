@@ -1,9 +1,10 @@
-"""Whole attention heads: blocks of channels that a layer reads together, and no two of them mixed.
+"""Find whole attention heads: blocks of channels that mix within themselves, but not with others.
 
-Within a head an attention mixes its channels, so that none can go alone. Which channels of queries,
-keys and values belong to the block that a layer reads is seen in the derivative of that block by
-what the layers before it gave. Heads can go where the network's code infers their number from the
-width, as in ``view(batch, tokens, -1, head_size)``; a proof has to show it.
+Attention mixes the channels of one head, so no single channel can be removed. The layer behind the
+attention reads heads as blocks of channels. The derivative of a block by the outputs of the layers
+before it shows which queries, keys and values belong to the head. Heads are removable only if the
+network's code infers their number from the width, as in ``view(batch, tokens, -1, head_size)``;
+the proof (``provable``) shows whether it does.
 """
 
 from __future__ import annotations
@@ -16,86 +17,93 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet.groups.sides import (
+from slimnet.execution import (
     PRODUCERS,
     TWO_SIDES_IN_ONE,
     channel_axis,
     first_argument,
     is_depthwise,
 )
-from slimnet.groups.trace import Entry
-from slimnet.measure import fill_batch, forward
+from slimnet.groups.graph import Entry
+from slimnet.tasks import fill_batch, forward
 
 Calls = dict[str, list[Tensor]]
 
 
 def head_entries(model: nn.Module, example: Any, layers: Sequence[str]) -> list[list[Entry]]:
-    """Return, for each layer that reads whole heads of these layers, all that goes with a head.
+    """Return for each layer that reads heads of these layers the entries that go with each head.
 
-    The model, in eval mode, is not changed. Where derivatives cannot be taken there are none.
+    The model, in eval mode, is not changed. The list is empty if derivatives cannot be taken.
     """
     if not layers:
         return []
     try:
-        reads, gives, between = _recorded(model, fill_batch(example, 1))
+        reads, outputs, norms = _recorded(model, fill_batch(example, 1))
         found = [
-            _Reader(model, name, calls[0], gives, between).entries()
+            _Reader(model, name, calls[0], {**outputs, **norms}).entries()
             for name, calls in reads.items()
-            if len(calls) == 1 and _reads_only(calls[0], layers, gives)
+            if len(calls) == 1 and _reads_only(calls[0], layers, outputs)
         ]
-    except Exception:  # whatever the network's own code raises where gradients are asked for
+    except Exception:  # the network's own code may refuse gradients in any way
         return []
     readers = [{entry.module for entry in entries} for entries in found]
     return [
         entries
         for entries, own in zip(found, readers, strict=True)
-        # a layer of two readers would stand in two groups
+        # a layer with two readers would be in two groups
         if entries and sum(bool(own & others) for others in readers) == 1
     ]
 
 
 class _Reader:
-    """A layer, and what it reads of what the layers just before it gave."""
+    """A layer that reads ``reads``, computed from ``sources``: the outputs of layers before it."""
 
-    def __init__(
-        self, model: nn.Module, name: str, reads: Tensor, gives: Calls, between: Calls
-    ) -> None:
+    def __init__(self, model: nn.Module, name: str, reads: Tensor, sources: Calls) -> None:
         self._model, self._name = model, name
         axis = channel_axis(model.get_submodule(name), reads)
         self._channels = reads.movedim(axis, 0).flatten(1)
-        self._sources = {**gives, **between}
+        self._sources = sources
 
     def entries(self) -> list[Entry]:
-        """Return what goes with each head; empty where there are none."""
+        """Return what goes with each head, or nothing if the channels form no heads."""
         last = len(self._channels) - 1
-        first = self._dependence(slice(0, 1))
-        if last < 1 or _overlap(first, self._dependence(slice(last, None))):
+        if last < 1:
             return []
-        within, beyond = 0, last  # the first head ends in between
+        first = self._dependence(slice(0, 1))
+        # heads have several channels, and there are several heads
+        if not self._shares(first, 1) or self._shares(first, last):
+            return []
+        within, beyond = 1, last  # the first head ends between these channels
         while beyond - within > 1:
             middle = (within + beyond) // 2
-            if _overlap(first, self._dependence(slice(middle, middle + 1))):
+            if self._shares(first, middle):
                 within = middle
             else:
                 beyond = middle
-        size, rest = beyond, (last + 1) % beyond
-        if size == 1 or rest:
+        size = beyond
+        if (last + 1) % size:
             return []
         return list(self._goes_with(size))
 
+    def _shares(self, first: Mapping[str, Tensor], channel: int) -> bool:
+        """Return whether the channel depends on some channel that ``first`` depends on."""
+        other = self._dependence(slice(channel, channel + 1))
+        return any(bool((first[name] & other[name]).any()) for name in first.keys() & other.keys())
+
     def _goes_with(self, size: int) -> Iterator[Entry]:
+        """Yield the entries of heads of ``size`` channels; none if a source channel is shared."""
         blocks = [
             self._dependence(slice(start, start + size))
             for start in range(0, len(self._channels), size)
         ]
         if any(set(block) != set(blocks[0]) for block in blocks):
             return
-        sides = {name: torch.stack([block[name] for block in blocks]) for name in blocks[0]}
-        unit_of = _connected(torch.cat(list(sides.values()), 1))
+        reached = {name: torch.stack([block[name] for block in blocks]) for name in blocks[0]}
+        unit_of = _connected(torch.cat(list(reached.values()), 1))
         units = int(unit_of.max()) + 1
         owners = {
             name: torch.stack([read[unit_of == unit].any(0) for unit in range(units)])
-            for name, read in sides.items()
+            for name, read in reached.items()
         }
         if units < 2 or any(bool((owner.sum(0) != 1).any()) for owner in owners.values()):
             return
@@ -109,7 +117,7 @@ class _Reader:
         return type(self._model.get_submodule(name))
 
     def _dependence(self, block: slice) -> dict[str, Tensor]:
-        """Return on which channels of each layer before these channels depend, (channels,) bool."""
+        """Return on which outputs of each source these channels depend, (channels,) bool."""
         part = self._channels[block]
         weights = torch.randn(part.shape, generator=torch.Generator().manual_seed(0))
         outputs = [output for calls in self._sources.values() for output in calls]
@@ -126,9 +134,9 @@ class _Reader:
         return {name: reached for name, reached in found.items() if bool(reached.any())}
 
 
-def _reads_only(reads: Tensor, layers: Sequence[str], gives: Calls) -> bool:
-    """Tell whether what is read was made of what these layers gave, and of no other layer."""
-    layer_of = {id(output): name for name, calls in gives.items() for output in calls}
+def _reads_only(reads: Tensor, layers: Sequence[str], outputs: Calls) -> bool:
+    """Return whether ``reads`` was computed from outputs of these layers and of no other layer."""
+    layer_of = {id(output): name for name, calls in outputs.items() for output in calls}
     found = False
     seen = set()
     nodes = deque([reads.grad_fn])
@@ -146,47 +154,43 @@ def _reads_only(reads: Tensor, layers: Sequence[str], gives: Calls) -> bool:
 
 
 def _recorded(model: nn.Module, image: Any) -> tuple[Calls, Calls, Calls]:
-    """Return what every layer reads, what it gives, and what norms in between give.
+    """Return the input and the output of every layer, and the outputs of norms between layers.
 
-    Derivatives of what is read end at what is given.
+    Derivatives of an input end at the outputs of the layers before it.
     """
     reads: Calls = defaultdict(list)
-    gives: Calls = defaultdict(list)
-    between: Calls = defaultdict(list)
+    outputs: Calls = defaultdict(list)
+    norms: Calls = defaultdict(list)
 
     def read(name: str, _: nn.Module, args: Any, kwargs: Any) -> None:
         reads[name].append(first_argument(args, kwargs))
 
-    def give(name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        gives[name].append(output.detach().requires_grad_())
-        return gives[name][-1].clone()  # nothing may work in place on what is kept
+    def cut_off(name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        outputs[name].append(output.detach().requires_grad_())
+        return outputs[name][-1].clone()  # later code may work in place on it
 
-    def carry(name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        between[name].append(output)
+    def pass_on(name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        norms[name].append(output)
         return output.clone()
 
     handles = []
     for name, module in model.named_modules():
         if isinstance(module, TWO_SIDES_IN_ONE) or is_depthwise(module):
-            handles.append(module.register_forward_hook(partial(carry, name)))
+            handles.append(module.register_forward_hook(partial(pass_on, name)))
         elif isinstance(module, PRODUCERS):
             handles.append(module.register_forward_pre_hook(partial(read, name), with_kwargs=True))
-            handles.append(module.register_forward_hook(partial(give, name)))
+            handles.append(module.register_forward_hook(partial(cut_off, name)))
     try:
         with torch.enable_grad():
             forward(model, image)
     finally:
         for handle in handles:
             handle.remove()
-    return reads, gives, between
-
-
-def _overlap(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    return any(bool((first[name] & second[name]).any()) for name in first.keys() & second.keys())
+    return reads, outputs, norms
 
 
 def _connected(reached: Tensor) -> Tensor:
-    """Return the number of the component of each row, (rows,), of which some share a column."""
+    """Return the component of each row, (rows,) int64; rows that share a column are connected."""
     together = reached.float() @ reached.float().T > 0
     while not torch.equal(further := together.float() @ together.float() > 0, together):
         together = further

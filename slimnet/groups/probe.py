@@ -1,11 +1,11 @@
-"""A stirred copy of a network, on which removals are tried before any of them is believed in."""
+"""Try removals on a randomized float64 copy of a network: slim must equal masked."""
 
 from __future__ import annotations
 
 import copy
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,26 @@ import torch_pruning
 from torch import Tensor, nn
 
 from slimnet.errors import InputError
-from slimnet.groups.faint import faint_groups
+from slimnet.groups.cut import apply_plan, masked
 from slimnet.groups.group import Group
-from slimnet.groups.mask import masked
-from slimnet.groups.proof import TOLERANCE, float64_output, relative_error, require_repeats
-from slimnet.groups.slim import apply_plan
-from slimnet.groups.stir import stir
-from slimnet.groups.training_pass import training_error
-from slimnet.load import copied_in
-from slimnet.measure import forward, in_float64, output_tensors
+from slimnet.groups.prove import TOLERANCE, float64_output, relative_error, require_repeats
+from slimnet.load import copied_in, on_shapes
 from slimnet.records import Plan
+from slimnet.tasks import fill_batch, forward, in_float64, output_tensors
 
-RIGHT_SHARE = 1e-3  # of the change that a removal makes, what may be off
-ROUNDING = 1e-11  # of the output's scale, what float64 may make of it in a deep network
-VISIBLE = 1e-12  # of the output's scale, the least change that proves anything
-UNSEEN = "the network's output does not, or hardly, depend on it, so nothing can be proven"
+# Shares of the output's scale, unless another unit is named. All are guesses with a wide margin.
+ROUNDING = 1e-11  # the largest error that float64 arithmetic makes in a deep network
+MIN_CHANGE = 1e-12  # a removal that changes less proves nothing
+MAX_ERROR_OF_CHANGE = 1e-3  # of the change that the removal makes
+# The sum over all positions was up to 3,000 times the change of the output, so this is generous.
+LOW_INFLUENCE = 1e-5
+NOISE = 0.3  # of the size of fresh weights: enough to move a dead channel or a scale of 1e-6
+NO_INFLUENCE = "the network's output depends on it hardly or not at all, so nothing can be proven"
+NOT_MASKING = (
+    "removing its channels is not the same as masking them (proof in float64): a later step "
+    "depends on the number or the positions of the channels, as a mean over channels, a shuffle, "
+    "a slice or padding with zero channels does"
+)
 LIBRARIES = tuple(
     f"{folder}{os.sep}"
     for folder in (*torch.__path__, *torch_pruning.__path__, Path(__file__).parents[1])
@@ -37,10 +42,10 @@ LIBRARIES = tuple(
 
 
 class Probe:
-    """A copy of a network in float64, with noise on every weight; the network is not changed.
+    """A float64 copy of a network, with noise on every weight; the network is not changed.
 
-    Without the noise a layer scale of 1e-6, a head that begins at zero or a dead channel would
-    hide a wrong removal. Where the noise ruins the network, the copy keeps the weights it had.
+    Without the noise, a layer scale of 1e-6, a head of zeros or a dead channel would hide a wrong
+    removal. If the noise makes the output infinite or NaN, the copy keeps the original weights.
     """
 
     def __init__(self, model: nn.Module, example: Any, seed: int) -> None:
@@ -52,19 +57,19 @@ class Probe:
         self._example = example
         self._inputs = in_float64(copy.deepcopy(example))
         self._model = copied_in(model, torch.float64).eval()
-        self._repeats = False  # known to give the same output twice
-        stir(self._model, seed)
+        self._repeats = False
+        randomize(self._model, seed)
         try:
             self._output = float64_output(self._model, self._inputs)
-            ruined = not all(bool(part.isfinite().all()) for part in self._output)
+            works = all(bool(part.isfinite().all()) for part in self._output)
         except InputError:
-            ruined = True
-        if ruined:
+            works = False
+        if not works:
             self._model = copied_in(model, torch.float64).eval()
             self._output = float64_output(self._model, self._inputs)
 
     def require_repeats(self) -> None:
-        """Check that the network gives the same output twice; asked again, it knows.
+        """Check, on the first call only, that the network gives the same output twice.
 
         Raises:
             InputError: it does not.
@@ -74,10 +79,10 @@ class Probe:
         self._repeats = True
 
     def objection(self, plan: Plan, tolerance: float = TOLERANCE) -> str:
-        """Return in plain words why this removal is not right; empty where slim equals masked.
+        """Return in plain words why this removal is wrong, or "" if slim equals masked.
 
-        ``tolerance`` is the share of the output's scale that may be off. Less may be where the
-        removal changes next to nothing, which is to be right as well.
+        ``tolerance`` is the largest error allowed, as a share of the output's scale. A removal
+        that changes the output little is allowed less.
 
         Raises:
             InputError: the network gives another output each time.
@@ -86,22 +91,21 @@ class Probe:
             slim = apply_plan(self._copy(plan), plan)
             found = self._run(slim)
         except Exception as error:
-            # whatever the network's own code raises on smaller shapes means: not prunable
-            return f"the network's own code does not follow a smaller width{_where(error)}"
-        del slim  # of a large network, gigabytes
+            # the network's own code may raise anything on smaller shapes
+            return f"the network fails with fewer channels{_where(error)}"
+        del slim  # gigabytes for a large network
         with masked(self._model, plan):
             expected = self._run(self._model)
         if text := _difference(found, expected, self._output, tolerance):
-            self.require_repeats()  # what is right repeats itself; a pass of a large one is long
+            self.require_repeats()  # only here: a pass of a large network takes long
         return text
 
-    def objection_in_training(self, plan: Plan) -> str:
-        """Return why a network slimmed in this way cannot be trained on; empty where it can.
+    def objection_in_training(self, plan: Plan, _tolerance: float = TOLERANCE) -> str:
+        """Return why the network cannot be trained after this removal, or "" if it can.
 
-        Also empty where the whole network cannot be trained on such inputs.
+        Also "" if the original network cannot be trained on such inputs.
         """
-        cut = partial(apply_plan, plan=plan)
-        error = training_error(self._model, self._inputs, cut)
+        error = training_error(self._model, self._inputs, partial(apply_plan, plan=plan))
         if error is None or not self._trains:
             return ""
         return f"a part that runs only in training reads its channels{_where(error)}"
@@ -110,16 +114,18 @@ class Probe:
     def _trains(self) -> bool:
         return training_error(self._model, self._inputs) is None
 
-    def faint(self, groups: Sequence[Group]) -> list[Group]:
-        """Return the groups on which the output hardly depends; see ``faint_groups``."""
-        return faint_groups(self._model, self._example, groups)
+    def low_influence(self, groups: Sequence[Group]) -> list[Group]:
+        """Return the groups on which the output hardly depends; see ``low_influence_groups``."""
+        return low_influence_groups(self._model, self._example, groups)
 
     def _copy(self, plan: Plan) -> nn.Module:
-        """Return a copy that shares every module which the plan leaves alone, to save time."""
-        touched = {".".join(name.split(".")[:i]) for name in plan for i in range(len(name))}
-        own = {*touched, *plan, ""}
+        """Return a copy that shares every module that the plan does not touch, to save time."""
+        own = {""}
+        for name in plan:
+            parts = name.split(".")
+            own |= {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
         shared = [module for name, module in self._model.named_modules() if name not in own]
-        # cutting gives a module new parameters; the old ones stay as they are
+        # parameters can be shared: cutting gives a module new ones
         return copy.deepcopy(
             self._model, {id(part): part for part in [*shared, *self._model.parameters()]}
         )
@@ -132,19 +138,19 @@ class Probe:
 def _difference(
     found: Sequence[Tensor], expected: Sequence[Tensor], whole: Sequence[Tensor], tolerance: float
 ) -> str:
-    """Return what is wrong with the slim network's outputs, by those of masked and whole one."""
+    """Return what is wrong with the slim outputs ``found``, or "" if they equal the masked ones.
+
+    ``expected`` are the outputs of the masked network, ``whole`` those of the original.
+    """
     if [part.shape for part in found] != [part.shape for part in expected]:
         return "it makes the network's output"
-    seen = False
+    changed = False
     for one, other, before in zip(found, expected, whole, strict=True):
         error, change = relative_error([one], [other]), relative_error([before], [other])
-        if not error <= min(tolerance, max(RIGHT_SHARE * change, ROUNDING)):
-            return (
-                "removing its channels is not the same as masking them (proof in float64): "
-                "behind it channels are told apart by their place, as in a shuffle or a slice"
-            )
-        seen |= change >= VISIBLE and error <= RIGHT_SHARE * change
-    return "" if seen else UNSEEN
+        if not error <= min(tolerance, max(MAX_ERROR_OF_CHANGE * change, ROUNDING)):
+            return NOT_MASKING
+        changed |= change >= MIN_CHANGE and error <= MAX_ERROR_OF_CHANGE * change
+    return "" if changed else NO_INFLUENCE
 
 
 def _where(error: Exception) -> str:
@@ -158,3 +164,97 @@ def _where(error: Exception) -> str:
         return f": {frames[-1].line} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return f": {text}"
+
+
+@torch.no_grad()
+def randomize(model: nn.Module, seed: int) -> None:
+    """Change the model in place: add noise of ``NOISE`` times the size of fresh weights."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(state: Tensor) -> Tensor:
+        # positive: a variance stays positive, and a scale near zero grows
+        return torch.rand(state.shape, generator=generator, dtype=state.dtype).add_(0.5)
+
+    for parameter in filter(torch.is_floating_point, model.parameters()):
+        if parameter.ndim > 1:
+            # float32 is generated several times as fast; 12 ** 0.5 makes the variance 1
+            noise = torch.rand(parameter.shape, generator=generator).sub_(0.5)
+            parameter.add_(noise, alpha=NOISE * (12 / parameter[0].numel()) ** 0.5)
+        elif parameter.ndim == 1:
+            parameter.add_(uniform(parameter), alpha=NOISE)
+    for name, buffer in model.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.add_(uniform(buffer), alpha=NOISE)
+
+
+def training_error(
+    model: nn.Module, inputs: Any, cut: Callable[[nn.Module], nn.Module] = lambda model: model
+) -> Exception | None:
+    """Return the error of running a copy forward and backward in train mode, after ``cut``.
+
+    The model is not changed; None means no error.
+    """
+    try:
+        on_shapes(_train_once, model, inputs, cut)
+    except Exception as error:
+        return error
+    return None
+
+
+def _train_once(model: nn.Module, inputs: Any) -> None:
+    """Change the model: run it forward and backward in train mode."""
+    small = [p for p in model.train().parameters() if p.ndim < 2]
+    for parameter in model.parameters():
+        # biases and norms alone need the whole backward pass too, with far less memory
+        parameter.requires_grad_(parameter.ndim < 2 or not small)
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        outputs = output_tensors(forward(model, inputs))
+        torch.autograd.backward([part.sum() for part in outputs])
+
+
+def low_influence_groups(model: nn.Module, example: Any, groups: Sequence[Group]) -> list[Group]:
+    """Return the groups whose channels, to first order, hardly change the output.
+
+    The model is not changed. The estimate is |activation x gradient| of one image in float32. If
+    gradients cannot be taken, all groups are returned.
+    """
+    subject = copied_in(model, torch.float32).requires_grad_(False)
+    try:
+        effects = _effects(subject, fill_batch(example, 1), groups)
+    except Exception:  # the network's own code may refuse gradients in any way
+        return list(groups)
+    return [
+        group
+        for group in groups
+        if not sum(effects.get(gate.layer, 0.0) for gate in group.gates) >= LOW_INFLUENCE
+    ]
+
+
+def _effects(model: nn.Module, image: Any, groups: Sequence[Group]) -> dict[str, float]:
+    """Change the model (hooks) and return by layer how much the output depends on it, a share."""
+    seen: list[tuple[str, Tensor]] = []
+
+    def watch(layer: str, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        if not output.requires_grad:
+            output = output.requires_grad_()
+        seen.append((layer, output))
+        return output.clone()  # later code may work in place on it
+
+    for gate in {gate for group in groups for gate in group.gates}:
+        model.get_submodule(gate.module).register_forward_hook(partial(watch, gate.layer))
+    with torch.enable_grad():
+        total = torch.stack([_projected(p) for p in output_tensors(forward(model, image))]).sum()
+        gradients = torch.autograd.grad(total, [output for _, output in seen], allow_unused=True)
+    effects: dict[str, float] = {}
+    for (layer, output), gradient in zip(seen, gradients, strict=True):
+        if gradient is not None:
+            effect = float((output.detach() * gradient).abs().sum())
+            effects[layer] = effects.get(layer, 0.0) + effect
+    return effects
+
+
+def _projected(part: Tensor) -> Tensor:
+    """Return a random weighted sum of the output's elements, divided by its scale."""
+    weights = torch.randn(part.shape, generator=torch.Generator().manual_seed(0))
+    scale = part.detach().abs().max().clamp_min(torch.finfo(part.dtype).tiny)
+    return (part * weights).sum() / scale

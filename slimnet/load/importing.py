@@ -1,4 +1,4 @@
-"""Find a callable that the user names as ``package.module:name`` or ``path/file.py:name``."""
+"""Import code that the user names, and quote names and errors of others in one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -14,10 +14,12 @@ from typing import Any, cast
 
 from slimnet.errors import InputError
 
+MAX_CHARACTERS = 120  # of a name from a file; longer ones fill the screen
+
 
 @contextmanager
 def folders_on_path(*folders: Path) -> Iterator[None]:
-    """Put folders first on ``sys.path``; take them off again at the end."""
+    """Put folders first on ``sys.path`` in the block."""
     added = [str(folder) for folder in folders]
     sys.path[:0] = added
     try:
@@ -93,3 +95,17 @@ def import_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise InputError(f"cannot run {path}: {first_line(error)}") from error
     return module
+
+
+def shown(name: object) -> str:
+    """Return a name from a file for a message: shortened, and without control characters."""
+    text = name if isinstance(name, str) else f"a {type(name).__name__}"
+    if len(text) > MAX_CHARACTERS:
+        text = text[:MAX_CHARACTERS] + "..."
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def listed(names: Iterable[object], most: int = 5) -> str:
+    """Return the first names between commas, and dots where there are more."""
+    every = list(names)
+    return ", ".join(map(shown, every[:most])) + (", ..." if len(every) > most else "")

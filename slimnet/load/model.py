@@ -1,4 +1,4 @@
-"""Load a trained network from a file or take a live one."""
+"""Load a trained network from a file, or copy a live one."""
 
 from __future__ import annotations
 
@@ -10,32 +10,27 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from slimnet.errors import InputError
-from slimnet.load.architecture import build_architecture
+from slimnet.load.architecture import build_architecture, find_weights, load_weights
+from slimnet.load.files import sha256_of
 from slimnet.load.importing import first_line
-from slimnet.load.model_file import read_model_file, sha256_of
-from slimnet.load.prepare import (
-    precision_notes,
-    prepare,
-    require_unscripted,
-    unwrapped,
-)
-from slimnet.load.state_dict import find_weights, load_weights
+from slimnet.load.model_file import read_model_file
+from slimnet.load.prepare import precision_notes, prepare, require_unscripted, unwrapped
+from slimnet.options import ModelOptions
 from slimnet.records import LoadedModel
-from slimnet.settings import Settings
 
 
-def load_model(source: str | Path | nn.Module, settings: Settings) -> LoadedModel:
-    """Return a network of its own; a live ``source`` is copied and stays as it is.
+def load_model(source: str | Path | nn.Module, options: ModelOptions) -> LoadedModel:
+    """Return the network of a file, or a copy of a live one, which is not changed.
 
-    The network is in eval mode, on the CPU, in float32, with gradients on for its weights. A file
-    may be what torch.save wrote of a network, a state dict or a training checkpoint, or
-    safetensors. Nothing in the file is executed unless ``settings.trust_pickle``.
+    It is in eval mode, on the CPU, in float32, with gradients on for its weights. A file holds a
+    network, a state dict or a training checkpoint as torch.save writes them, or safetensors.
+    Nothing in the file is executed unless ``options.trust_pickle``.
 
     Raises:
-        InputError: the file cannot be read, is not safe, or does not fit ``settings.arch``.
+        InputError: the file cannot be read, is not safe, or does not fit ``options.arch``.
     """
     if isinstance(source, nn.Module):
-        return _from_live(source, settings)
+        return _from_live(source, options)
     if not isinstance(source, (str, Path)):
         kind = source.__name__ if isinstance(source, type) else type(source).__name__
         raise InputError(
@@ -43,21 +38,21 @@ def load_model(source: str | Path | nn.Module, settings: Settings) -> LoadedMode
         )
     path = Path(source).expanduser()
     name = str(path)
-    weights = find_weights(read_model_file(path, settings), name)
-    with _whatever_was_put_in(name):
+    weights = find_weights(read_model_file(path, options), name)
+    with _in_one_line(name):
         if isinstance(weights, nn.Module):
             require_unscripted(weights, name)
             weights = unwrapped(weights)
-            if settings.arch is not None:
+            if options.arch is not None:
                 weights = weights.state_dict()
         notes = precision_notes(weights)
         if not isinstance(weights, nn.Module):
-            weights = _onto_architecture(weights, settings, name)
+            weights = _onto_architecture(weights, options, name)
         return LoadedModel(prepare(weights, name), name, sha256_of(path), notes)
 
 
-def _from_live(source: nn.Module, settings: Settings) -> LoadedModel:
-    if settings.arch is not None:
+def _from_live(source: nn.Module, options: ModelOptions) -> LoadedModel:
+    if options.arch is not None:
         raise InputError("arch is for model files; got a live network too: leave arch out")
     inner = unwrapped(source)
     name = type(inner).__name__
@@ -66,13 +61,13 @@ def _from_live(source: nn.Module, settings: Settings) -> LoadedModel:
         network = copy.deepcopy(inner)
     except Exception as error:  # a module's own __deepcopy__ may raise anything
         raise InputError(f"the network {name} cannot be copied: {first_line(error)}") from error
-    with _whatever_was_put_in(name):
+    with _in_one_line(name):
         return LoadedModel(prepare(network, name), name, None, precision_notes(inner))
 
 
 @contextmanager
-def _whatever_was_put_in(source: str) -> Iterator[None]:
-    """Turn any failure into one line: a network that somebody made up may fail in any way."""
+def _in_one_line(source: str) -> Iterator[None]:
+    """Turn any failure in the block into one line: a hostile file may make anything fail."""
     try:
         yield
     except InputError:
@@ -83,13 +78,15 @@ def _whatever_was_put_in(source: str) -> Iterator[None]:
         ) from error
 
 
-def _onto_architecture(state: Mapping[str, Tensor], settings: Settings, source: str) -> nn.Module:
-    if settings.arch is None:
+def _onto_architecture(
+    state: Mapping[str, Tensor], options: ModelOptions, source: str
+) -> nn.Module:
+    if options.arch is None:
         raise InputError(
             f"{source} holds weights without the network; say which network with --arch, such as "
             "--arch torchvision:resnet18 --arch-arg num_classes=10 or --arch path/net.py:Net"
         )
-    network = unwrapped(build_architecture(settings.arch, settings.arch_arg))
-    require_unscripted(network, settings.arch)
+    network = unwrapped(build_architecture(options.arch, options.arch_arg))
+    require_unscripted(network, options.arch)
     load_weights(network, state, source)
     return network

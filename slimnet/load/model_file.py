@@ -1,8 +1,7 @@
-"""Read a model file; its content, not its extension, says of what kind it is."""
+"""Read a model file. Its content shows its format, not its extension."""
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,25 @@ from typing import Any
 import safetensors.torch
 
 from slimnet.errors import InputError
-from slimnet.load.archive import entries, require_uncompressed
+from slimnet.load.files import (
+    entries,
+    require_file,
+    require_uncompressed,
+)
 from slimnet.load.importing import first_line
 from slimnet.load.prepare import scripted_message
 from slimnet.load.safe_pickle import read_pickle
-from slimnet.settings import Settings
+from slimnet.options import ModelOptions
 
 # torch.save before 1.6 pickles this number first
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
-def read_model_file(path: Path, settings: Settings) -> Any:
-    """Return what a model file holds: a network, a state dict, or whatever else was saved.
+def read_model_file(path: Path, options: ModelOptions) -> Any:
+    """Return the content of a model file: a network, a state dict, or anything else.
 
     Raises:
-        InputError: no readable model file, or one that is not safe to read.
+        InputError: it is not a model file, or not safe to read.
     """
     require_file(path)
     with path.open("rb") as file:
@@ -33,43 +36,13 @@ def read_model_file(path: Path, settings: Settings) -> Any:
         return _read_safetensors(path)
     if zipfile.is_zipfile(path):
         _require_plain_archive(path)
-        return read_pickle(path, settings.allow, settings.trust_pickle)
+        return read_pickle(path, options.allow, options.trust_pickle)
     if start == LEGACY_START:
-        return read_pickle(path, settings.allow, settings.trust_pickle, legacy=True)
+        return read_pickle(path, options.allow, options.trust_pickle, legacy=True)
     raise InputError(
         f"{path} is not a model file: it holds neither what torch.save writes nor safetensors, "
         "or it is truncated; save the network or its state dict again"
     )
-
-
-def require_file(path: Path) -> None:
-    """Refuse what is no file with something in it.
-
-    Raises:
-        InputError: missing, a folder, or empty.
-    """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give a file")
-    if not path.exists():
-        raise InputError(f"there is no file {path}; give the path of an existing file")
-    if not path.is_file():  # opening a pipe would wait for ever
-        raise InputError(f"{path} is a pipe or a device; give a file")
-    try:
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except OSError as error:
-        raise InputError(f"{path} cannot be opened: {first_line(error)}") from error
-    if empty:
-        raise InputError(f"{path} is empty; save it again")
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _is_safetensors(start: bytes, file_bytes: int) -> bool:

@@ -1,4 +1,4 @@
-"""Bring a network into the one state that every later stage relies on."""
+"""Bring a network into the one form that every later stage relies on."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from slimnet.errors import InputError
-from slimnet.load.archive import require_held
+from slimnet.load.files import require_held
 
-MOST_WRAPPERS = 8
+MAX_WRAPPERS = 8  # a guess; a wrapper that holds itself must end somewhere
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """Return the network inside torch.compile's and the data-parallel wrappers, unchanged."""
-    for _ in range(MOST_WRAPPERS):  # a made-up one may hold itself
+    for _ in range(MAX_WRAPPERS):
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
         elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
@@ -54,12 +54,12 @@ def prepare(model: nn.Module, source: str) -> nn.Module:
 
 
 def precision_notes(weights: nn.Module | Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Return what the report must say of weights that will become float32."""
+    """Return notes for the report on weights that will become float32."""
     given = weights.parameters() if isinstance(weights, nn.Module) else weights.values()
     tensors = [value for value in given if isinstance(value, Tensor)]
     kinds = {str(t.dtype) for t in tensors if t.is_floating_point()} - {"torch.float32"}
     return (
-        (f"the weights came as {' and '.join(sorted(kinds))}; everything here is of float32",)
+        (f"the weights came as {' and '.join(sorted(kinds))}; all results are of float32",)
         if kinds
         else ()
     )
@@ -76,7 +76,7 @@ def require_unscripted(model: object, source: str) -> None:
 
 
 def scripted_message(source: str) -> str:
-    """Return what to tell about a TorchScript model."""
+    """Return why a TorchScript model cannot be slimmed."""
     return (
         f"{source} is TorchScript; scripted models cannot be pruned: give the original network, "
         "or its state dict with --arch"

@@ -1,4 +1,8 @@
-"""A network run on shapes alone: what only its shapes tell needs no arithmetic and no memory."""
+"""Run a network on tensors without data: enough for shapes, sizes and errors, and much faster.
+
+Measured: ``inspect`` of torchvision's vit_l_16 takes 69 s of one core and 6.8 GB, with data 145 s
+and 9.8 GB.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,10 @@ from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 Result = TypeVar("Result")
-# Without data these refuse the same shapes as with data. All others may let more pass: an index
-# beyond the end, say. Those that work element by element are known by torch's own tag.
+
+
+# Without data these operations refuse the same shapes as with data. Others accept more, such as an
+# index beyond the end. Pointwise operations are not listed: torch tags them.
 NAMES = """
     _adaptive_avg_pool2d _adaptive_avg_pool2d_backward _log_softmax_backward_data
     _softmax_backward_data _to_copy _unsafe_view addmm alias avg_pool2d
@@ -37,11 +43,11 @@ def on_shapes(
     *,
     harmless: bool = False,
 ) -> Result:
-    """Return ``run(change(copy of the model), inputs)``, on tensors without data where they do.
+    """Return ``run(change(copy of the model), inputs)``, on tensors without data if possible.
 
-    Neither the model nor the inputs are changed. ``run`` must need nothing but shapes. Whatever
-    fails without data, or might have failed with data, is run with data: on the model itself
-    where ``run`` is ``harmless`` to it, which saves the copy of a large one.
+    Neither the model nor the inputs are changed. The result of ``run`` must depend on shapes only.
+    It runs with data if it fails without, or uses an operation that is not strict about shapes.
+    With ``harmless``, ``run`` does not change the model, and then no copy with data is made.
     """
     try:
         empty = change(_copied_with(model, _without_data))
@@ -49,14 +55,15 @@ def on_shapes(
             result = run(empty, _pytree.tree_map(_without_data, inputs))
         if operations.all_strict:
             return result
-    except Exception:  # the network's own code may work with values, or with other devices
+    except Exception:  # the network's own code may need values, or hold tensors with data
         pass
     return run(change(model if harmless else copy.deepcopy(model)), copy.deepcopy(inputs))
 
 
 class _OnlyStrict(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
-    """Raises at any operation that may let shapes pass which it refuses with data, and notes it:
-    the network's own code may catch what is raised.
+    """Raises at each operation that without data may accept shapes that it refuses with data.
+
+    ``all_strict`` records it too, since the network's own code may catch the error.
     """
 
     all_strict = True
@@ -83,13 +90,13 @@ def _is_strict(func: Any, args: Any) -> bool:
     if name in ("as_strided", "as_strided_"):
         tensor, size, stride, *offset = args
         last = sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-        held = tensor.untyped_storage().nbytes() // tensor.element_size()
-        return bool((offset[0] if offset else tensor.storage_offset()) + last < held)
+        stored = tensor.untyped_storage().nbytes() // tensor.element_size()
+        return bool((offset[0] if offset else tensor.storage_offset()) + last < stored)
     return torch.Tag.pointwise in func.tags or name in STRICT
 
 
 def copied_in(model: nn.Module, kind: torch.dtype) -> nn.Module:
-    """Return a copy of which the floating-point parameters and buffers are of this kind."""
+    """Return a copy whose floating-point parameters and buffers have this dtype."""
 
     def convert(leaf: Tensor) -> Tensor:
         return leaf.detach().to(kind if leaf.is_floating_point() else leaf.dtype, copy=True)
@@ -98,9 +105,9 @@ def copied_in(model: nn.Module, kind: torch.dtype) -> nn.Module:
 
 
 def _copied_with(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:
-    """Return a copy of which each parameter and buffer is converted, and never copied as it is.
+    """Return a copy whose parameters and buffers are converted, without a copy of the originals.
 
-    Tensors that are neither are copied.
+    Other tensors are copied as they are.
     """
     memo: dict[int, Any] = {id(buffer): convert(buffer) for buffer in model.buffers()}
     for parameter in model.parameters():

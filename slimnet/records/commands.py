@@ -1,4 +1,4 @@
-"""What the other commands tell: ``inspect``, ``apply``, ``bench`` and ``verify``."""
+"""The record that each command returns."""
 
 from __future__ import annotations
 
@@ -9,18 +9,86 @@ from typing import Any
 
 from torch import nn
 
-from slimnet.records.artefacts import Artefacts
-from slimnet.records.measured import Latency, Parity, Size
-from slimnet.records.plan import Frozen, Plan
+from slimnet.records.data import Frozen, Plan
+from slimnet.records.measured import Artefacts, Drop, Int8, Latency, Parity, PredictionCheck, Size
+from slimnet.records.search import Trajectory
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A goal that the user set, and whether the result meets it.
+
+    ``name`` is that of the option, or ``baseline_...`` for a comparison with an earlier report.
+    ``wanted`` is a maximum, or a minimum if ``at_least``. ``got`` is None if it was not measured;
+    the goal is then missed. ``unit`` names the unit of both.
+    """
+
+    name: str
+    wanted: int | float
+    got: int | float | None
+    unit: str
+    met: bool
+    at_least: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """The content of ``report.json``, field by field; ``schema_version`` numbers its form.
+
+    ``channels_per_layer`` maps each layer to its output channels in the original and in the slim
+    network. ``run_sha256`` is one hash of everything the run depends on: model, data, options,
+    versions and machine. A run with the same hash would give the same result. It is None if some
+    of that cannot be hashed.
+    """
+
+    schema_version: int
+    slimnet_version: str
+    command: str
+    source: str
+    source_sha256: str | None
+    plan_sha256: str
+    settings: Mapping[str, Any]
+    data: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    frozen: tuple[Frozen, ...]
+    channels_per_layer: Mapping[str, tuple[int, int]]
+    trajectory: Trajectory
+    original_size: Size
+    slim_size: Size
+    selection_drop: Drop
+    test_drop: Drop
+    masked_slim: Parity
+    artefacts: Artefacts
+    latency: tuple[Latency, ...]
+    notes: tuple[str, ...]
+    seconds: Mapping[str, float]
+    prediction: PredictionCheck | None = None
+    goals: tuple[Goal, ...] = ()
+    int8: Int8 | None = None
+    run_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of ``compress``: the slim network, and its folder (None: nothing was written).
+
+    ``earlier`` is True if the folder held this result already and nothing was done again.
+    """
+
+    model: nn.Module
+    plan: Plan
+    report: Report
+    folder: Path | None
+    earlier: bool = False
 
 
 @dataclass(frozen=True)
 class GroupOffer:
-    """A group of the network as it is, and what goes with one unit of it alone.
+    """A group of the network, and how much goes with one of its units.
 
-    ``layers`` maps each layer that makes its channels to how many of them are the group's;
-    ``channels`` is their sum. ``parameters_per_unit``, and ``macs_per_unit`` in convolutions and
-    linear layers for one image, are means over the units where these differ.
+    ``layers`` maps each layer that makes channels of the group to their count; ``channels`` is the
+    sum. ``parameters_per_unit`` and ``macs_per_unit`` are means over the units. The MACs are those
+    of convolutions and linear layers for one image.
     """
 
     layers: Mapping[str, int]
@@ -32,13 +100,13 @@ class GroupOffer:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What slimming could take from a network at most; ``schema_version`` names its form.
+    """How much slimming could remove from a network at most.
 
-    ``input_shape`` is that of one input. ``layers`` and ``seed`` are the dials of these names.
-    ``smallest_size`` is what is left when every group is down to one unit, or to the few that
-    leave each of its layers a channel; the ``removable_`` shares are what is gone then.
-    ``channels`` are the output channels of all convolutions and linear layers; those that a group
-    holds are prunable.
+    ``input_shape`` is the shape of one input, without the batch axis. ``layers`` and ``seed`` are
+    the options of these names. ``smallest_size`` is the size with every group down to the fewest
+    units that leave each of its layers a channel; the ``removable_`` shares are gone then.
+    ``channels`` counts the output channels of all convolutions and linear layers, and
+    ``prunable_channels`` those that are in a group.
     """
 
     schema_version: int
@@ -65,10 +133,10 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Application:
-    """What ``apply`` reports: the plan on a model file, with that file's own weights.
+    """The report of ``apply``: a plan applied to a model file with that file's own weights.
 
-    ``input_shape`` is that of one input. ``plan_source_sha256`` is the hash of the model file that
-    the plan was made for, where it says. ``schema_version`` names the form.
+    ``input_shape`` is the shape of one input, without the batch axis. ``plan_source_sha256`` is the
+    hash of the model file that the plan was made for, None if the plan does not say.
     """
 
     schema_version: int
@@ -89,7 +157,7 @@ class Application:
 
 @dataclass(frozen=True)
 class Applied:
-    """What ``apply`` gives back: the slim network, and where it was written (None: nowhere)."""
+    """The result of ``apply``: the slim network, and its folder (None: nothing was written)."""
 
     model: nn.Module
     plan: Plan
@@ -99,10 +167,10 @@ class Applied:
 
 @dataclass(frozen=True)
 class LayerLatency:
-    """How long a layer takes in both networks; None where one has nothing of that name.
+    """The time of a layer in both networks; None if a network has no layer of that name.
 
-    ``layer`` is the name of the layer or node in both files; it is empty where these have no name
-    in common for it, and then all such nodes of one ``operator`` are counted together.
+    ``layer`` is its name in both files. It is empty for nodes whose names the files do not share:
+    these are summed up by ``operator``.
     """
 
     runtime: str
@@ -115,7 +183,7 @@ class LayerLatency:
 
 @dataclass(frozen=True)
 class Skipped:
-    """What was asked for and could not be timed, and why."""
+    """A timing that was asked for and left out, and why."""
 
     what: str
     reason: str
@@ -123,10 +191,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Two networks timed in turns; ``schema_version`` names the form.
+    """Timings of two networks, taken in turns.
 
-    ``input_shapes`` are those of one batch, None standing for its size. ``warnings`` say in words
-    where the timings cannot be trusted.
+    ``input_shapes`` maps each input to its shape; None is the batch axis. ``warnings`` are
+    sentences that say which timings cannot be trusted.
     """
 
     schema_version: int
@@ -144,7 +212,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at again, whether it holds, and what was seen."""
+    """One check of ``verify``: its name, whether it holds, and a sentence on what was found."""
 
     name: str
     holds: bool
@@ -153,7 +221,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """A finished folder, checked again."""
+    """The result of ``verify``: all checks of a finished folder."""
 
     folder: str
     checks: tuple[Check, ...]

@@ -1,4 +1,4 @@
-"""What goes in: the images in three splits, and the loaded network."""
+"""What a run starts from: the data in three splits, the loaded network; and the plan it makes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 Batch = tuple[Tensor, Tensor]
-"""Preprocessed inputs (images, ...) and labels (images,) int64."""
-
+"""Preprocessed inputs, (images, ...), and their labels, (images,) int64."""
 
 Inputs = Tensor | tuple[Tensor, ...]
-"""What a network reads, (images, ...): one tensor, or several as positional arguments."""
+"""The inputs of a network, (images, ...): one tensor, or several as positional arguments."""
 
 
 class Batches(Protocol):
-    """Something that can be iterated over again and again, always giving the same batches.
+    """An iterable that gives the same batches each time.
 
-    They are ``Batch`` for classification, and whatever the data give for a task of the user's own.
+    For classification they are ``Batch``; for a task of the user's own, whatever the data give.
     """
 
     def __iter__(self) -> Iterator[Any]: ...
@@ -27,7 +26,7 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """One part of the data. ``images`` is how many images its batches hold together."""
+    """One part of the data; ``images`` counts the images of all its batches."""
 
     name: str
     images: int
@@ -36,11 +35,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """Calibration: saliency and oracle. Selection: the budget. Test: the final report only.
+    """The data, divided by purpose.
 
-    ``description`` says in one sentence where each part came from. ``classes`` is the number of
-    classes where the data names them (image folders), else None. ``preprocessing`` is how pixels
-    became inputs, as it goes into the report.
+    ``calibration`` serves saliency, oracle and repair, ``selection`` the budget, and ``test`` the
+    final report alone. ``description`` says where each part came from. ``classes`` is the number
+    of classes if the data name them (image folders), else None. ``preprocessing`` is how pixels
+    became inputs.
     """
 
     calibration: Split
@@ -53,13 +53,47 @@ class Splits:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A trained network in eval mode on the CPU, and where it came from.
+    """A trained network in eval mode on the CPU, and its origin.
 
-    ``sha256`` is the file's hash, or None for a live module. ``source`` names it for the report,
-    which gives the ``notes`` too.
+    ``source`` names it in the report. ``sha256`` is the hash of its file, None for a live module.
+    ``notes`` go into the report.
     """
 
     model: nn.Module
     source: str
     sha256: str | None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A layer that must keep all its output channels, and why."""
+
+    layer: str
+    channels: int
+    reason: str
+
+
+Plan = Mapping[str, Mapping[str, tuple[int, ...]]]
+"""The channels to remove: module name -> {"out": indices, "in": indices}.
+
+Indices are sorted and count in the original network.
+"""
+
+Channels = Mapping[str, Mapping[str, int]]
+"""How many channels a layer has: module name -> {"out": count, "in": count}."""
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """The content of a plan file.
+
+    ``channels`` are the original network's, for each module in the plan; {} if the file has none.
+    ``source_sha256`` is the hash of the model file that the plan was made for. ``input_shape`` is
+    the shape of one input without the batch axis. Either is None if the file does not say.
+    """
+
+    plan: Plan
+    channels: Channels
+    source_sha256: str | None
+    input_shape: tuple[int, ...] | None = None

@@ -1,13 +1,25 @@
-"""What was measured, with its doubt: sizes, drops, latencies, parities."""
+"""Measurements with their uncertainty, and the files that were written."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, PlainSerializer
+
+FloatOrNan = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""A float that may be NaN or infinite. JSON has null for these, and null is read as NaN."""
+
+FilePath = Annotated[Path, PlainSerializer(lambda path: path.name, return_type=str)]
+"""A path of which JSON gets the file's name alone."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """What a network holds and does. ``macs`` is multiply-accumulates for one image."""
+    """The size of a network. ``macs`` are multiply-accumulates for one image."""
 
     parameters: int
     conv_weights: int
@@ -16,17 +28,18 @@ class Size:
 
 @dataclass(frozen=True)
 class Drop:
-    """A paired drop of ``quantity``, original minus slim, in points, on ``images`` images.
+    """How much lower the slim network scores than the original on the same images.
 
-    ``lower_points`` and ``upper_points`` are one-sided bounds, each at ``confidence``; ``bounds``
-    says how they were made.
+    ``quantity`` names the score. ``points`` is the original's minus the slim one's, in percentage
+    points. ``lower_points`` and ``upper_points`` are one-sided bounds, each at ``confidence``;
+    ``bounds`` names their method.
     """
 
     original_percent: float
     slim_percent: float
     points: float
-    lower_points: float
-    upper_points: float
+    lower_points: FloatOrNan
+    upper_points: FloatOrNan
     confidence: float
     images: int
     quantity: str = "accuracy"
@@ -35,11 +48,10 @@ class Drop:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """L(Θ − Θ_c) − L(Θ) in nats, measured on so many images.
+    """L(Θ − Θ_c) − L(Θ) in nats on ``images`` images; inf if the loss is NaN or infinite.
 
-    They are the hardest ones, fewer than the oracle's, where it was clear who wins; the others
-    count as unchanged. They are none where it was clear from one of the last few steps, which is
-    what ``nats`` is of then. It is inf where the loss is not a number.
+    The oracle stops early on a candidate that clearly loses. ``images`` are then the ones with the
+    highest losses, and the change counts as 0 on all others.
     """
 
     nats: float
@@ -48,9 +60,9 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class PredictedLatency:
-    """What the search took original and slim network to need for one batch, from layer times.
+    """The time for one batch that the search predicted from a table of layer times.
 
-    ``corrections`` is how often these were measured anew, inside the network as it was by then.
+    ``corrections`` counts how often the table was measured anew inside the slimmer network.
     """
 
     original_ms: float
@@ -60,7 +72,7 @@ class PredictedLatency:
 
 @dataclass(frozen=True)
 class Parity:
-    """How far two executions of the same function are apart, as a share of the output's scale."""
+    """How far the outputs of two executions differ, relative to the scale of the output."""
 
     relative_error: float
     tolerance: float
@@ -69,9 +81,9 @@ class Parity:
 
 @dataclass(frozen=True)
 class Latency:
-    """Interleaved timings of original and slim on one runtime at one batch size.
+    """Timings of original and slim, taken in turns, on one runtime at one batch size.
 
-    ``speedup`` is the ratio of medians, with a 95 % interval. ``measurable`` is False when the
+    ``speedup`` is the ratio of the medians, with its 95 % interval. ``measurable`` is False if the
     interval holds 1.
     """
 
@@ -90,9 +102,9 @@ class Latency:
 
 @dataclass(frozen=True)
 class PredictionCheck:
-    """What the search predicted beside what was measured, on its runtime and at its batch size.
+    """The latency that the search predicted, and the one that was measured in the end.
 
-    ``off_percent`` is how much the measured speed-up is above (+) or below (-) the predicted one.
+    ``off_percent`` is how far the measured speed-up is above (+) or below (-) the predicted one.
     """
 
     runtime: str
@@ -105,3 +117,76 @@ class PredictionCheck:
     measured_speedup: float
     off_percent: float
     corrections: int
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """An ONNX file that was written, checked and run. ``parity`` maps batch sizes to parities."""
+
+    path: FilePath
+    bytes: int
+    sha256: str
+    opset: int
+    parity: Mapping[int, Parity]
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """The files beside the report. ``slim_program`` is the parity of slim.pt2.
+
+    ``sha256`` maps the name of each file to its hash.
+    """
+
+    original_onnx: OnnxFile
+    slim_onnx: OnnxFile
+    slim_program: Parity
+    sha256: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Int8:
+    """The slim network in int8. If it is not ``shipped``, ``reason`` says why.
+
+    ``ranges`` names the method that sets the range of each tensor, and ``numbers`` the number
+    formats. ``distances`` maps each method tried to the distance of its outputs from slim.onnx's
+    on calibration images, relative to their root mean square. The drops are from the original to
+    the int8 file in ONNX Runtime. In ``against_original`` and ``against_slim`` the int8 file is
+    "slim", and the network it is timed against is "original". Later fields keep their defaults if
+    int8 failed before they were measured.
+    """
+
+    shipped: bool = False
+    reason: str = ""
+    ranges: str = ""
+    numbers: str = ""
+    distances: Mapping[str, FloatOrNan] = field(default_factory=dict)
+    bytes: int | None = None
+    selection_drop: Drop | None = None
+    test_drop: Drop | None = None
+    against_original: tuple[Latency, ...] = ()
+    against_slim: tuple[Latency, ...] = ()
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """A network to be timed: its ONNX file and, if it came in one, the folder slimnet wrote.
+
+    ``is_original`` is True for the folder's original.onnx, False for its slim.onnx.
+    """
+
+    name: str
+    onnx: Path
+    folder: Path | None
+    is_original: bool
+
+
+@dataclass(frozen=True)
+class OnnxInput:
+    """One input of an ONNX file. ``shape`` has the batch axis first; None is an axis of any size.
+
+    ``dtype`` is numpy's name of its type.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]

@@ -1,20 +1,23 @@
-"""Whether a finished run is what was asked of it: the one place where goals are judged."""
+"""Whether a finished run meets its goals and its budget, and how that is worded."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 
+from rich.table import Table
+from rich.text import Text
+
 from slimnet.records import Goal, Latency, Report
 from slimnet.report.baseline import Baseline
-from slimnet.settings import RUNTIMES
+from slimnet.timing import RUNTIMES
 
-ROUNDING = 1e-12
-REGRESSION_PERCENT = 2.0  # where the user names none
+ROUNDING = 1e-12  # relative; far above the rounding of a float64, far below any real difference
+REGRESSION_PERCENT = 2.0  # the default of max_regression, as its help says; a guess
 
 
 def evaluate_goals(report: Report, baseline: Baseline | None = None) -> tuple[Goal, ...]:
-    """Return every goal that the report's settings set, judged; the report is not changed.
+    """Return every goal that the report's settings name, evaluated; the report is not changed.
 
     A speed-up counts by the lower end of its 95 % interval: the goal is met only if that is sure.
     """
@@ -30,10 +33,10 @@ def missed_goals(report: Report) -> tuple[Goal, ...]:
 
 
 def budget_missed(report: Report) -> bool:
-    """Tell whether the budget cannot be met.
+    """Return whether the drop is not surely within the budget.
 
-    What was removed is, measured once more, not surely within it. Or nothing was removed, because
-    there are too few images to be sure of anything: that is a miss only where a goal was set.
+    A network that lost nothing can break it too, if there are too few images to be sure of a drop.
+    That counts as missed only if a goal was set.
     """
     allowed = report.settings.get("max_drop", math.inf)
     if report.selection_drop.upper_points <= allowed:
@@ -43,20 +46,20 @@ def budget_missed(report: Report) -> bool:
 
 
 def anything_missed(report: Report) -> bool:
-    """Tell whether a goal was missed or the budget cannot be met."""
+    """Return whether the budget or any goal was missed."""
     return bool(missed_goals(report)) or budget_missed(report)
 
 
-def judged_latency(report: Report) -> Latency | None:
-    """Return the timings that goals are judged by: the first batch size, on the chosen runtime."""
+def _goal_latency(report: Report) -> Latency | None:
+    """Return the timings that count for goals: those at the first batch size, on the runtime."""
     runtime = RUNTIMES.get(report.settings.get("runtime", ""))
     batch_size = (report.settings.get("latency_batch") or (None,))[0]
-    found = (e for e in report.latency if (e.runtime, e.batch_size) == (runtime, batch_size))
-    return next(found, None)
+    wanted = (runtime.long_name if runtime else None, batch_size)
+    return next((e for e in report.latency if (e.runtime, e.batch_size) == wanted), None)
 
 
 def _own_goals(report: Report) -> Iterator[Goal]:
-    wanted, timed = report.settings, judged_latency(report)
+    wanted, timed = report.settings, _goal_latency(report)
     where = f"on {timed.runtime}, batch {timed.batch_size}" if timed else "at the chosen batch size"
     slim = report.slim_size
     if wanted.get("min_speedup") is not None:
@@ -74,25 +77,25 @@ def _own_goals(report: Report) -> Iterator[Goal]:
 
 
 def _baseline_goals(report: Report, baseline: Baseline) -> Iterator[Goal]:
-    """Yield what a pipeline cares about; a speed-up fell only if both intervals say so."""
-    percent, timed = report.settings["max_regression"], judged_latency(report)
+    """Yield the goals of a baseline; the speed-up fell only if both intervals agree on it."""
+    percent, timed = report.settings["max_regression"], _goal_latency(report)
     percent = REGRESSION_PERCENT if percent is None else percent
-    factor = 1 + percent / 100
-    split = f"points of {report.test_drop.quantity} lost on the test split"
-    yield _at_most("baseline_drop", baseline.drop_points + percent, report.test_drop.points, split)
     before, slim = baseline.slim_size, report.slim_size
+    unit = f"points of {report.test_drop.quantity} lost on the test split"
+    limit = baseline.test_drop.points + percent
+    yield _at_most("baseline_drop", limit, report.test_drop.points, unit)
+    bytes_before, bytes_now = (one.artefacts.slim_onnx.bytes for one in (baseline, report))
     for name, old, new, unit in (
         ("baseline_params", before.parameters, slim.parameters, "parameters"),
         ("baseline_macs", before.macs, slim.macs, "MACs for one image"),
-        ("baseline_bytes", baseline.slim_bytes, report.artefacts.slim_onnx.bytes,
-         "bytes of slim.onnx"),
-    ):  # fmt: skip
-        yield _at_most(name, old * factor, new, unit)
+        ("baseline_bytes", bytes_before, bytes_now, "bytes of slim.onnx"),
+    ):
+        yield _at_most(name, old * (1 + percent / 100), new, unit)
     yield _at_least(
         "baseline_speedup",
-        baseline.speedup_low * (1 - percent / 100),
+        baseline.latency[0].speedup_low * (1 - percent / 100),
         timed.speedup_high if timed else None,
-        "times as fast, the upper end of this 95 % interval against the lower of the baseline's",
+        "times as fast, upper end of the 95 % interval against the lower end of the baseline's",
     )
 
 
@@ -104,3 +107,82 @@ def _at_most(name: str, wanted: float, got: float | None, unit: str) -> Goal:
 def _at_least(name: str, wanted: float, got: float | None, unit: str) -> Goal:
     met = got is not None and (got >= wanted or math.isclose(got, wanted, rel_tol=ROUNDING))
     return Goal(name, wanted, got, unit, met, at_least=True)
+
+
+DECIMALS, MAX_DECIMALS = 4, 15  # a float64 has 15 to 17 digits
+GOAL_HEADS = ("goal", "", "wanted", "got", "unit")
+
+
+def goal_rows(report: Report) -> list[tuple[str, ...]]:
+    """Return every goal as text: its option, whether it was met, wanted, got, the unit."""
+    return [
+        (_option(goal), "met" if goal.met else "MISSED", _wanted(goal), _got(goal), goal.unit)
+        for goal in report.goals
+    ]
+
+
+def goals_table(report: Report) -> Table | None:
+    """Return the goals for a terminal, None without goals."""
+    if not report.goals:
+        return None
+    table = Table()
+    for head in GOAL_HEADS:
+        table.add_column(head, overflow="fold")
+    for row in goal_rows(report):
+        table.add_row(*map(Text, row))
+    return table
+
+
+def goal_sentence(goal: Goal) -> str:
+    """Return one goal in words, without its name."""
+    return f"wanted {_wanted(goal)}, got {_got(goal)} {goal.unit}"
+
+
+def budget_sentence(report: Report) -> str:
+    """Return the budget in words, and what was lost."""
+    drop = report.selection_drop
+    return (
+        f"at most {report.settings.get('max_drop', 100):g} points of {drop.quantity} may be lost "
+        f"on the selection split; {drop.points:.2f} were lost, at most {drop.upper_points:.2f} at "
+        f"{100 * drop.confidence:g} % confidence"
+    )
+
+
+def outcome_lines(report: Report) -> list[str]:
+    """Return one sentence on goals and budget; none if there is no goal and the budget was met."""
+    missed = [f"{_option(goal)} ({goal_sentence(goal)})" for goal in missed_goals(report)]
+    if budget_missed(report):
+        missed.append(f"the budget ({budget_sentence(report)})")
+    if missed:
+        return [f"MISSED: {'; '.join(missed)}."]
+    if len(report.goals) > 1:
+        return [f"All {len(report.goals)} goals were met."]
+    return ["The goal was met."] if report.goals else []
+
+
+def _option(goal: Goal) -> str:
+    return goal.name.replace("_", "-")
+
+
+def _wanted(goal: Goal) -> str:
+    limit = "at least" if goal.at_least else "at most"
+    return f"{limit} {_formatted(goal.wanted, _decimals(goal))}"
+
+
+def _got(goal: Goal) -> str:
+    return "nothing measured" if goal.got is None else _formatted(goal.got, _decimals(goal))
+
+
+def _decimals(goal: Goal) -> int:
+    """Return how many decimals a missed goal needs, or its two numbers would look the same."""
+    if goal.got is None or goal.met:
+        return DECIMALS
+    for decimals in range(DECIMALS, MAX_DECIMALS):
+        if _formatted(goal.got, decimals) != _formatted(goal.wanted, decimals):
+            return decimals
+    return MAX_DECIMALS
+
+
+def _formatted(value: float, decimals: int) -> str:
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

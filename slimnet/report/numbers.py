@@ -20,38 +20,34 @@ def milliseconds(value_ms: float) -> str:
     return f"{value_ms:.3f} ms" if value_ms < 0.9995 else f"{three_digits(value_ms)} ms"
 
 
-def duration(seconds: float) -> str:
-    """Return a duration as roughly as it is worth to know: "40 s", "12 min", "3.5 h"."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def percent(value_percent: float) -> str:
-    """Return a percentage with two decimals."""
-    return f"{value_percent:.2f} %"
-
-
 def is_share(quantity: str) -> bool:
-    """Tell whether a score is a share of the images, in percent, or in points of its own."""
+    """Return whether a score is a share of the images; the user's own scores may be anything."""
     return quantity in ("accuracy", "agreement")
 
 
 def level(value: float, quantity: str) -> str:
-    """Return an accuracy in percent, or a score of another kind in points, with two decimals."""
-    return percent(value) if is_share(quantity) else f"{value:.2f}"
+    """Return a score with two decimals, in percent if it is a share of the images."""
+    return f"{value:.2f} %" if is_share(quantity) else f"{value:.2f}"
 
 
-def titled(quantity: str) -> str:
-    """Return what a score is called with a capital, as a sentence begins."""
+def capitalized(quantity: str) -> str:
+    """Return a name as a sentence begins, with a capital letter."""
     return quantity[:1].upper() + quantity[1:]
 
 
 def points(drop_points: float) -> str:
-    """Return a drop in percentage points as the change that it is: a loss has a minus sign."""
+    """Return a drop in percentage points as a change: a loss has a minus sign."""
     if round(drop_points, 2) == 0:
         return "0.00"
     return f"{MINUS if drop_points > 0 else '+'}{abs(drop_points):.2f}"
+
+
+def signed(value: float | None) -> str:
+    """Return a correlation with two decimals, "–" for none."""
+    if value is None:
+        return "–"
+    text = f"{abs(value):.2f}"
+    return f"{MINUS}{text}" if value < 0 and float(text) else text
 
 
 def change(before: float, after: float) -> str:
@@ -61,12 +57,12 @@ def change(before: float, after: float) -> str:
     if after <= 0 or before <= 0:
         return f"{MINUS}100 %" if after <= 0 else "new"
     if after < before:
-        return f"÷ {three_digits(before / after)} ({_signed(MINUS, 1 - after / before)})"
-    return f"× {three_digits(after / before)} ({_signed('+', after / before - 1)})"
+        return f"÷ {three_digits(before / after)} ({_signed_share(MINUS, 1 - after / before)})"
+    return f"× {three_digits(after / before)} ({_signed_share('+', after / before - 1)})"
 
 
 def share(part: float) -> str:
-    """Return a positive part of 1 in percent, as a whole number from 10 % on; all is 1 alone."""
+    """Return a positive part of 1 in percent, whole from 10 % on; only 1 itself is "100 %"."""
     value = 100 * part
     if value < 0.1:
         return "less than 0.1 %"
@@ -81,7 +77,7 @@ def three_digits(value: float) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _signed(sign: str, part: float) -> str:
+def _signed_share(sign: str, part: float) -> str:
     return share(part) if part < 0.001 else sign + share(part)
 
 

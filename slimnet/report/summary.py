@@ -1,91 +1,94 @@
-"""The verdict in sentences, also when it is not what was hoped for."""
+"""The result in sentences."""
 
 from __future__ import annotations
 
-from slimnet.records import Latency, Report
-from slimnet.report.goal_text import outcome_lines
-from slimnet.report.int8 import int8_line
-from slimnet.report.numbers import level, points, share, titled
-from slimnet.report.prediction import prediction_line
-from slimnet.search.recovery import FINE_TUNED
+from slimnet.records import FINE_TUNING, Int8, Latency, PredictionCheck, Report
+from slimnet.report.goals import outcome_lines
+from slimnet.report.numbers import MINUS, capitalized, file_size, level, points, share
+from slimnet.report.tables import relative_speed
 
 
 def summary_lines(report: Report) -> list[str]:
-    """Return the verdict, what held slimming back, and the notes; does not change the report."""
+    """Return the outcome, what was removed and the notes; does not change the report."""
     removed = report.slim_size.parameters < report.original_size.parameters
-    verdict = _removed_lines(report) if removed else _nothing_lines(report)
-    speeds = [_speed_line(entry) for entry in report.latency if removed]
+    lines = outcome_lines(report)
+    lines += _removed_lines(report) if removed else _nothing_removed_lines(report)
+    if removed:
+        lines += [_speed_line(entry) for entry in report.latency]
     if report.prediction is not None:
-        speeds.append(prediction_line(report.prediction))
-    notes = (f"Note: {note}" for note in report.notes)
-    int8 = [] if report.int8 is None else [int8_line(report.int8)]
-    return [*outcome_lines(report), *verdict, *speeds, *int8, *_images(report), *notes]
+        lines.append(_prediction_line(report.prediction))
+    if report.int8 is not None:
+        lines.append(_int8_line(report.int8))
+    return [*lines, *_image_lines(report), *(f"Note: {note}" for note in report.notes)]
 
 
 def verdict_line(report: Report) -> str:
-    """Return what came of goals and budget, and what was removed, in one line."""
+    """Return one line: whether goals and budget were met, and what was removed."""
     return " ".join(summary_lines(report)[: 1 + len(outcome_lines(report))])
-
-
-def _images(report: Report) -> list[str]:
-    """Say how many images each split got, and from where."""
-    counts = [f"{images:,} {name}" for name, images in report.data.get("images", {}).items()]
-    return [f"Images: {', '.join(counts)}. {report.data['description']}"] if counts else []
 
 
 def _removed_lines(report: Report) -> list[str]:
     before, after = report.original_size, report.slim_size
-    drop = report.test_drop
-    before_after = [level(x, drop.quantity) for x in (drop.original_percent, drop.slim_percent)]
     shares = [f"{_share(before.parameters, after.parameters)} of the parameters"]
     if before.conv_weights:
         shares.append(f"{_share(before.conv_weights, after.conv_weights)} of the conv weights")
     if before.macs:
         shares.append(f"{_share(before.macs, after.macs)} of the MACs")
+    *first, last = shares
+    listed = f"{', '.join(first)} and {last}" if first else last
+    drop = report.test_drop
+    original, slim = (level(x, drop.quantity) for x in (drop.original_percent, drop.slim_percent))
     return [
-        f"Removed {', '.join(shares[:-1])} and {shares[-1]}."
-        if len(shares) > 1
-        else f"Removed {shares[0]}.",
-        f"{titled(drop.quantity)} went from {before_after[0]} to "
-        f"{before_after[1]} on "
-        f"{drop.images:,} test images ({points(drop.points)} points){_budget(report)}.",
-        *_ended("The search ended because ", report),
-        *_fine_tunings(report),
-        *_frozen_count(report),
+        f"Removed {listed}.",
+        f"{capitalized(drop.quantity)} went from {original} to {slim} on {drop.images:,} test "
+        f"images ({points(drop.points)} points){_budget(report)}.",
+        *_end_of_search("The search ended because ", report),
+        *_fine_tuning_lines(report),
+        *_frozen_lines(report),
     ]
 
 
-def _fine_tunings(report: Report) -> list[str]:
-    """Say how many rounds of training there were, and what became of them."""
+def _nothing_removed_lines(report: Report) -> list[str]:
+    """Say layer by layer why nothing was removed."""
+    refused = f"no removal of its channels was kept{_budget(report)}"
+    default = refused if report.trajectory.steps else "no removal of its channels was tried"
+    layers = {layer.layer: (layer.channels, layer.reason) for layer in report.frozen}
+    for name, (channels, _) in report.channels_per_layer.items():
+        layers.setdefault(name, (channels, default))
+    return [
+        *(_end_of_search("Nothing was removed: ", report) or ["Nothing was removed."]),
+        *(f"  {name} ({count:,} channels): {why}" for name, (count, why) in layers.items()),
+    ]
+
+
+def _end_of_search(opening: str, report: Report) -> list[str]:
+    reason = report.trajectory.stopped_because.strip().rstrip(".")
+    return [f"{opening}{reason}."] if reason else []
+
+
+def _fine_tuning_lines(report: Report) -> list[str]:
+    """Say how many rounds of fine-tuning there were, and what became of them."""
     trajectory = report.trajectory
     rounds = trajectory.fine_tunings
     if not rounds:
         return []
-    standing = [step for step in trajectory.steps[: trajectory.kept_steps] if not step.taken_back]
-    stands = sum(FINE_TUNED in step.recovered_by for step in standing)
-    stands += FINE_TUNED in trajectory.finished_by
-    undone = [told.undone_because for told in rounds.values() if not told.kept]
-    parts = [f"what {stands or 'none'} of them learnt is in the result"]
-    if lost := len(rounds) - len(undone) - stands:
-        parts.append(f"{lost} did not lower the drop, or went with a step that was taken back")
-    if undone:
-        parts.append(f"{len(undone)} made it worse and {'were' if undone[1:] else 'was'} undone")
-    last = f" ({'the last one: ' * bool(undone[1:])}{undone[-1]})" if undone else ""
-    return [f"Fine-tuning, {len(rounds)} round{'s' * (len(rounds) > 1)}: {', '.join(parts)}{last}."]
+    kept = sum(FINE_TUNING in step.recovered_by for step in trajectory.standing_steps)
+    kept += FINE_TUNING in trajectory.finished_by
+    reasons = [tuning.undone_because for tuning in rounds.values() if not tuning.kept]
+    parts = [f"{kept or 'none'} in the result"]
+    if unused := len(rounds) - len(reasons) - kept:
+        parts.append(f"{unused} not used (no lower drop, or its step was taken back)")
+    if reasons:
+        last = "the last one: " if reasons[1:] else ""
+        parts.append(f"{len(reasons)} undone ({last}{reasons[-1]})")
+    return [f"Fine-tuning, {len(rounds)} round{'s' * (len(rounds) > 1)}: {', '.join(parts)}."]
 
 
-def _nothing_lines(report: Report) -> list[str]:
-    """Say layer by layer why nothing went: no silent no-op."""
-    reasons = {layer.layer: layer.reason for layer in report.frozen}
-    channels = {layer.layer: layer.channels for layer in report.frozen}
-    for layer, (before, _) in report.channels_per_layer.items():
-        channels.setdefault(layer, before)
-        tried = f"no removal of its channels was kept{_budget(report)}"
-        reasons.setdefault(layer, tried if report.trajectory.steps else "nothing of it was tried")
-    return [
-        *(_ended("Nothing was removed: ", report) or ["Nothing was removed."]),
-        *(f"  {layer} ({channels[layer]:,} channels): {why}" for layer, why in reasons.items()),
-    ]
+def _frozen_lines(report: Report) -> list[str]:
+    if not report.frozen:
+        return []
+    layers = "1 layer" if len(report.frozen) == 1 else f"{len(report.frozen)} layers"
+    return [f"{layers} kept all channels; report.html says why."]
 
 
 def _speed_line(entry: Latency) -> str:
@@ -101,11 +104,31 @@ def _speed_line(entry: Latency) -> str:
     return f"{entry.speedup:.2f} times as fast on {where} {interval}."
 
 
-def _frozen_count(report: Report) -> list[str]:
-    if not report.frozen:
-        return []
-    layers = "1 layer" if len(report.frozen) == 1 else f"{len(report.frozen)} layers"
-    return [f"{layers} could not be touched; report.html says why."]
+def _prediction_line(check: PredictionCheck) -> str:
+    sign = MINUS if round(check.off_percent) < 0 else "+"
+    return (
+        f"The search predicted {check.predicted_speedup:.2f} times as fast on {check.runtime}, "
+        f"batch {check.batch_size}; measured: {check.measured_speedup:.2f} times "
+        f"({sign}{abs(check.off_percent):.0f} %)."
+    )
+
+
+def _int8_line(int8: Int8) -> str:
+    """Say how good slim.int8.onnx is, or why there is none."""
+    drop = int8.test_drop
+    if not int8.shipped or drop is None or int8.bytes is None:
+        return f"int8 is {'not shipped: ' * (not int8.reason.startswith('skipped'))}{int8.reason}."
+    speeds = ", ".join(relative_speed(entry, "slim.onnx") for entry in int8.against_slim)
+    return (
+        f"slim.int8.onnx: {drop.quantity} {level(drop.slim_percent, drop.quantity)} on "
+        f"{drop.images:,} test images ({points(drop.points)} points from the original), "
+        f"{file_size(int8.bytes)}, {speeds}."
+    )
+
+
+def _image_lines(report: Report) -> list[str]:
+    counts = [f"{images:,} {name}" for name, images in report.data.get("images", {}).items()]
+    return [f"Images: {', '.join(counts)}. {report.data['description']}"] if counts else []
 
 
 def _budget(report: Report) -> str:
@@ -115,8 +138,3 @@ def _budget(report: Report) -> str:
 
 def _share(before: int, after: int) -> str:
     return share(1 - after / before) if after < before else "nothing"
-
-
-def _ended(opening: str, report: Report) -> list[str]:
-    reason = report.trajectory.stopped_because.strip().rstrip(".")
-    return [f"{opening}{reason}."] if reason else []

@@ -1,62 +1,195 @@
-"""The registries: every saliency metric by its name. A new metric is a new file and one line here.
+"""Every saliency metric. A new one is a new function, and its name in a registry below.
 
 METRICS score the channels of one layer from its statistics; a group's score is the sum over its
 members. GROUP_METRICS score the units of a whole group from the errors that their removal leaves.
-The prefix ``transitive_`` goes before any name: the score of a unit for each parameter it saves.
+The prefix ``transitive_`` before any name divides a unit's score by the parameters it saves.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from slimnet.errors import InputError
 from slimnet.groups import Group
-from slimnet.saliency.apoz import apoz
-from slimnet.saliency.deviation_activation import deviation_activation
-from slimnet.saliency.joint_reconstruction_error import joint_reconstruction_error
-from slimnet.saliency.l1_weight import l1_weight
-from slimnet.saliency.l2_weight import l2_weight
-from slimnet.saliency.mean_absolute_activation import mean_absolute_activation
-from slimnet.saliency.mean_activation import mean_activation
-from slimnet.saliency.mean_gradient import mean_gradient
-from slimnet.saliency.mean_square_weight import mean_square_weight
-from slimnet.saliency.mutual_information import mutual_information
-from slimnet.saliency.reconstruction_error import reconstruction_error
-from slimnet.saliency.removal_errors import RemovalErrors
+from slimnet.options import PAPER_METRICS, nearest
 from slimnet.saliency.statistics import LayerStatistics
-from slimnet.saliency.taylor_first_order import taylor_first_order
-from slimnet.saliency.taylor_second_order import taylor_second_order
-from slimnet.settings import PAPER_METRICS, nearest
+
+
+class RemovalErrors(Protocol):
+    """Squared errors per row of the consumers' inputs; ``slimnet.repair`` computes them."""
+
+    @property
+    def groups(self) -> Collection[str]:
+        """The names of the groups in ``alone``."""
+        ...
+
+    @property
+    def alone(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """Group name -> consumer -> (units,): the error when each unit goes alone."""
+        ...
+
+    @property
+    def together(self) -> Mapping[str, Tensor]:
+        """Group name -> (units,): the error of each unit with all that go before it."""
+        ...
+
+
+def mean_square_weight(layer: LayerStatistics) -> Tensor:
+    """(1/‖W_c‖₀) Σ w² for each channel, (channels,). Persand et al. 2020, Table I, (1)."""
+    return layer.weight.square().sum(1) / layer.weight.count_nonzero(1).clamp_min(1)
+
+
+def l1_weight(layer: LayerStatistics) -> Tensor:
+    """Σ|w| for each channel, (channels,). Li et al. 2017, Pruning Filters, section 3.1."""
+    return layer.weight.abs().sum(1)
+
+
+def l2_weight(layer: LayerStatistics) -> Tensor:
+    """√Σw² for each channel, (channels,). Molchanov et al. 2017, section 2.2 (minimum weight)."""
+    return layer.weight.square().sum(1).sqrt()
+
+
+def mean_activation(layer: LayerStatistics) -> Tensor:
+    """(1/‖A_c‖₀) Σ a, averaged over images, (channels,). Persand et al. 2020, Table I, (2)."""
+    return (layer.activation / layer.count.clamp_min(1)).mean(0)
+
+
+def mean_absolute_activation(layer: LayerStatistics) -> Tensor:
+    """(1/|A_c|) Σ|a|, averaged over images, (channels,).
+
+    Molchanov et al. 2017, section 2.2 (activation), before the activation function; every element
+    counts, zeros too.
+    """
+    return (layer.absolute / layer.elements).mean(0)
+
+
+def deviation_activation(layer: LayerStatistics) -> Tensor:
+    """√(E[a²] − E[a]²) over images and positions together, (channels,).
+
+    Molchanov et al. 2017, section 2.2 (activation).
+    """
+    elements = layer.elements.sum(0)
+    mean = layer.activation.sum(0) / elements
+    # rounding may leave a constant channel a little below zero
+    return (layer.square.sum(0) / elements - mean.square()).clamp_min(0).sqrt()
+
+
+def apoz(layer: LayerStatistics) -> Tensor:
+    """1 − APoZ: the share of elements above zero, averaged over images, (channels,).
+
+    Hu et al. 2016, Network Trimming, eq. 1. The gate sits before the activation function, so an
+    element is a zero where a ≤ 0, as a ReLU behind it would make it. Only the order of a metric
+    is used and low means unimportant, hence 1 − APoZ.
+    """
+    return (layer.positive / layer.elements).mean(0)
+
+
+BINS = 8
+"""As many as Molchanov et al. leave open. A guess: 8 bins of 64 images each from 512 images on."""
+
+
+def mutual_information(layer: LayerStatistics) -> Tensor:
+    """I(q(ā_c); ŷ) = H(q) + H(ŷ) − H(q,ŷ) in nats, (channels,): the information gain.
+
+    ā is the mean of a channel's feature map, image by image; q puts it into one of 8 bins of
+    equal population; ŷ is the class that the network predicts. Molchanov et al. 2017, section 2.2,
+    there with the label. The plug-in estimate is too high where images are few and classes many,
+    by nearly the same for every channel that fills all bins.
+    """
+    bins = _equal_population_bins(layer.activation / layer.elements)
+    classes = torch.unique(layer.prediction, return_inverse=True)[1]
+    joint = _joint_share(bins, classes)
+    entropies = _entropy(joint.sum(2)) + _entropy(joint.sum(1)) - _entropy(joint.flatten(1))
+    return entropies.clamp_min(0)
+
+
+def _equal_population_bins(values: Tensor) -> Tensor:
+    """Return the bin of each value in its column, int64 (images, channels); ties share a bin."""
+    columns = values.T.contiguous()
+    below = torch.searchsorted(columns.sort(1).values, columns)
+    return (below * BINS // columns.shape[1]).clamp_max(BINS - 1).T
+
+
+def _joint_share(bins: Tensor, classes: Tensor) -> Tensor:
+    """Return the share of images in each bin and class, (channels, bins, classes)."""
+    channels, many = bins.shape[1], int(classes.max()) + 1
+    cell = (torch.arange(channels) * BINS + bins) * many + classes[:, None]
+    counts = torch.bincount(cell.flatten(), minlength=channels * BINS * many)
+    return counts.reshape(channels, BINS, many).double() / len(classes)
+
+
+def _entropy(shares: Tensor) -> Tensor:
+    """Return −Σ p ln p over the last dimension, in nats; 0 ln 0 is 0."""
+    return -torch.xlogy(shares, shares).sum(-1)
+
+
+def mean_gradient(layer: LayerStatistics) -> Tensor:
+    """(1/‖A_c‖₀) |Σ dL/da|, mean over images, (channels,). Persand et al. 2020, Table I, (3)."""
+    return (layer.gradient.abs() / layer.count.clamp_min(1)).mean(0)
+
+
+def taylor_first_order(layer: LayerStatistics) -> Tensor:
+    """(1/‖A‖₀) |Σ a·dL/da|, mean over images, (channels,). Persand et al. 2020, Table I, (4)."""
+    return (layer.product.abs() / layer.count.clamp_min(1)).mean(0)
+
+
+def taylor_second_order(layer: LayerStatistics) -> Tensor:
+    """½ (Σ a·dL/da)², averaged over images, (channels,). Persand et al. 2020, Table I, (5)."""
+    return layer.product.square().mean(0) / 2
+
+
+def reconstruction_error(group: Group, errors: RemovalErrors) -> Tensor:
+    """Σ over consumers of tr(W_c (H⁻¹_cc)⁻¹ W_cᵀ), (units,) float64.
+
+    The optimal brain surgeon's saliency (Hassibi and Stork 1993) for a block of columns c, summed
+    over the rows of W. A consumer whose error is not known (it cannot be repaired) makes the
+    group's scores inf: its units are proposed last.
+    """
+    total = torch.zeros(group.units, dtype=torch.float64)
+    known = errors.alone.get(group.name, {})
+    for consumer in group.consumers:
+        total += known.get(consumer, torch.inf)
+    return total
+
+
+def joint_reconstruction_error(group: Group, errors: RemovalErrors) -> Tensor:
+    """The reconstruction error of a unit and all units of the group that go before it, (units,).
+
+    They go in the order that costs least at every step, each after the repair for those before.
+    Of two channels that carry the same information one gets a high score: the units of the lowest
+    scores can go together. inf where a consumer's error is not known, as above.
+    """
+    unknown = torch.full((group.units,), torch.inf, dtype=torch.float64)
+    return errors.together.get(group.name, unknown)
+
 
 Metric = Callable[[LayerStatistics], Tensor]
 GroupMetric = Callable[[Group, RemovalErrors], Tensor]
-
 METRICS: Mapping[str, Metric] = {
-    "mean_square_weight": mean_square_weight,
-    "mean_activation": mean_activation,
-    "mean_gradient": mean_gradient,
-    "taylor_first_order": taylor_first_order,
-    "taylor_second_order": taylor_second_order,
-    "l1_weight": l1_weight,
-    "l2_weight": l2_weight,
-    "mean_absolute_activation": mean_absolute_activation,
-    "deviation_activation": deviation_activation,
-    "apoz": apoz,
-    "mutual_information": mutual_information,
+    metric.__name__: metric
+    for metric in (
+        mean_square_weight,
+        mean_activation,
+        mean_gradient,
+        taylor_first_order,
+        taylor_second_order,
+        l1_weight,
+        l2_weight,
+        mean_absolute_activation,
+        deviation_activation,
+        apoz,
+        mutual_information,
+    )
 }
-
 GROUP_METRICS: Mapping[str, GroupMetric] = {
-    "reconstruction_error": reconstruction_error,
-    "joint_reconstruction_error": joint_reconstruction_error,
+    metric.__name__: metric for metric in (reconstruction_error, joint_reconstruction_error)
 }
-
 TRANSITIVE = "transitive_"
-
 REPAIR_METRICS = (
     "joint_reconstruction_error",
     "reconstruction_error",
@@ -67,9 +200,9 @@ REPAIR_METRICS = (
 
 
 def default_metrics(*, repaired: bool) -> tuple[str, ...]:
-    """Return the metrics that propose where the user names none: more where trials are repaired.
+    """Return the metrics that propose where the user names none.
 
-    The paper's five say little of what a layer can make up for.
+    Where trials are repaired there are more: the paper's five do not count with the repair.
     """
     return (*PAPER_METRICS, *REPAIR_METRICS) if repaired else PAPER_METRICS
 
@@ -85,7 +218,7 @@ def needs_removal_errors(metrics: Iterable[str]) -> bool:
 
 
 def read_by(metrics: Iterable[str]) -> set[str]:
-    """Return which fields of the statistics these metrics read, so that only those are gathered."""
+    """Return the fields of the statistics that these metrics read; only those are gathered."""
     asked: set[str] = set()
 
     class Asked(LayerStatistics):

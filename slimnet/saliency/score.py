@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from slimnet.errors import InputError
+from slimnet.execution import weight_slices
 from slimnet.groups import Group
 from slimnet.saliency.metrics import (
     GROUP_METRICS,
     METRICS,
     TRANSITIVE,
+    RemovalErrors,
     base_name,
     needs_removal_errors,
 )
-from slimnet.saliency.removal_errors import RemovalErrors
-from slimnet.saliency.saved_parameters import saved_parameters
 from slimnet.saliency.statistics import LayerStatistics
+
+
+def saved_parameters(group: Group, model: nn.Module) -> Tensor:
+    """Return how many parameters go with each unit of the group alone, (units,) float64.
+
+    They are the producers' filters and biases, the norms' weights and biases, and the input
+    weights of all consumers, in the shapes that the model has now; it is not changed. Persand et
+    al. 2021, Taxonomy of Saliency Metrics for Channel Pruning (weights transitively removed).
+    """
+    shapes: dict[int, torch.Size] = {}
+    # parameter -> dimension -> (unit, position) pairs (entries, 2)
+    going: dict[int, dict[int, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
+    for member in group.members:
+        module = model.get_submodule(member.module)
+        for parameter, dimension, _ in weight_slices(module, member.direction, member.index):
+            shapes[id(parameter)] = parameter.shape
+            # the second dimension of a grouped convolution counts within one group
+            position = member.index % parameter.shape[dimension]
+            going[id(parameter)][dimension].append(torch.stack([member.unit, position], 1))
+    saved = torch.zeros(group.units, dtype=torch.float64)
+    for key, dimensions in going.items():
+        kept = torch.ones(group.units, dtype=torch.float64)
+        for dimension, pairs in dimensions.items():
+            unit = torch.unique(torch.cat(pairs), dim=0)[:, 0]
+            kept *= 1 - torch.bincount(unit, minlength=group.units) / shapes[key][dimension]
+        saved += shapes[key].numel() * (1 - kept)
+    return saved.round()
 
 
 def score_units(
@@ -31,22 +59,22 @@ def score_units(
 ) -> dict[str, Tensor]:
     """Return, for each metric, the saliency of all units of all groups, (units,), group by group.
 
-    Scores that are not numbers become inf: such a channel is proposed last.
+    Scores that are not numbers become inf: such a unit is proposed last.
 
     Args:
         groups: the groups as they stand.
-        statistics: by layer, as ``join_batches`` returns them.
+        statistics: by layer, as ``gather_statistics`` returns them.
         metrics: names, each with or without the prefix ``transitive_``.
         model: the network of the groups, for ``transitive_`` metrics; it is not changed.
         removal_errors: of the consumers, for the metrics in GROUP_METRICS.
 
     Raises:
-        InputError: a metric needs the model or the removal errors, and they are not there.
+        InputError: a metric needs the model or the removal errors, and they are missing.
     """
     if needs_removal_errors(metrics) and not (removal_errors and removal_errors.groups):
         raise InputError(
-            f"the saliency metric {' or '.join(GROUP_METRICS)} needs consumers that can be "
-            "repaired; the repair is off or no layer has one; leave the metric out"
+            f"the saliency metric {' or '.join(GROUP_METRICS)} needs layers that can be "
+            "repaired; the repair is off or there are none; leave the metric out"
         )
     saved = _saved(groups, model, metrics)
     scores = {}
@@ -80,7 +108,7 @@ def _score_group(
 def _saved(
     groups: Sequence[Group], model: nn.Module | None, metrics: Sequence[str]
 ) -> list[Tensor]:
-    """Return what each unit of each group saves, where a metric asks for it."""
+    """Return the parameters that each unit of each group saves, where a metric needs them."""
     transitive = [metric for metric in metrics if metric.startswith(TRANSITIVE)]
     if not transitive:
         return []

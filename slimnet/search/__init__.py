@@ -1,6 +1,12 @@
-"""The search for channels that can go: proposals, the oracle, the objective, the budget."""
+"""The search for the channels that can go within the budget."""
 
-from slimnet.search.latency import LayerTimer
+from slimnet.search.comparison import (
+    FullOracle,
+    order_by_each,
+    places_among_all,
+    places_by_group,
+    sample_units,
+)
+from slimnet.search.objective import Cost, LayerTimer, macs_cost, saved_by, widths_of
 from slimnet.search.search import search
-
-__all__ = ["LayerTimer", "search"]
+from slimnet.search.state import State, first_state

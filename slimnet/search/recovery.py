@@ -1,111 +1,163 @@
-"""Recovery: what gives accuracy back beyond the repair of every trial, and when it is tried."""
+"""The accuracy of states on the selection images, and the recovery of accuracy that was lost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from slimnet.records import Drop, FineTuning, Split
-from slimnet.recover import Targets, TrainingRecipe
+from slimnet.execution import VersionRunner, first_call
+from slimnet.finetune import TrainingRecipe
+from slimnet.options import BudgetOptions, RecoveryOptions
+from slimnet.records import FINE_TUNING, NORM_STATISTICS, REFIT, Drop, FineTuning, Split
+from slimnet.repair import TeacherOutputs
 from slimnet.search.state import State
-from slimnet.settings import Settings
 
-RESOLVE_POINTS = 1.5
-RESOLVE_EVERY = 8
+REFIT_POINTS = 1.5
+"""A state that breaks the budget by more points is not refitted during the search. A guess: a refit
+seldom gives back more, and it takes as long as many steps."""
 
-RESOLVED, NORMS, FINE_TUNED = "re-solving", "norm statistics", "fine-tuning"
+REFIT_EVERY = 8
+"""Steps after a refit in which no other is tried, unless it is the last chance of a step. A guess,
+for the same reason."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A state, its drop on the selection split, and what gave accuracy back to it."""
+class EvaluatedState:
+    """A state, its drop on the selection split, and the recoveries that helped it."""
 
     state: State
     drop: Drop
     recovered_by: tuple[str, ...] = ()
 
+    def is_within(self, max_drop: float) -> bool:
+        """Return whether the drop's upper bound is within a budget in percentage points."""
+        return self.drop.upper_points <= max_drop
+
 
 @dataclass
 class Recovery:
-    """Tries to bring states back within the budget; ``fine_tunings`` holds every round by step.
+    """Brings states back within the budget by refitting, norm statistics and fine-tuning.
+
+    States are not changed. ``fine_tunings`` records every round by the number of its step.
 
     Args:
-        targets: the original network and what its layers put out on some calibration images.
-        calibration: all calibration images: seven in eight train, the others judge.
-        settings: max_drop, repair, seed and the dials of the fine-tuning are read.
-        measure_drop: of a state, on the selection split.
+        teacher: the original network and the outputs of its layers on some calibration images.
+        calibration: all calibration images: seven in eight train, the others are held out.
+        options: the budget, the repair and the fine-tuning.
+        measure_drop: returns the drop of a state on the selection split.
     """
 
-    targets: Targets
+    teacher: TeacherOutputs
     calibration: Split
-    settings: Settings
+    options: RecoveryOptions
     measure_drop: Callable[[State], Drop]
     fine_tunings: dict[int, FineTuning] = field(default_factory=dict)
-    _resolved_at: int | None = None
+    _refitted_at: int | None = None
 
-    def after_step(self, state: State, number: int, *, last: bool = False) -> Judged:
-        """Return a state after step ``number``, judged, with what brings it back if that is tried.
+    def after_step(self, state: State, number: int, *, last: bool = False) -> EvaluatedState:
+        """Return the state after step ``number``, evaluated, and recovered where that may help.
 
-        Re-solving and fine-tuning take as long as many steps: they are tried where the step breaks
-        the budget by little, but not again at once, and fine-tuning in any case every few steps.
-        ``last`` says that no step as large will be tried if this one breaks the budget: then
-        re-solving is tried in any case.
+        Refitting and fine-tuning take as long as many steps. A state is refitted if it breaks the
+        budget by at most REFIT_POINTS, and if no other was refitted in the last REFIT_EVERY steps.
+        With ``last`` it is refitted in any case: this step is undone if it breaks the budget. A
+        state is fine-tuned every ``finetune_every`` steps, and if it breaks the budget, unless the
+        step before was fine-tuned.
         """
-        found = Judged(state, self.measure_drop(state))
-        if self._worth_resolving(found, number, last):
-            self._resolved_at = number
-            found = self._better(found, state.resolved(self.targets), RESOLVED)
+        found = EvaluatedState(state, self.measure_drop(state))
+        if self._worth_refitting(found, number, last):
+            self._refitted_at = number
+            found = self._better(found, state.refitted(self.teacher), REFIT)
         if self._worth_tuning(number, self._excess_points(found) > 0):
-            found = self._better(found, self._finetune(found.state, number), FINE_TUNED)
+            found = self._better(found, self._finetune(found.state, number), FINE_TUNING)
         return found
 
-    def at_the_end(self, kept: Judged, number: int) -> Judged:
-        """Return the last state with all that may still help tried, kept where it does no harm."""
-        found = replace(kept, recovered_by=())
-        if self.settings.repair and not found.state.tuned:
-            found = self._better(found, found.state.resolved(self.targets), RESOLVED)
-        if self.settings.repair:
-            recalibrated = found.state.with_norms_recalibrated(self.targets)
-            found = self._better(found, recalibrated, NORMS)
-        if self.settings.finetune_epochs and number not in self.fine_tunings:
-            found = self._better(found, self._finetune(found.state, number), FINE_TUNED)
+    def at_the_end(self, best: EvaluatedState, number: int) -> EvaluatedState:
+        """Return the best state after every recovery was tried, each kept if it does no harm."""
+        found = replace(best, recovered_by=())
+        if self.options.repair and not found.state.tuned:
+            found = self._better(found, found.state.refitted(self.teacher), REFIT)
+        if self.options.repair:
+            recalibrated = found.state.with_norms_recalibrated(self.teacher)
+            found = self._better(found, recalibrated, NORM_STATISTICS)
+        if self.options.finetune_epochs and number not in self.fine_tunings:
+            found = self._better(found, self._finetune(found.state, number), FINE_TUNING)
         return found
 
-    def _better(self, found: Judged, recovered: State | None, by: str) -> Judged:
-        """Return whichever of both has the smaller drop; None is never that."""
+    def _better(self, found: EvaluatedState, recovered: State | None, by: str) -> EvaluatedState:
+        """Return the recovered state if its drop is no larger, else the one that there was."""
         if recovered is None:
             return found
         drop = self.measure_drop(recovered)
         if drop.upper_points > found.drop.upper_points:
             return found
-        return Judged(recovered, drop, (*found.recovered_by, by))
+        return EvaluatedState(recovered, drop, (*found.recovered_by, by))
 
-    def _excess_points(self, found: Judged) -> float:
-        return found.drop.upper_points - self.settings.max_drop
+    def _excess_points(self, found: EvaluatedState) -> float:
+        return found.drop.upper_points - self.options.max_drop
 
-    def _worth_resolving(self, found: Judged, number: int, last: bool) -> bool:
-        again = last or self._resolved_at is None or number - self._resolved_at > RESOLVE_EVERY
-        near = 0 < self._excess_points(found) <= RESOLVE_POINTS
-        return self.settings.repair and not found.state.tuned and near and again
+    def _worth_refitting(self, found: EvaluatedState, number: int, last: bool) -> bool:
+        again = last or self._refitted_at is None or number - self._refitted_at > REFIT_EVERY
+        near = 0 < self._excess_points(found) <= REFIT_POINTS
+        return self.options.repair and not found.state.tuned and near and again
 
     def _worth_tuning(self, number: int, broken: bool) -> bool:
         since = number - max(self.fine_tunings, default=0)
-        every = self.settings.finetune_every
-        return bool(self.settings.finetune_epochs) and (since >= every or (broken and since > 1))
+        due = since >= self.options.finetune_every
+        just_tuned = since <= 1
+        return bool(self.options.finetune_epochs) and (due or (broken and not just_tuned))
 
     def _finetune(self, state: State, number: int) -> State | None:
-        dials = self.settings
+        options = self.options
         recipe = TrainingRecipe(
-            epochs=dials.finetune_epochs,
-            optimizer=dials.optimizer,
-            learning_rate=dials.learning_rate,
-            distill_share=dials.distill,
-            norm_scale_l1=dials.norm_scale_l1,
-            weight_decay=dials.weight_decay,
-            augment=dials.augment,
+            epochs=options.finetune_epochs,
+            optimizer=options.optimizer,
+            learning_rate=options.learning_rate,
+            distill_share=options.distill,
+            norm_scale_l1=options.norm_scale_l1,
+            weight_decay=options.weight_decay,
+            augment=options.augment,
         )
-        tuned, told = state.finetuned(
-            self.targets.original, self.calibration, recipe, dials.seed + number
+        tuned, record = state.finetuned(
+            self.teacher.original, self.calibration, recipe, options.seed + number
         )
-        self.fine_tunings[number] = told
+        self.fine_tunings[number] = record
         return tuned
+
+
+class AccuracyEvaluator:
+    """Evaluates states on the selection images, re-running from the first changed layer.
+
+    One step changes few layers. The outputs of the layers before them are cached, by batch, from
+    the state evaluated before. States are not changed.
+
+    Args:
+        original: the task's measurement of the original network on the selection split.
+        selection: the split.
+        options: the budget.
+        first: the state before the search; only the layers of its groups change in a step.
+    """
+
+    def __init__(
+        self, original: Any, selection: Split, options: BudgetOptions, first: State
+    ) -> None:
+        self._original, self._selection = original, selection
+        # a state this far beyond the budget is not recovered: an estimate of its drop is enough
+        self._confidence, self._limit = options.confidence, options.max_drop + REFIT_POINTS
+        running = first.running
+        starts = {
+            first_call(running.calls, {m.module for m in group.members}) for group in first.groups
+        }
+        self._versions = VersionRunner(starts, running.memory.activations)
+
+    def drop(self, state: State) -> Drop:
+        """Return the drop of a state; one far above the budget is an estimate on some images."""
+        with self._versions.version(state.running) as call:
+            return state.task.evaluate_drop(
+                self._original,
+                state.running.folded_model,
+                self._selection,
+                self._confidence,
+                self._limit,
+                call,
+            )

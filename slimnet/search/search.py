@@ -1,4 +1,4 @@
-"""The search: metrics propose, the oracle decides, the budget ends it."""
+"""The search: metrics propose candidates, the oracle measures them, the budget ends it."""
 
 from __future__ import annotations
 
@@ -6,28 +6,26 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import nn
 
+from slimnet.execution import MemoryBudget, choose_layout, lay_out
 from slimnet.groups import Group
-from slimnet.measure import CLASSIFICATION, Task
-from slimnet.records import Drop, Splits, Step, Trajectory
-from slimnet.recover import Targets
+from slimnet.options import BudgetOptions, SearchOptions
+from slimnet.records import Drop, Split, Splits, Step, Trajectory
+from slimnet.repair import TeacherOutputs
+from slimnet.search.evaluate import StepEvaluator
 from slimnet.search.exchange import start_of_exchanges
-from slimnet.search.fingerprint import fingerprint
-from slimnet.search.image_sets import lay_out_sets
-from slimnet.search.journal import Journal
-from slimnet.search.judging import Judging
-from slimnet.search.latency import LayerTimer
-from slimnet.search.layout import choose_layout, lay_out
-from slimnet.search.measuring import StepEvaluator
-from slimnet.search.objective import choose_objective
+from slimnet.search.greedy import GreedySearch
+from slimnet.search.images import ImageSets, lay_out_sets
+from slimnet.search.journal import Journal, fingerprint
+from slimnet.search.objective import LayerTimer, choose_objective
 from slimnet.search.oracle import Oracle
-from slimnet.search.recovery import Judged, Recovery
+from slimnet.search.recovery import AccuracyEvaluator, EvaluatedState, Recovery
 from slimnet.search.state import State, first_state
-from slimnet.search.walk import Walk
-from slimnet.settings import Settings
+from slimnet.search.steps import StepRecords
+from slimnet.tasks import CLASSIFICATION, Task
 
 Progress = Callable[["str | Step"], None]
 
@@ -36,33 +34,32 @@ def search(
     model: nn.Module,
     groups: Sequence[Group],
     splits: Splits,
-    settings: Settings,
+    options: SearchOptions,
     progress: Progress | None = None,
     time_layers: LayerTimer | None = None,
     journal_file: Path | None = None,
     task: Task = CLASSIFICATION,
 ) -> tuple[Trajectory, nn.Module]:
-    """Find which channels go within the budget; the model is not changed.
+    """Find which channels can go within the budget; the model is not changed.
 
-    Each step lets the metrics propose, measures every proposal and removes the one with the
-    lowest loss increase for what it saves. A step that breaks the budget is taken back and
-    something smaller is tried: sets of channels are halved; blocks become one width each, and a
-    group whose next block breaks the budget is left as it is. With single channels the search
-    looks a few steps further, since accuracy on a finite split is noisy, and goes back to the
-    last step within the budget. What gives accuracy back is then tried once more on that network,
-    and where it does, the search goes on from there; with blocks also where one is given back and
-    another, which saves more, fits in its place.
+    At each step the metrics propose candidates, the oracle measures them, and the one with the
+    lowest loss increase for what it saves is removed. A step that breaks the budget is taken back
+    and something smaller is tried: sets of channels are halved; blocks become one width each, and
+    a group whose next block breaks the budget is left as it is. With single channels the search
+    takes a few steps more, since accuracy on a finite split is noisy, and returns to the last step
+    within the budget. That network is recovered once more, and the search goes on if this makes
+    room in the budget. With blocks it also goes on if a removed block can be given back for
+    another one that saves more.
 
     Args:
         model: the trained network, in eval mode.
         groups: from ``find_groups``, in the original numbering.
         splits: calibration for saliency and oracle, selection for the budget.
-        settings: max_drop, confidence, metrics, objective, oracle_k, oracle_images, step,
-            max_ratio, round_to, repair, runtime, threads and the dials of the fine-tuning are read.
-        progress: called after every step, and in words where the search goes on from an
-            interrupted one; that one's steps are told again first.
-        time_layers: gives the milliseconds of each layer of a network, for the latency objective.
-        journal_file: keeps what was measured. The same search, interrupted at any moment, goes on
+        options: the sections that the search reads.
+        progress: called with every step, and with a sentence where an interrupted search is
+            resumed; the steps of that one are then reported again first.
+        time_layers: returns the milliseconds of each layer, for the latency objective.
+        journal_file: keeps the measurements. The same search, interrupted at any moment, resumes
             from there, and ends with the same plan and weights.
         task: what the network is for.
 
@@ -73,86 +70,103 @@ def search(
         InputError: the loss of the network is not a finite number.
     """
     layout = choose_layout(model, splits.calibration, task)
-    selection = lay_out(splits.selection, None, layout, task)
-    before = task.measure(model, selection, settings.confidence)
-    unchanged = task.drop(before, before, settings.confidence)
-    hopeless = _hopeless(groups, unchanged, settings)
-    if hopeless:
-        return Trajectory((), 0, hopeless, {}), copy.deepcopy(model)
-    sets = lay_out_sets(model, splits.calibration, settings, layout, task)
-    progress, journal = progress or (lambda _: None), Journal()
-    if journal_file is not None:
-        # a task's one number says too little of the images that it was measured on
-        own = [] if task.by_image else [selection]
-        given = fingerprint(model, groups, [*sets.used, *own], before, settings, task)
-        journal = Journal(journal_file, given)
+    selection = lay_out(splits.selection, None, layout, task, options.memory_bytes)
+    original = task.measure(model, selection, options.confidence)
+    unchanged = task.drop(original, original, options.confidence)
+    if reason := _why_nothing_can_go(groups, unchanged, options):
+        return Trajectory((), 0, reason, {}), copy.deepcopy(model)
+    images = lay_out_sets(model, splits.calibration, options, layout, task, options.memory_bytes)
+    progress = progress or (lambda _: None)
+    journal = _open_journal(journal_file, model, groups, images, selection, original, options, task)
     if journal.steps:
         progress(f"resuming after step {journal.steps} of an interrupted run")
     objective = choose_objective(
-        model, groups, sets.oracle.batches, settings, time_layers, journal, task
+        model, groups, images.oracle.batches, options, time_layers, journal, task
     )
+    memory = MemoryBudget(options.memory_bytes)
     state = first_state(
         model,
         groups,
-        sets.moments,
-        repair=settings.repair,
-        memory_format=layout.memory_format if layout else torch.contiguous_format,
+        images.inverse_grams,
+        repair=options.repair,
+        memory_format=layout.memory_format,
         task=task,
+        memory=memory,
     )
-    targets = Targets(model, sets.solving.batches, task)
-    oracle = Oracle(state, sets.oracle)
-    judging = Judging(before, selection, settings, groups, oracle.calls)
-
-    def measure_drop(state: State) -> Drop:
-        return Drop(**journal.once("drop", lambda: asdict(judging.drop(state))))
-
-    measuring = StepEvaluator(objective, oracle, sets.oracle.batches, settings, journal)
-    walk = Walk(
-        original=model,
-        objective=objective,
-        measuring=measuring,
-        recovery=Recovery(targets, sets.training, settings, measure_drop),
-        settings=settings,
-        progress=progress,
+    teacher = TeacherOutputs(model, images.refit.batches, task, memory)
+    oracle = Oracle(state, images.oracle)
+    accuracy = AccuracyEvaluator(original, selection, options, state)
+    greedy = GreedySearch(
+        objective,
+        StepEvaluator(objective, oracle, images.oracle.batches, options, journal),
+        Recovery(teacher, images.training, options, _journalled(accuracy, journal)),
+        StepRecords(model, options.max_drop, progress, journal),
+        options.max_drop,
         first=start_of_exchanges(state) if objective.proposer.by_group else None,
-        kept=Judged(state, unchanged),
-        journal=journal,
+        best=EvaluatedState(state, unchanged),
     )
-    del state, sets  # the walk keeps of them what it has use for, as long as it has
-    walk.run()
-    return _ended(walk)
+    del state, images  # frees their memory as soon as the search has no more use for them
+    stopped_because = greedy.run()
+    return _result(greedy, stopped_because, journal)
 
 
-def _ended(walk: Walk) -> tuple[Trajectory, nn.Module]:
-    """Return what ``search`` does, from a walk at its end."""
-    slim = walk.kept.state.model
-    for parameter in slim.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
-        parameter.data = parameter.data.contiguous()
-    predicted = walk.objective.prediction(slim) if walk.kept_steps else None
-    trajectory = Trajectory(
-        steps=tuple(walk.steps),
-        kept_steps=walk.kept_steps,
-        stopped_because=walk.ended,
-        plan=walk.kept.state.plan,
-        predicted=predicted,
-        finished_by=walk.finished_by,
-        fine_tunings=walk.recovery.fine_tunings,
-        notes=walk.objective.notes,
-        resumed_after_step=walk.journal.steps,
-    )
-    return trajectory, slim
-
-
-def _hopeless(groups: Sequence[Group], unchanged: Drop, settings: Settings) -> str:
-    """Return why no search is worth while, or an empty string."""
+def _why_nothing_can_go(groups: Sequence[Group], unchanged: Drop, options: BudgetOptions) -> str:
+    """Return why no search can remove anything, or an empty string."""
     if not groups:
         return "no layer of this network can be slimmed; each one's reason is in the report"
-    if unchanged.upper_points > settings.max_drop:
+    if unchanged.upper_points > options.max_drop:
         return (
             f"with {unchanged.images} selection images not even an unchanged network can be shown "
-            f"to be within {settings.max_drop:g} points at {100 * settings.confidence:g} % "
+            f"to be within {options.max_drop:g} points at {100 * options.confidence:g} % "
             f"confidence (its bound is {unchanged.upper_points:.2f}); "
             "give more images, a larger --max-drop, or --confidence 0.5"
         )
     return ""
+
+
+def _open_journal(
+    file: Path | None,
+    model: nn.Module,
+    groups: Sequence[Group],
+    images: ImageSets,
+    selection: Split,
+    original: Any,
+    options: SearchOptions,
+    task: Task,
+) -> Journal:
+    """Return the journal of this very search, which may hold what an interrupted run measured."""
+    if file is None:
+        return Journal()
+    # the journal holds no images: its key must depend on them
+    splits = [*images.used, selection]
+    return Journal(file, fingerprint(model, groups, splits, original, options, task))
+
+
+def _journalled(accuracy: AccuracyEvaluator, journal: Journal) -> Callable[[State], Drop]:
+    """Return a function that measures the drop of a state, or reads it from the journal."""
+    return lambda state: Drop(**journal.replay_or_run("drop", lambda: asdict(accuracy.drop(state))))
+
+
+def _result(
+    greedy: GreedySearch, stopped_because: str, journal: Journal
+) -> tuple[Trajectory, nn.Module]:
+    """Return the trajectory of a search at its end, and the slim network ready for training.
+
+    The network of the best state is changed in place: its parameters may have gradients again.
+    """
+    slim, steps, objective = greedy.best.state.model, greedy.steps, greedy.objective
+    for parameter in slim.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+        parameter.data = parameter.data.contiguous()
+    trajectory = Trajectory(
+        steps=steps.all,
+        kept_steps=steps.best_step,
+        stopped_because=stopped_because,
+        plan=greedy.best.state.plan,
+        predicted=objective.prediction(slim) if steps.best_step else None,
+        finished_by=steps.finished_by,
+        fine_tunings=greedy.recovery.fine_tunings,
+        notes=objective.notes,
+        resumed_after_step=journal.steps,
+    )
+    return trajectory, slim

@@ -4,119 +4,120 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from slimnet.groups import Group, apply_plan, merge_plans, plan_for, shrink_groups
-from slimnet.measure import CLASSIFICATION, Task, mean_loss
+from slimnet.execution import Change, MemoryBudget, RunningNetwork, prepare_running, set_values
+from slimnet.finetune import TrainingRecipe, finetune
+from slimnet.groups import Group, apply_plan, merge_plans, norms_behind, plan_for, shrink_groups
 from slimnet.records import FineTuning, Plan, Split
-from slimnet.recover import (
-    Moments,
-    Targets,
-    TrainingRecipe,
-    finetune,
-    gather_moments,
+from slimnet.repair import (
+    InverseGram,
+    TeacherOutputs,
+    gather_inverse_grams,
     recalibrate_norms,
+    refit,
     removed_inputs,
     repaired_weights,
-    resolve,
-    set_values,
-    shrink_moments,
+    shrink_inverse_grams,
 )
-from slimnet.search.folding import folded, norms_to_fold
+from slimnet.search.trial import groups_read_only_by_consumers, make_trial
+from slimnet.tasks import CLASSIFICATION, Task, mean_loss
 
 
 @dataclass(frozen=True)
 class State:
-    """A slim network, its groups and moments in its own numbering, and its plan in the original.
+    """A slim network. No method changes it.
 
-    ``tuned`` says that it was trained, so that its layers no longer aim at the original's outputs,
-    and ``renewals`` how often weights or statistics of all its layers changed at once. ``settled``
-    is the plan as it was at the last re-solving, None where all layers have changed since, or never
-    were re-solved.
-    ``norms`` are those that are folded where the network runs, by layer.
+    Args:
+        running: the network.
+        groups: of the channels that are left.
+        plan: what is gone, in the numbering of the original network.
+        inverse_grams: of the consumers, in the numbering of this network; none without repair.
+        tuned: it was trained, and its layers no longer aim at the original's outputs.
+        plan_at_last_refit: None if no layer was refitted, or all have changed since.
+        task: what the network is for.
+        read_only_by_consumers: the names of the groups whose channels only their consumers read.
     """
 
-    model: nn.Module
+    running: RunningNetwork
     groups: Sequence[Group]
     plan: Plan
-    moments: Mapping[str, Moments]
+    inverse_grams: Mapping[str, InverseGram]
     tuned: bool = False
-    renewals: int = 0
-    settled: Plan | None = None
+    plan_at_last_refit: Plan | None = None
     task: Task = CLASSIFICATION
-    norms: Mapping[str, str] = field(default_factory=dict)
+    read_only_by_consumers: frozenset[str] = frozenset()
 
-    @cached_property
-    def running(self) -> nn.Module:
-        """What gives the model's outputs faster: a copy with norms folded, or the model itself."""
-        return folded(self.model, self.norms) if self.norms else self.model
+    @property
+    def model(self) -> nn.Module:
+        """The network, with its norms."""
+        return self.running.model
 
-    def narrows(self, plan: Plan, renewals: int) -> bool:
-        """Tell whether a state with such a plan and renewals is this one with channels to lose."""
-        return renewals == self.renewals and all(
-            set(gone) <= set(self.plan.get(name, {}).get(side, ()))
-            for name, sides in plan.items()
-            for side, gone in sides.items()
+    def trial(self, units: Sequence[Tensor]) -> Change:
+        """Return what the removal of ``units[i]`` of group i changes in the running network."""
+        touched = {group.name for group, gone in zip(self.groups, units, strict=True) if len(gone)}
+        return make_trial(
+            self.running,
+            self.inverse_grams,
+            plan_for(self.groups, units),
+            consumers_only=touched <= self.read_only_by_consumers,
         )
 
     def without(self, units: Sequence[Tensor]) -> State:
-        """Return the state after ``units[i]`` of group i are gone; this one is not changed."""
+        """Return the state after ``units[i]`` of group i are gone."""
         now = plan_for(self.groups, units)
         model = copy.deepcopy(self.model)
-        set_values(model, repaired_weights(model, now, self.moments))
+        set_values(model, repaired_weights(model, now, self.inverse_grams))
         return replace(
             self,
-            model=apply_plan(model, now),
+            running=self.running.with_model(apply_plan(model, now)),
             groups=shrink_groups(self.groups, units),
             plan=merge_plans(self.plan, plan_for(self.groups, units, original=True)),
-            moments=shrink_moments(self.moments, removed_inputs(self.model, now)),
+            inverse_grams=shrink_inverse_grams(self.inverse_grams, removed_inputs(self.model, now)),
         )
 
-    def resolved(self, targets: Targets) -> State | None:
-        """Return the state with consumers fitted anew to the original's outputs, None if none is.
+    def refitted(self, teacher: TeacherOutputs) -> State | None:
+        """Return the state with consumers refitted to the original's outputs, None if none is.
 
-        See ``resolve``: the loss on images not solved on judges, and layers that nothing has
-        changed for since they were last re-solved stay as they are.
+        Layers that nothing has changed for since their last refit stay as they are. See ``refit``.
         """
         model = copy.deepcopy(self.model)
-        changed = resolve(targets, model, self.plan, self.moments, self.settled)
-        return replace(self._renewed(model), settled=self.plan) if changed else None
+        changed = refit(teacher, model, self.plan, self.inverse_grams, self.plan_at_last_refit)
+        return replace(self._changed(model), plan_at_last_refit=self.plan) if changed else None
 
-    def with_norms_recalibrated(self, targets: Targets) -> State | None:
-        """Return the state with new norm statistics, or None where that does not help.
+    def with_norms_recalibrated(self, teacher: TeacherOutputs) -> State | None:
+        """Return the state with new norm statistics, or None where they do not lower the loss.
 
-        The statistics are those of the images to solve on; the loss on the others judges.
+        The statistics are of the images that layers are fitted on, the loss is of those held out.
         """
         model = copy.deepcopy(self.model)
-        if not recalibrate_norms(model, targets.solving, self.task):
+        if not recalibrate_norms(model, teacher.fitting, self.task):
             return None
-        before, after = (mean_loss(m, targets.judging, self.task) for m in (self.model, model))
-        better = after < before
-        return self._renewed(model) if better else None
+        before, after = (mean_loss(m, teacher.held_out, self.task) for m in (self.model, model))
+        return self._changed(model) if after < before else None
 
     def finetuned(
         self, original: nn.Module, calibration: Split, recipe: TrainingRecipe, seed: int
     ) -> tuple[State | None, FineTuning]:
-        """Return the state after a round of training, None where it did not help, and its record.
+        """Return the state after training, None where it did not help, and the record of it.
 
-        The moments are gathered anew: after training the layers read something else.
+        Its inverse Gram matrices are gathered anew, since its layers read other inputs now.
         """
         model = copy.deepcopy(self.model)
         batches, images = calibration.batches, calibration.images
-        told = finetune(model, original, batches, recipe, seed=seed, task=self.task)
-        if not told.kept:
-            return None, told
-        moments: Mapping[str, Moments] = {}
-        if self.moments:
-            moments = gather_moments(model, self.groups, batches, images, self.task)
-        return replace(self._renewed(model), moments=moments, tuned=True), told
+        record = finetune(model, original, batches, recipe, seed=seed, task=self.task)
+        if not record.kept:
+            return None, record
+        inverse_grams: Mapping[str, InverseGram] = {}
+        if self.inverse_grams:
+            inverse_grams = gather_inverse_grams(model, self.groups, batches, images, self.task)
+        return replace(self._changed(model), inverse_grams=inverse_grams, tuned=True), record
 
-    def _renewed(self, model: nn.Module) -> State:
-        return replace(self, model=model, renewals=self.renewals + 1, settled=None)
+    def _changed(self, model: nn.Module) -> State:
+        return replace(self, running=self.running.with_model(model), plan_at_last_refit=None)
 
 
 def first_state(
@@ -127,16 +128,36 @@ def first_state(
     repair: bool,
     memory_format: torch.memory_format = torch.contiguous_format,
     task: Task = CLASSIFICATION,
+    memory: MemoryBudget | None = None,
 ) -> State:
-    """Return the state before anything is removed: a copy of the model, without gradients."""
+    """Return the state before anything is removed: a copy of the model, without gradients.
+
+    Args:
+        model: the trained network, in eval mode.
+        groups: its groups.
+        calibration: the images that inverse Gram matrices are gathered on.
+        repair: whether trials are repaired.
+        memory_format: that of the copy's weights.
+        task: what the network is for.
+        memory: what may be cached while the state, or one that follows from it, runs.
+    """
     working = copy.deepcopy(model).eval()
     for parameter in working.parameters():
         parameter.requires_grad_(False)
     if memory_format is torch.channels_last:
         working = working.to(memory_format=memory_format)
-    moments: Mapping[str, Moments] = {}
+    inverse_grams: Mapping[str, InverseGram] = {}
     if repair:
-        moments = gather_moments(working, groups, calibration.batches, calibration.images, task)
-    run = partial(task.outputs, batch=task.few(calibration.batches))
-    norms = norms_to_fold(working, groups, run)
-    return State(working, groups, {}, moments, task=task, norms=norms)
+        inverse_grams = gather_inverse_grams(
+            working, groups, calibration.batches, calibration.images, task
+        )
+    few = task.few(calibration.batches)
+
+    def run(network: nn.Module) -> Sequence[Tensor]:
+        return task.outputs(network, few)
+
+    running = prepare_running(working, norms_behind(groups), run, memory)
+    read_only_by_consumers = groups_read_only_by_consumers(running, groups, run)
+    return State(
+        running, groups, {}, inverse_grams, task=task, read_only_by_consumers=read_only_by_consumers
+    )

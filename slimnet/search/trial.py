@@ -1,97 +1,80 @@
-"""A trial: the network with channels gone from what its consumers read, without rebuilding it.
+"""A trial: the network with channels gone, without rebuilding it, repaired as it would be shipped.
 
-A channel that nothing reads is gone. A trial therefore changes only the consumers' weights, and
-everything before the first of them need not run again. Where a network also reads channels
-otherwise (a sum over all of them, say), ``can_replay`` finds that out and all of Θ_c is zeroed.
+Zeroing the input weights of all consumers of a channel has the effect of removing it. A trial
+therefore changes only these weights, and the layers before the first consumer need not run again.
+Some networks read channels in other ways too, such as a sum over all of them: there the layers that
+make a channel change as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from slimnet.execution import Change, RunningNetwork, alike, replaced
 from slimnet.groups import Group, masked, plan_for
-from slimnet.records import Batches, Plan
-from slimnet.recover import get_state, laid_out_as, repaired_weights, replaced
-from slimnet.recover.replay import Replay
-from slimnet.recover.trace import Call, first_call, trace_calls
-from slimnet.search.folding import alike, folded_values
-from slimnet.search.state import State
+from slimnet.records import Plan
+from slimnet.repair import InverseGram, repaired_weights
 
 
-@dataclass(frozen=True)
-class Trial:
-    """New values of parameters and buffers by name, and the call from which they matter."""
-
-    values: Mapping[str, Tensor]
-    start: int
-
-
-def make_trial(state: State, plan: Plan, calls: Sequence[Call], *, consumers_only: bool) -> Trial:
-    """Return the trial of removing what ``plan`` says; the state is as before on return.
+def make_trial(
+    running: RunningNetwork,
+    inverse_grams: Mapping[str, InverseGram],
+    plan: Plan,
+    *,
+    consumers_only: bool,
+) -> Change:
+    """Return what removing the channels of ``plan`` changes; the network is as before on return.
 
     Args:
-        state: the network as it stands, and the moments of its consumers where trials are
-            repaired. The trial is of ``state.running``.
-        plan: what goes, in the numbering of the state.
-        calls: of the network's modules, in order.
-        consumers_only: zero only what consumers read, and not what producers put out.
+        running: the network as it stands.
+        inverse_grams: of the consumers, where trials are repaired.
+        plan: what goes, in the numbering of the network.
+        consumers_only: set to zero only what consumers read, not what producers put out.
     """
-    model = state.model
-    values = repaired_weights(model, plan, state.moments)
-    reading = {name: {"in": sides["in"]} for name, sides in plan.items() if "in" in sides}
+    model = running.model
+    values = repaired_weights(model, plan, inverse_grams)
+    reading = {name: {"in": axes["in"]} for name, axes in plan.items() if "in" in axes}
     zeroed = reading if consumers_only else plan
-    # a layer can read some of the channels and put out others: its row goes, repaired or not
+    # a layer can read some of the channels and put out others: its rows go, repaired or not
     with replaced(model, values), masked(model, zeroed):
         for name in zeroed:
             for leaf, parameter in model.get_submodule(name).named_parameters(recurse=False):
                 values[f"{name}.{leaf}"] = parameter.detach().clone()
-    values = folded_values(model, values, state.norms)
-    # now, and not each time that the trial runs
-    values = {
-        key: laid_out_as(value, get_state(state.running, key)) for key, value in values.items()
-    }
-    return Trial(values, first_call(calls, {name.rpartition(".")[0] for name in values}))
-
-
-def trace_state(state: State, batches: Batches) -> tuple[tuple[Call, ...], frozenset[str]]:
-    """Return the calls of ``state.running``, and the groups whose trials can be replayed on it.
-
-    The state is as before on return. See ``trace_calls`` and ``can_replay``.
-    """
-    run = partial(state.task.outputs, batch=state.task.few(batches))
-    calls = trace_calls(state.running, partial(run, state.running))
-    own = trace_calls(state.model, partial(run, state.model)) if state.norms else calls
-    return calls, can_replay(state.model, state.groups, own, partial(run, state.model))
+    return running.change(values)
 
 
 @torch.no_grad()
-def can_replay(
-    model: nn.Module,
+def groups_read_only_by_consumers(
+    running: RunningNetwork,
     groups: Sequence[Group],
-    calls: Sequence[Call],
-    run: Callable[[], Sequence[Tensor]],
+    run: Callable[[nn.Module], Sequence[Tensor]],
 ) -> frozenset[str]:
-    """Return the groups for which a replayed trial gives what the masked network gives.
+    """Return the names of the groups whose channels only their consumers read.
 
-    ``run`` runs the model and returns its outputs.
+    Half of each group's units are removed in two ways: masked, and by a trial that changes only
+    the consumers. Both must give the same outputs. The network is as before on return.
 
-    Half of each group's units are taken away both ways. The model is as before on return.
+    Args:
+        running: the network.
+        groups: its groups.
+        run: runs a network on a few images and returns its outputs.
     """
     found = set()
+    run_network = partial(run, running.folded_model)
     for group in groups:
         plan = plan_for([group], [torch.arange(group.units)[::2]])
-        trial = make_trial(State(model, groups, {}, {}), plan, calls, consumers_only=True)
-        with masked(model, plan):
-            expected = run()
-        with Replay(model, calls) as replay:
-            replay.record(run, {trial.start})
-            with replaced(model, trial.values):
-                got = replay.run(run, trial.start)
-        if len(got) == len(expected) and all(map(alike, got, expected)):
+        trial = make_trial(running, {}, plan, consumers_only=True)
+        with masked(running.model, plan):
+            expected = run(running.model)
+        recorded: dict[int, Tensor] = {}
+        with running.replay() as replay:
+            replay.resume(run_network, 0, recorded, {trial.start})
+            with replaced(running.folded_model, trial.values):
+                got = replay.run(run_network, trial.start, recorded)
+        if alike(got, expected):
             found.add(group.name)
     return frozenset(found)

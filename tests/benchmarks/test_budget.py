@@ -1,4 +1,4 @@
-"""What the benchmark of the budget runs and tells."""
+"""The runs and the table of the benchmark of the budget."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def test_a_run_holds_the_drops_on_both_splits(subject, tmp_path):
     assert run["selection_drop_points"] <= 5
     assert 0 <= run["conv_weights_removed_percent"] < 100
     runs.add_run(tmp_path / budget.FILE, run, {})
-    told = budget.table(paper.ROWS, runs.read_runs(tmp_path / budget.FILE))
-    assert told.count("LeNet-5, CIFAR-10 | 1 |") == 1
+    table = budget.table(paper.ROWS, runs.read_runs(tmp_path / budget.FILE))
+    assert table.count("LeNet-5, CIFAR-10 | 1 |") == 1
 
 
 def test_the_table_counts_the_draws_beyond_the_budget():
@@ -30,13 +30,13 @@ def test_the_table_counts_the_draws_beyond_the_budget():
         for seed, (own, other) in drops.items()
     ]  # fmt: skip
     line = "| LeNet-5, CIFAR-10 | 3 | 61 ± 1 % | 2.0 ± 1.0 points | 6.0 ± 1.0 points | 2 |"
-    told = budget.table(paper.ROWS, found)
-    assert line in told
-    assert told.endswith("The drop on the test images is 4.0 points larger in the mean.")
+    table = budget.table(paper.ROWS, found)
+    assert line in table
+    assert table.endswith("The drop on the test images is 4.0 points larger in the mean.")
 
 
-def test_a_row_without_weights_is_told_and_skipped(tmp_path, capsys):
+def test_a_row_without_weights_is_skipped_with_the_reason(tmp_path, capsys):
     budget.main(["--models", str(tmp_path), "--results", str(tmp_path), "--rows", "nin"])
-    told = capsys.readouterr()
-    assert told.err.startswith("NIN, CIFAR-10: skipped, no nin.pt in --models")
-    assert "not known yet" in told.out
+    printed = capsys.readouterr()
+    assert printed.err.startswith("NIN, CIFAR-10: skipped, no nin.pt in --models")
+    assert "not known yet" in printed.out

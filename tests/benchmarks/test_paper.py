@@ -6,7 +6,7 @@ import paper
 import pytest
 import torch
 
-from slimnet.measure import count_conv_weights
+from slimnet.execution.size import count_conv_weights
 
 ROW = paper.ROWS[0]
 
@@ -45,7 +45,7 @@ def test_rows_are_chosen_by_name_in_the_papers_order():
     assert len(paper.chosen_rows(options())) == 8
 
 
-def test_what_is_missing_is_told(tmp_path):
+def test_missing_weights_and_data_are_named(tmp_path):
     with pytest.raises(paper.MissingError, match=r"no lenet5\.pt in --models"):
         paper.load_subject(ROW, options(), 0)
     (tmp_path / "lenet5.pt").write_bytes(b"no weights")
@@ -59,7 +59,7 @@ def test_what_is_missing_is_told(tmp_path):
 
 
 def test_another_seed_draws_other_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(paper.measure, "require_better_than_chance", lambda *_: None)
+    monkeypatch.setattr(paper.tasks, "require_better_than_chance", lambda *_: None)
     torch.save(networks.lenet5().state_dict(), tmp_path / "lenet5.pt")
     images = np.random.default_rng(0).integers(0, 256, (120, 32, 32, 3), np.uint8)
     np.savez(tmp_path / "images.npz", images=images, labels=np.arange(120) % 10)

@@ -12,7 +12,7 @@ import torch
 from peer_pruning import VARIANTS, Attempt, bisect_ratio
 from torch.nn import functional
 
-from slimnet.measure import count_conv_weights
+from slimnet.execution.size import count_conv_weights
 
 LENET = paper.ROWS[0]
 
@@ -37,7 +37,7 @@ def test_bisection_ends_close_below_the_limit(limit):
         assert limit - 1 / 512 < best.ratio <= limit
 
 
-def test_bisection_takes_a_failure_as_too_much_and_tells_it():
+def test_bisection_counts_a_failure_as_too_much_and_reports_it():
     def attempt(ratio):
         failed = ratio > 0.4
         return Attempt(ratio, None, math.inf if failed else 0, "boom" if failed else None)
@@ -60,7 +60,7 @@ def test_pruning_leaves_the_model_as_it_was(subject, name):
         assert parameter.grad is gradient or torch.equal(parameter.grad, gradient)
 
 
-def test_gradients_are_what_each_importance_reads(subject):
+def test_gradients_are_those_that_each_importance_reads(subject):
     model = copy.deepcopy(subject.model)
     model.zero_grad(set_to_none=True)
     # with wrong labels, since a trained network has next to no gradients on the right ones
@@ -84,7 +84,7 @@ def test_gradients_are_what_each_importance_reads(subject):
         )
 
 
-def test_what_is_left_whole():
+def test_layers_that_stay_whole():
     network = networks.lenet5()
     names = {module: name for name, module in network.named_modules()}
 

@@ -3,7 +3,7 @@ import json
 import runs
 
 
-def test_what_was_added_is_read_again_and_known_as_done(tmp_path):
+def test_added_runs_are_read_again_and_are_done(tmp_path):
     file = tmp_path / "new" / "runs.json"
     assert runs.read_runs(file) == []
     assert runs.done(file, ("column", "seed")) == set()

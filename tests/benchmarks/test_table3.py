@@ -8,7 +8,7 @@ import table3
 import table3_report
 from table3_columns import COLUMNS, MYOPIC, SINGLE
 
-from slimnet.settings import Settings
+from slimnet.options import Options
 
 LENET, NIN = paper.ROWS[0], paper.ROWS[3]
 
@@ -33,10 +33,10 @@ def whole(row, single, **myopic):
 def test_columns_are_the_papers_schemes_and_slimnets_own():
     assert len(COLUMNS) == 12
     for column in (*SINGLE.values(), *MYOPIC.values()):
-        settings = Settings(**column.dials)
-        assert (settings.step, settings.repair) == (1, False)
-    assert all(len(Settings(**column.dials).metrics) == 1 for column in SINGLE.values())
-    assert Settings(**COLUMNS["slimnet_latency"].dials) == Settings()
+        options = Options(**column.changes)
+        assert (options.step, options.repair) == (1, False)
+    assert all(len(Options(**column.changes).metrics) == 1 for column in SINGLE.values())
+    assert Options(**COLUMNS["slimnet_latency"].changes) == Options()
 
 
 def test_table_shows_mean_and_spread_of_each_row_that_has_runs():
@@ -66,7 +66,7 @@ def test_claims_are_true_or_false_by_the_means():
     assert "paper's scheme: 3.0 (3.0 to 3.0), above 5 in 0 of 28 runs" in text
 
 
-def test_no_verdict_where_seeds_are_missing():
+def test_a_claim_stays_open_if_seeds_are_missing():
     found = whole(LENET, 20, myopic_16=25)
     assert "| – |" in table3_report.claims((LENET,), found[:-1]).splitlines()[-1]
     assert table3_report.claims((LENET,), found[1:]) == ""
@@ -113,27 +113,27 @@ def test_full_oracle_only_where_it_is_small_or_asked_for(recorded, tmp_path, cap
     assert recorded == [("lenet5", "full_oracle", 0)]
 
 
-def test_a_row_without_weights_is_told_in_one_line_and_skipped(tmp_path, capsys):
+def test_a_row_without_weights_is_skipped_with_the_reason(tmp_path, capsys):
     table3.main(["--models", str(tmp_path), "--results", str(tmp_path), "--rows", "nin", "alexnet"])
-    told = capsys.readouterr().err.splitlines()
-    assert told == [
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
         "NIN, CIFAR-10: skipped, no nin.pt in --models; benchmarks/train.py can train one",
         "AlexNet, CIFAR-10: skipped, no alexnet.pt in --models; benchmarks/train.py can train one",
     ]
 
 
-def test_a_run_holds_what_the_search_found(subject, tmp_path):
+def test_a_run_has_the_result_of_the_search(subject, tmp_path):
     options = Namespace(train=None, held_out="x.npz", oracle_images=60)
     run = table3.run_column(LENET, "myopic_5", 0, subject, options)
-    walked = run["trajectory"]["conv_weights_removed_percent"]
-    assert walked[0] == 0
-    assert walked[run["steps"]] == pytest.approx(run["conv_weights_removed_percent"], abs=0.051)
+    removed = run["trajectory"]["conv_weights_removed_percent"]
+    assert removed[0] == 0
+    assert removed[run["steps"]] == pytest.approx(run["conv_weights_removed_percent"], abs=0.051)
     assert run["selection_drop_points"] <= 5
     assert run["images"] == {"calibration": 120, "selection": 60, "test": 60, "oracle": 40}
     runs.add_run(tmp_path / "runs.json", run, {})
 
 
-def test_short_trajectory_leaves_out_what_was_taken_back_or_judged_on_few_images():
+def test_short_trajectory_leaves_out_undone_steps_and_those_evaluated_on_few_images():
     steps = [
         SimpleNamespace(
             conv_weights_removed_percent=float(number),
@@ -150,6 +150,6 @@ def test_short_trajectory_leaves_out_what_was_taken_back_or_judged_on_few_images
 
 def test_thinned_keeps_both_ends():
     assert table3.thinned(3, 100) == [0, 1, 2]
-    kept = table3.thinned(1000, 100)
-    assert (len(kept), kept[0], kept[-1]) == (100, 0, 999)
-    assert kept == sorted(set(kept))
+    chosen = table3.thinned(1000, 100)
+    assert (len(chosen), chosen[0], chosen[-1]) == (100, 0, 999)
+    assert chosen == sorted(set(chosen))

@@ -27,9 +27,9 @@ def test_a_curve_is_the_mean_up_to_where_all_seeds_went():
 def test_the_figure_is_small_labelled_and_always_the_same(tmp_path):
     pytest.importorskip("matplotlib")
     found = [fake_run(column, seed) for column in COLUMNS for seed in (0, 1)]
-    told = list(table3_figure.draw_rows(paper.ROWS, found, tmp_path))
+    lines = list(table3_figure.draw_rows(paper.ROWS, found, tmp_path))
     (file,) = tmp_path.iterdir()
-    assert told == [f"{file.name}: {file.stat().st_size / 1000:.0f} kB"]
+    assert lines == [f"{file.name}: {file.stat().st_size / 1000:.0f} kB"]
     text = file.read_text()
     assert len(text) < 100_000
     for label in ("convolution weights removed (%)", "accuracy on selection images (%)", "oracle"):

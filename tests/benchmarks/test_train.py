@@ -11,8 +11,8 @@ import train
 import training_data
 from PIL import Image
 
-from slimnet.load import load_model
-from slimnet.settings import Settings
+from slimnet.load.model import load_model
+from slimnet.options import Options
 
 
 def spots(count, seed):
@@ -65,25 +65,25 @@ def test_a_folder_and_a_zip_give_the_same(archive, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         ("nowhere.zip", "there is no nowhere.zip"),
         ("torchvision:NOTHING@root", "CIFAR10 or CIFAR100"),
         ("torchvision:CIFAR10@nowhere", "CIFAR10 or CIFAR100"),
     ],
 )
-def test_data_that_is_not_there_is_told(data, told, tmp_path):
-    with pytest.raises(training_data.DataError, match=told):
+def test_missing_data_is_refused_with_the_reason(data, message, tmp_path):
+    with pytest.raises(training_data.DataError, match=message):
         training_data.read_data(data, None, tmp_path)
 
 
 def test_inputs_are_what_slimnet_makes_of_the_same_pixels(tmp_path):
-    from slimnet.load import load_splits
+    from slimnet.data.load import load_splits
 
     images, labels = spots(90, 0)
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
     splits = load_splits(
-        tmp_path / "data.npz", Settings(channels="bgr", scale=paper.SCALE, mean=paper.MEAN)
+        tmp_path / "data.npz", Options(channels="bgr", scale=paper.SCALE, mean=paper.MEAN)
     )
     ours = training_data.prepared(torch.from_numpy(images), "nin")
     theirs = next(iter(splits.test.batches))[0][0]
@@ -120,7 +120,7 @@ def test_training_learns_and_saves_weights_that_slimnet_loads(tmp_path, capsys):
     assert record["test_accuracy_percent"] > 15
     first = (tmp_path / "out" / "lenet5.pt").read_bytes()
     loaded = load_model(
-        tmp_path / "out" / "lenet5.pt", Settings(arch=f"{paper.ARCHITECTURES}:lenet5")
+        tmp_path / "out" / "lenet5.pt", Options(arch=f"{paper.ARCHITECTURES}:lenet5")
     )
     right = train.accuracy_percent(loaded.model, training_data.Images(images, labels), "lenet5")
     assert right == pytest.approx(record["test_accuracy_percent"], abs=0.01)

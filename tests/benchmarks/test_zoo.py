@@ -14,10 +14,10 @@ ROW = {
 
 
 def test_table_counts_frozen_layers_by_reason():
-    failed = {"network": "resnet18", "error": "no verdict after 2 s"}
+    failed = {"network": "resnet18", "error": "no result after 2 s"}
     rows = zoo.table([ROW, failed]).splitlines()[2:]
     assert rows == [
-        "| resnet18 | – | – | – | no verdict after 2 s | – |",
+        "| resnet18 | – | – | – | no result after 2 s | – |",
         "| vgg11 | 99.4 % | 80.0 % | 70.5 % | 2 × LayerNorm mixes channels; 1 × unseen | 2 |",
     ]
 
@@ -36,8 +36,8 @@ def test_each_network_has_a_process_a_limit_and_a_line(tmp_path, monkeypatch, ca
     assert "| vgg13 |" in capsys.readouterr().out
 
 
-def test_what_goes_wrong_in_the_process_is_told():
-    assert zoo.run_apart("resnet18", 0.01) == {"error": "no verdict after 0.01 s"}
+def test_an_error_in_the_process_becomes_the_row():
+    assert zoo.run_apart("resnet18", 0.01) == {"error": "no result after 0.01 s"}
 
 
 def test_at_least_45_networks_of_every_family():

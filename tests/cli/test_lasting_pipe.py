@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from slimnet.cli.lasting_pipe import lasting_pipe
+from slimnet.cli.app import _lasting
 
 COMMAND = "import sys; from slimnet.cli import main; main()"
 
@@ -29,14 +29,8 @@ def test_a_closed_pipe_changes_no_exit_code(flags, words, code, tmp_path):
 def test_what_is_written_to_a_pipe_gets_there_until_the_reader_goes():
     reader, writer = os.pipe()
     with os.fdopen(writer, "w", encoding="utf-8") as stream:
-        lasting = lasting_pipe(stream)
+        lasting = _lasting(stream)
         print("größer", file=lasting, flush=True)
         assert os.read(reader, 99).decode() == "größer\n"
         os.close(reader)
         print("unread", file=lasting, flush=True)
-
-
-def test_files_and_streams_of_others_stay_themselves(tmp_path, capsys):
-    assert lasting_pipe(sys.stdout) is sys.stdout
-    with (tmp_path / "log").open("w") as stream:
-        assert lasting_pipe(stream) is stream

@@ -16,10 +16,13 @@ import numpy as np
 import pytest
 import torch
 
+import slimnet
 from slimnet import cli
-from slimnet.cli.outputs import Outputs
+from slimnet.cli import outputs
+from slimnet.cli.outputs import report_failure, report_result
 from slimnet.errors import InputError, ProofError
-from slimnet.report import TerminalProgress
+from slimnet.options import ResultOptions
+from slimnet.report.progress import TerminalProgress
 
 ERROR = "slimnet: error: "
 QUICK = "data = 'data.npz'\nconfidence = 0.5\noracle_k = 2\nstep = 4\nlatency_samples = 10\n"
@@ -28,7 +31,7 @@ NOISY = "print('a network that talks')\n\ndef network():\n    return Sequential(
 
 @pytest.fixture
 def folder(trained, tmp_path, monkeypatch):
-    """The working folder, with a network, its weights and code, data, and quick dials."""
+    """The working folder, with a network, its weights and code, data, and quick options."""
     network, splits = trained
     torch.save(network, tmp_path / "model.pt")
     torch.save(network.state_dict(), tmp_path / "weights.pt")
@@ -113,7 +116,7 @@ def test_a_run_without_result_is_in_junit_and_summary(
         raise error
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("slimnet.cli.compress.compress_network", fail)
+    monkeypatch.setattr(slimnet, "compress", fail)
     words = ["--junit=j.xml"] if joined else ["--junit", "j.xml"]
     assert cli.run(["compress", "m.pt", "--data", "d", *words, "--summary", "s.md"]) == code
     told = capsys.readouterr()
@@ -142,20 +145,20 @@ def test_a_mistyped_option_is_in_junit_too(wrong, tmp_path, monkeypatch, capsys)
         ("--summary report.xml", "--summary 'report.xml' holds something else"),
         ("--junit -", "only --json can go to stdout (-)"),
         ("--junit --quiet", "--junit '--quiet' is an option: name a file"),
-        ("--json nowhere/r.json", "a file in a folder that is there"),
-        ("--junit .", "a file in a folder that is there"),
+        ("--json nowhere/r.json", "must be a file in an existing folder"),
+        ("--junit .", "must be a file in an existing folder"),
         (f"--junit {'x' * 300}", "cannot be used (File name too long)"),
-        ("--summary=", "--summary '' is to be a file"),
+        ("--summary=", "--summary '' must be a file"),
         ("--junit old/j.xml", "lies in a result of slimnet"),
         ("--junit slim/j.xml", "lies in a result of slimnet"),
         ("--junit new --out new", "--junit 'new' is where the output folder new comes"),
         ("--summary new --out new/deep", "is where the output folder new/deep comes"),
-        ("--junit x --json ./x", "--junit and --json are files of their own; got x and ./x"),
+        ("--junit x --json ./x", "--junit and --json must be different files; got x and ./x"),
     ],
 )
 def test_files_of_others_are_left_alone_before_any_work(words, told, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("slimnet.cli.compress.compress_network", None)  # it must not get so far
+    monkeypatch.setattr(slimnet, "compress", None)  # it must not get so far
     (tmp_path / "model.pt").write_bytes(b"PK\0\0")
     (tmp_path / "thesis.tex").write_text("chapter 1")
     (tmp_path / "report.xml").write_text("<?xml version='1.0'?>")
@@ -172,13 +175,13 @@ def test_files_of_others_are_left_alone_before_any_work(words, told, tmp_path, m
 def test_earlier_files_are_replaced_and_pipes_and_links_stay_what_they_are(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-    Outputs("slim", junit=str(tmp_path / "pipe")).tell_failure("no", 2)
+    report_failure(ResultOptions(junit=str(tmp_path / "pipe")), "no", 2)
     assert os.read(reader, 9999).startswith(b"<?xml")
     os.close(reader)
     assert (tmp_path / "pipe").is_fifo()
     (tmp_path / "link.xml").symlink_to(tmp_path / "j.xml")
     for message in ("first", "second"):
-        Outputs("slim", junit=str(tmp_path / "link.xml")).tell_failure(message, 2)
+        report_failure(ResultOptions(junit=str(tmp_path / "link.xml")), message, 2)
     assert (tmp_path / "link.xml").is_symlink()
     (case,) = junit_cases(tmp_path)
     assert case.find("error").text == "second"
@@ -217,6 +220,6 @@ def test_a_full_disk_under_the_log_does_not_deny_the_result(monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Outputs, "_print", full)
+    monkeypatch.setattr(outputs, "_printed", full)
     with pytest.raises(InputError, match="No space left on device; slim is complete"):
-        Outputs("slim").tell(SimpleNamespace(report=None, folder=Path("slim")))
+        report_result(ResultOptions(), SimpleNamespace(report=None, folder=Path("slim")))

@@ -7,9 +7,9 @@ import io
 from rich.console import Console
 from rich.table import Table
 
-from slimnet.cli import printing
-from slimnet.cli.printing import print_parts
-from slimnet.report.text import changes_table
+from slimnet.cli import outputs as printing
+from slimnet.cli.outputs import print_parts
+from slimnet.report.tables import changes_table
 
 ROW = ("onnxruntime-cpu, 1 thread, batch 32", "100.25 ms", "120.50 ms", "÷ 2.47 [2.40, 2.50]")
 

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from slimnet.errors import InputError
-from slimnet.export import check_output_folder, folder
+from slimnet.export import folder
+from slimnet.export.folder import check_output_folder
 
 
 def entries(path):

@@ -12,8 +12,12 @@ import torch
 from torch import nn
 
 from slimnet.errors import InputError
-from slimnet.export import WorkFolder, folder, partial, translate, write_artefacts
+from slimnet.export import folder
+from slimnet.export.artefacts import write_artefacts
+from slimnet.export.folder import WorkFolder
+from slimnet.export.onnx_file import translate
 from slimnet.export.plan_file import save_plan, save_weights
+from slimnet.load import files as partial
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 PLAN = {"0": {"out": (1,), "in": ()}}

@@ -13,7 +13,12 @@ from onnx import numpy_helper
 from torch import nn
 
 from slimnet.errors import InputError, ProofError
-from slimnet.export import export_onnx, onnx_parity
+from slimnet.export.onnx_file import translate, write_onnx
+from slimnet.export.parity import onnx_parity
+
+
+def export_onnx(model, example, path, opset=20, metadata=(), **options):
+    return write_onnx(translate(model, example, opset), path, dict(metadata), **options)
 
 
 class Net(nn.Module):
@@ -130,6 +135,7 @@ def test_file_holds_no_local_path(exported):
     for local in (Path.home(), repo, sysconfig.get_paths()["purelib"], __file__):
         assert str(local).encode() not in content
     assert b"stack_trace" not in content
+    assert b"pkg." not in content, "no note of the exporter is left"
 
 
 def test_same_model_gives_same_bytes(exported, net, images, tmp_path):
@@ -238,7 +244,7 @@ def test_export_is_quiet(net, images, tmp_path, capfd):
 
 def test_folder_that_is_not_there_is_refused(net, images, tmp_path, monkeypatch):
     proto = onnx.ModelProto()
-    monkeypatch.setattr("slimnet.export.translated.to_onnx", lambda *_: proto)
+    monkeypatch.setattr("slimnet.export.onnx_file.to_onnx", lambda *_: proto)
     with pytest.raises(InputError, match=r"cannot write x\.onnx"):
         export_onnx(net, images, tmp_path / "absent" / "x.onnx", 20, {})
 

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from slimnet.errors import InputError
-from slimnet.export import load_plan, plan_sha256, save_plan, save_weights
+from slimnet.export.plan_file import load_plan, plan_sha256, save_plan, save_weights
 
 PLAN = {"conv1": {"out": (0, 3), "in": ()}, "conv2": {"in": (0, 3)}}
 

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from slimnet.errors import InputError, ProofError
-from slimnet.export import program, save_program, translate
+from slimnet.export import program
+from slimnet.export.onnx_file import translate
+from slimnet.export.program import save_program
 
 
 class Net(nn.Module):

@@ -11,9 +11,9 @@ from onnx import TensorProto
 from torch import nn
 
 from slimnet.errors import InputError
-from slimnet.export import export_onnx
+from slimnet.export.onnx_file import translate, write_onnx
 from slimnet.export.quantise import METHODS, number_formats, quantise
-from slimnet.measure import OnnxNetwork
+from slimnet.timing import OnnxNetwork
 
 TOLERANCE = 0.05  # of the outputs' scale
 
@@ -50,7 +50,7 @@ def images():
 
 def made_of(network, images, folder, method="minmax", opset=20):
     source, path = folder / "slim.onnx", folder / "slim.int8.onnx"
-    export_onnx(network.eval(), images[:2], source, opset, {})
+    write_onnx(translate(network.eval(), images[:2], opset), source, {})
     quantise(source, list(torch.split(images, 8)), method, path, {"a": "b"})
     return path
 
@@ -120,7 +120,7 @@ def test_several_inputs_and_outputs(images, tmp_path):
     torch.manual_seed(0)
     network, source = Pair().eval(), tmp_path / "slim.onnx"
     pair = (images, images.flip(0))
-    export_onnx(network, (images[:2], images[:2]), source, 20, {})
+    write_onnx(translate(network, (images[:2], images[:2]), 20), source, {})
     quantise(source, [pair], "minmax", tmp_path / "int8.onnx", {})
     with torch.no_grad():
         expected = network(*pair)

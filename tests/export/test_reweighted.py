@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.export import export_onnx
-from slimnet.export.reweighted import write_reweighted
-from slimnet.groups import find_groups, plan_for, slim_copy
+from slimnet.export.layer_timer import write_reweighted
+from slimnet.export.onnx_file import translate, write_onnx
+from slimnet.groups.cut import slim_copy
+from slimnet.groups.find import find_groups
+from slimnet.groups.group import plan_for
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES, TOKENS = (torch.randn(size, generator=GENERATOR) for size in ((3, 3, 8, 8), (3, 5, 8)))
@@ -43,11 +45,11 @@ class Halves(nn.Module):
 
 def written(model, inputs, folder):
     file = folder / "exported.onnx"
-    export_onnx(model, inputs, file, 20, {}, check_batches=())
+    write_onnx(translate(model, inputs, 20), file, {}, check_batches=())
     return onnx.load(str(file))
 
 
-def stirred(model):
+def randomised(model):
     """Zeros and ones are left out of a file, or are one value for several."""
     with torch.no_grad():
         for value in model.state_dict().values():
@@ -63,7 +65,7 @@ def weights(proto):
 
 @pytest.mark.parametrize("name", ["residual", "chain", "on_tokens"])
 def test_it_is_the_file_that_an_export_gives(name, residual, tmp_path):
-    model = residual if name == "residual" else stirred(globals()[name]())
+    model = residual if name == "residual" else randomised(globals()[name]())
     inputs = TOKENS if name == "on_tokens" else IMAGES
     groups, _ = find_groups(model, inputs, layers="all")
     slim = slim_copy(model, plan_for(groups, [torch.arange(group.units // 2) for group in groups]))
@@ -78,13 +80,15 @@ def test_it_is_the_file_that_an_export_gives(name, residual, tmp_path):
 
 
 def test_a_width_that_stands_in_the_file_is_noticed(tmp_path):
-    proto = written(stirred(Halves(8)), IMAGES, tmp_path)
-    assert write_reweighted(proto, stirred(Halves(8)), IMAGES, tmp_path / "same")
-    assert not write_reweighted(proto, stirred(Halves(6)), IMAGES, tmp_path / "narrower")
+    proto = written(randomised(Halves(8)), IMAGES, tmp_path)
+    assert write_reweighted(proto, randomised(Halves(8)), IMAGES, tmp_path / "same")
+    assert not write_reweighted(proto, randomised(Halves(6)), IMAGES, tmp_path / "narrower")
 
 
 def test_another_function_of_the_same_weights_is_noticed(tmp_path):
-    model = stirred(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)))
+    model = randomised(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    )
     proto = written(model, IMAGES, tmp_path)
     model[1] = nn.Tanh()
     assert not write_reweighted(proto, model, IMAGES, tmp_path / "it")

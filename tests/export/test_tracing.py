@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.export.tracing import evaluation_copy, first_line, neutral_inputs, quiet
+from slimnet.export.tracing import deepest_cause, evaluation_copy, neutral_inputs, quiet
 
 
 def test_quiet_stops_prints_warnings_and_logs_and_then_lets_them_through(capfd):
@@ -48,8 +48,8 @@ def test_neutral_input_tells_nothing_of_the_example():
     assert torch.equal(zeros, torch.zeros(2, 3, 4, 4, dtype=torch.float64))
 
 
-def test_first_line_is_that_of_the_deepest_cause():
+def test_the_reason_is_that_of_the_deepest_cause():
     error = RuntimeError("outer")
     error.__cause__ = ValueError("\x1b[96minner\x1b[0m cause\nsecond line")
-    assert first_line(error) == "inner cause"
-    assert first_line(KeyError()) == "KeyError"
+    assert deepest_cause(error) == "inner cause"
+    assert deepest_cause(KeyError()) == "KeyError"

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from slimnet.errors import InputError, ProofError
-from slimnet.export import WorkFolder, folder, lock
+from slimnet.export import folder
+from slimnet.export.folder import WorkFolder
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from slimnet.export.lock import Lock
-Lock(Path(sys.argv[1]), Path("out"))
+from slimnet.export.folder import WorkFolder
+work = WorkFolder(Path(sys.argv[1]))
+work.claim()
 print("held", flush=True)
 time.sleep(100)
 """
@@ -60,7 +62,7 @@ def killed(tmp_path):
     (work / "result").mkdir(parents=True)
     (work / "result" / "slim.onnx").touch()
     (work / "lock").write_text("4194305")
-    (work / "search.jsonl").write_text("what was measured")
+    (work / "search.jsonl").write_text("measured")
     return work
 
 
@@ -161,7 +163,7 @@ def test_no_output_needs_no_work_folder(tmp_path):
 
 def test_a_killed_run_is_taken_over(tmp_path, killed):
     with WorkFolder(tmp_path / "out") as work:
-        assert work.claim().read_text() == "what was measured"
+        assert work.claim().read_text() == "measured"
         with work.staging() as staging:
             assert entries(staging) == []
             write_result(staging, "new")
@@ -240,44 +242,26 @@ def test_the_second_of_two_runs_is_refused_and_disturbs_nothing(tmp_path, killed
         with first.staging() as staging:
             write_result(staging, "first")
             with (
-                pytest.raises(InputError, match=f"process {os.getpid()} works on"),
+                pytest.raises(InputError, match="another process works on"),
                 WorkFolder(tmp_path / "out") as second,
             ):
                 second.claim()
-            assert journal.read_text() == "what was measured"
+            assert journal.read_text() == "measured"
     assert marker(tmp_path / "out") == "first"
     assert entries(tmp_path) == ["out"]
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path, killed):
     other = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(killed / "lock")], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True
     )
     assert other.stdout.readline() == "held\n"
-    with pytest.raises(InputError, match=f"process {other.pid} works"):
+    with pytest.raises(InputError, match="one run at a time"):
         WorkFolder(tmp_path / "out").claim()
     other.kill()
     other.communicate()
     with WorkFolder(tmp_path / "out") as work:
-        work.claim()
-        assert (killed / "lock").read_text() == str(os.getpid())
-
-
-def test_a_lock_file_that_is_gone_locks_nothing(tmp_path, monkeypatch):
-    """A run that ends removes its lock between another one's opening and locking it."""
-    opened = lock._open
-
-    def open_and_lose(path):
-        file = opened(path)
-        monkeypatch.setattr(lock, "_open", opened)
-        path.unlink()
-        return file
-
-    monkeypatch.setattr(lock, "_open", open_and_lose)
-    held = lock.Lock(tmp_path / "lock", tmp_path)
-    with pytest.raises(InputError, match="one run at a time"):
-        lock.Lock(tmp_path / "lock", tmp_path)
-    held.release()
+        assert work.claim().read_text() == "measured"
 
 
 def test_link_inside_the_old_result_leads_to_no_harm(tmp_path, previous):

@@ -12,18 +12,10 @@ from torch import nn
 from torch.nn import functional
 
 from slimnet.errors import InputError, ProofError
-from slimnet.groups import (
-    apply_plan,
-    find_groups,
-    mask,
-    masked,
-    masked_slim_error,
-    merge_plans,
-    plan_for,
-    prove_slim,
-    shrink_groups,
-    slim_copy,
-)
+from slimnet.groups.cut import apply_plan, mask, masked, slim_copy
+from slimnet.groups.find import find_groups
+from slimnet.groups.group import merge_plans, plan_for, shrink_groups
+from slimnet.groups.prove import masked_slim_error, prove_slim
 
 
 def chosen_units(groups, share, seed=0):

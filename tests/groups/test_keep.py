@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from slimnet.errors import InputError
-from slimnet.groups import find_groups
-from slimnet.groups.keep import keep_layers
+from slimnet.groups.find import find_groups, keep_layers
 
 
 class Concatenated(nn.Module):

@@ -11,14 +11,16 @@ from random_networks import IMAGES, NETWORKS, network
 from random_removal import (
     TOLERANCE,
     compare,
-    learns,
     random_units,
+    require_complete,
     require_intact,
-    require_told,
+    training_error,
 )
 
 from slimnet.errors import InputError
-from slimnet.groups import find_groups, plan_for, slim_copy
+from slimnet.groups.cut import slim_copy
+from slimnet.groups.find import find_groups
+from slimnet.groups.group import plan_for
 
 SECONDS_EACH = 20.0  # of this process, so that other work on the machine counts nothing
 THIRD = 1 / 3
@@ -46,14 +48,14 @@ def judge(description, seed=0):
         groups, frozen = find_groups(model, example, layers="all")
     except InputError as refusal:
         return f"refused: {str(refusal)[:60]}"
-    require_told(model, groups, frozen)
+    require_complete(model, groups, frozen)
     # all at once, and every second one: what is right together may be wrong alone
     for chosen in (groups[::2], groups):
         plan = plan_for(chosen, random_units(chosen, THIRD, seed))
         assert compare(model, plan, example, seed).worst <= TOLERANCE, "masked is not slim"
     require_intact(model, plan)
-    if not learns(model, example):
-        assert learns(slim_copy(model, plan), example) == ""
+    if not training_error(model, example):
+        assert training_error(slim_copy(model, plan), example) == ""
     return "right" if groups else "right, nothing offered"
 
 

@@ -7,15 +7,17 @@ import torch
 from random_removal import (
     TOLERANCE,
     compare,
-    learns,
     random_units,
+    require_complete,
     require_intact,
-    require_told,
+    training_error,
 )
 from structures import ALL
 
 from slimnet.errors import InputError
-from slimnet.groups import find_groups, plan_for, slim_copy
+from slimnet.groups.cut import slim_copy
+from slimnet.groups.find import find_groups
+from slimnet.groups.group import plan_for
 
 pytestmark = pytest.mark.timeout(30)
 THIRD = 1 / 3
@@ -43,7 +45,7 @@ def test_verdict(structure):
         if structure.prunable:  # to refuse all of a network is too much where parts of it can go
             raise
         return
-    require_told(model, groups, frozen)
+    require_complete(model, groups, frozen)
     offered = {gate.layer for group in groups for gate in group.gates}
     reasons = {entry.layer: entry.reason for entry in frozen}
     lost = {layer: reasons.get(layer) for layer in structure.prunable if layer not in offered}
@@ -68,5 +70,5 @@ def test_what_is_offered_is_right(structure):
         assert changes_output or together is not groups or not groups, "the outputs stay the same"
     plan = plan_for(groups, random_units(groups, THIRD, seed=2))
     require_intact(model, plan)
-    if not learns(model, example):
-        assert learns(slim_copy(model, plan), example) == ""
+    if not training_error(model, example):
+        assert training_error(slim_copy(model, plan), example) == ""

@@ -21,12 +21,12 @@ import torch
 from torch import nn
 
 from slimnet import cli
-from slimnet.load import load_model
-from slimnet.settings import Settings
+from slimnet.load.model import load_model
+from slimnet.options import Options
 
 ERROR = "slimnet: error: "
 ARGUMENTS = ("in_features=2", "out_features=2")
-MOST_SECONDS, MOST_MEGABYTES = 1.0, 100
+MAX_SECONDS, MAX_MEGABYTES = 1.0, 100
 
 
 class Calls:
@@ -47,7 +47,7 @@ def refused(tmp_path, monkeypatch, capsys):
     for zipped in (True, False):
         state = nn.Linear(2, 2).state_dict()
         torch.save(state, tmp_path / "good.pt", _use_new_zipfile_serialization=zipped)
-        load_model(tmp_path / "good.pt", Settings(arch="torch.nn:Linear", arch_arg=ARGUMENTS))
+        load_model(tmp_path / "good.pt", Options(arch="torch.nn:Linear", arch_arg=ARGUMENTS))
 
     def run(path, *more):
         before, memory = set(tmp_path.rglob("*")), peak_megabytes()
@@ -63,8 +63,8 @@ def refused(tmp_path, monkeypatch, capsys):
         assert len(told.err) < 2000
         assert "weights_only" not in told.err
         assert set(tmp_path.rglob("*")) == before  # no canary either
-        assert seconds < MOST_SECONDS
-        assert peak_megabytes() - memory < MOST_MEGABYTES
+        assert seconds < MAX_SECONDS
+        assert peak_megabytes() - memory < MAX_MEGABYTES
         return told.err
 
     return run
@@ -246,7 +246,7 @@ def test_small_expanded_buffer_is_fine(tmp_path):
     model = nn.Sequential(nn.Linear(2, 2))
     model.register_buffer("mask", torch.ones(1).expand(8, 8))
     torch.save(model, tmp_path / "m.pt")
-    assert load_model(tmp_path / "m.pt", Settings()).model.mask.shape == (8, 8)
+    assert load_model(tmp_path / "m.pt", Options()).model.mask.shape == (8, 8)
 
 
 def loop():

@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from slimnet.errors import InputError
-from slimnet.load import load_model
-from slimnet.load.model_file import sha256_of
-from slimnet.settings import Settings
+from slimnet.load.files import sha256_of
+from slimnet.load.model import load_model
+from slimnet.options import Options
 
 NET = """
 from torch import nn
@@ -32,7 +32,7 @@ def test_live_network_is_copied_and_not_changed():
     model = tiny().half().train()
     model.requires_grad_(False)
     before = copy.deepcopy(model.state_dict())
-    loaded = load_model(model, Settings())
+    loaded = load_model(model, Options())
     assert loaded.source == "Sequential"
     assert loaded.sha256 is None
     assert not loaded.model.training
@@ -48,18 +48,18 @@ def test_live_network_is_copied_and_not_changed():
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("place", ["live", "file", "state dict"])
 def test_other_precisions_become_float32_and_that_is_said(tmp_path, kind, place):
-    model, settings = nn.Linear(2, 2).to(kind), Settings()
+    model, options = nn.Linear(2, 2).to(kind), Options()
     source = model if place == "live" else tmp_path / "m.pt"
     if place == "file":
         torch.save(model, source)
     elif place == "state dict":
         torch.save(model.state_dict(), source)
-        settings = Settings(arch="torch.nn:Linear", arch_arg=("in_features=2", "out_features=2"))
-    loaded = load_model(source, settings)
+        options = Options(arch="torch.nn:Linear", arch_arg=("in_features=2", "out_features=2"))
+    loaded = load_model(source, options)
     assert torch.equal(loaded.model.weight, model.weight.float())
     (note,) = loaded.notes
     assert str(kind) in note
-    assert load_model(nn.Linear(2, 2), Settings()).notes == ()
+    assert load_model(nn.Linear(2, 2), Options()).notes == ()
 
 
 def test_file_from_a_gpu_needs_none(tmp_path, monkeypatch):
@@ -67,23 +67,23 @@ def test_file_from_a_gpu_needs_none(tmp_path, monkeypatch):
         patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:3")
         torch.save(tiny(), tmp_path / "m.pt")
     assert b"cuda:3" in (tmp_path / "m.pt").read_bytes()
-    loaded = load_model(tmp_path / "m.pt", Settings()).model
+    loaded = load_model(tmp_path / "m.pt", Options()).model
     assert all(p.device.type == "cpu" for p in loaded.parameters())
 
 
 def test_file_of_a_compiled_network_says_what_to_save(tmp_path):
     torch.save(torch.compile(tiny()), tmp_path / "m.pt")
     with pytest.raises(InputError, match=r"save model\._orig_mod"):
-        load_model(tmp_path / "m.pt", Settings())
+        load_model(tmp_path / "m.pt", Options())
     torch.save(torch.compile(tiny()).state_dict(), tmp_path / "m.pt")
     (tmp_path / "net.py").write_text(NET)
-    load_model(tmp_path / "m.pt", Settings(arch=f"{tmp_path}/net.py:net"))
+    load_model(tmp_path / "m.pt", Options(arch=f"{tmp_path}/net.py:net"))
 
 
 def test_wrappers_are_taken_off():
     model = tiny()
     wrapped = torch.compile(nn.DataParallel(model))
-    loaded = load_model(wrapped, Settings()).model
+    loaded = load_model(wrapped, Options()).model
     assert type(loaded) is nn.Sequential
     assert list(loaded.state_dict()) == list(model.state_dict())
 
@@ -92,7 +92,7 @@ def test_wrappers_are_taken_off():
 def test_whole_network_from_a_file_gives_the_same_output(tmp_path, name):
     model = tiny().eval()
     torch.save(model.train(), tmp_path / name)
-    loaded = load_model(str(tmp_path / name), Settings())
+    loaded = load_model(str(tmp_path / name), Options())
     images = torch.rand(2, 3, 4, 4)
     assert torch.equal(loaded.model(images), model.eval()(images))
     assert loaded.sha256 == sha256_of(tmp_path / name)
@@ -102,12 +102,12 @@ def test_whole_network_from_a_file_gives_the_same_output(tmp_path, name):
 
 def test_data_parallel_network_from_a_file(tmp_path):
     torch.save(nn.DataParallel(tiny()), tmp_path / "m.pt")
-    assert type(load_model(tmp_path / "m.pt", Settings()).model) is nn.Sequential
+    assert type(load_model(tmp_path / "m.pt", Options()).model) is nn.Sequential
 
 
 def test_network_inside_a_checkpoint(tmp_path):
     torch.save({"epoch": 3, "model": tiny()}, tmp_path / "m.pt")
-    assert isinstance(load_model(tmp_path / "m.pt", Settings()).model, nn.Sequential)
+    assert isinstance(load_model(tmp_path / "m.pt", Options()).model, nn.Sequential)
 
 
 def test_safetensors_is_known_by_its_content(tmp_path, monkeypatch):
@@ -115,7 +115,7 @@ def test_safetensors_is_known_by_its_content(tmp_path, monkeypatch):
     (tmp_path / "net.py").write_text("from torch import nn\ndef net(): return nn.Linear(3, 2)\n")
     weight = torch.rand(2, 3)
     save_file({"weight": weight, "bias": torch.zeros(2)}, tmp_path / "m.whatever")
-    loaded = load_model(tmp_path / "m.whatever", Settings(arch="net.py:net")).model
+    loaded = load_model(tmp_path / "m.whatever", Options(arch="net.py:net")).model
     assert torch.equal(loaded.weight, weight)
 
 
@@ -127,9 +127,9 @@ def test_arch_given_with_a_whole_network_takes_its_weights(tmp_path, monkeypatch
         "    def __init__(self): super().__init__(3, 2)\n"
     )
     torch.save(nn.Linear(3, 2), "m.pt")
-    assert type(load_model("m.pt", Settings(arch="net.py:Net")).model).__name__ == "Net"
+    assert type(load_model("m.pt", Options(arch="net.py:Net")).model).__name__ == "Net"
 
 
 def test_arch_with_a_live_network_is_refused():
     with pytest.raises(InputError, match="leave arch out"):
-        load_model(tiny(), Settings(arch="torchvision:resnet18"))
+        load_model(tiny(), Options(arch="torchvision:resnet18"))

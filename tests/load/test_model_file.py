@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from slimnet.errors import InputError
-from slimnet.load import load_model
-from slimnet.settings import Settings
+from slimnet.load.model import load_model
+from slimnet.options import Options
 
 
 def tiny() -> nn.Sequential:
@@ -58,7 +58,7 @@ def broken(kind: str, path) -> None:
 def test_unusable_file_is_one_line(tmp_path, kind, message):
     broken(kind, tmp_path / "m.pt")
     with pytest.raises(InputError, match=message) as caught:
-        load_model(tmp_path / "m.pt", Settings())
+        load_model(tmp_path / "m.pt", Options())
     assert "\n" not in str(caught.value)
     assert "weights_only" not in str(caught.value)
     assert str(tmp_path / "m.pt") in str(caught.value)

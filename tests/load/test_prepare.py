@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from slimnet.errors import InputError
-from slimnet.load import load_model
-from slimnet.settings import Settings
+from slimnet.load.model import load_model
+from slimnet.options import Options
 
 
 def tiny() -> nn.Sequential:
@@ -23,30 +23,30 @@ def test_tensor_that_is_not_finite_is_named(key, value):
     model = tiny()
     model.state_dict()[key].view(-1)[0] = value
     with pytest.raises(InputError, match=key):
-        load_model(model, Settings())
+        load_model(model, Options())
 
 
 def test_mask_buffer_may_hold_minus_infinity_but_not_nan():
     model = tiny()
     model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
-    load_model(model, Settings())
+    load_model(model, Options())
     model.mask[0] = torch.nan
     with pytest.raises(InputError, match="mask"):
-        load_model(model, Settings())
+        load_model(model, Options())
 
 
 def test_network_without_parameters_is_refused():
     with pytest.raises(InputError, match="no parameters"):
-        load_model(nn.Sequential(nn.ReLU()), Settings())
+        load_model(nn.Sequential(nn.ReLU()), Options())
 
 
 def test_lazy_and_meta_tensors_are_refused():
     with pytest.raises(InputError, match="no values"):
-        load_model(nn.LazyLinear(2), Settings())
+        load_model(nn.LazyLinear(2), Options())
     with pytest.raises(InputError, match="no values"):
-        load_model(nn.Linear(2, 2, device="meta"), Settings())
+        load_model(nn.Linear(2, 2, device="meta"), Options())
 
 
 def test_live_scripted_network_is_refused():
     with pytest.raises(InputError, match="scripted"):
-        load_model(torch.jit.script(nn.Linear(2, 2)), Settings())
+        load_model(torch.jit.script(nn.Linear(2, 2)), Options())

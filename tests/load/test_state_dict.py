@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from slimnet.errors import InputError
-from slimnet.load import load_model
-from slimnet.load.state_dict import load_weights
-from slimnet.settings import Settings
+from slimnet.load.architecture import load_weights
+from slimnet.load.model import load_model
+from slimnet.options import Options
 
 NET = (
     "from torch import nn\n"
@@ -23,20 +23,20 @@ def network(width: int = 4) -> nn.Sequential:
 
 
 @pytest.fixture
-def settings(tmp_path, monkeypatch) -> Settings:
+def options(tmp_path, monkeypatch) -> Options:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(NET)
-    return Settings(arch="net.py:net")
+    return Options(arch="net.py:net")
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "network", "net", None])
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.", "_orig_mod.module."])
-def test_nested_and_prefixed_state_dicts_load(settings, key, prefix):
+def test_nested_and_prefixed_state_dicts_load(options, key, prefix):
     state = network().state_dict()
     named = {prefix + name: value for name, value in state.items()}
     checkpoint = {"epoch": 3, "args": argparse.Namespace(lr=0.1), key: named} if key else named
     torch.save(checkpoint, "m.pt")
-    loaded = load_model("m.pt", settings).model.state_dict()
+    loaded = load_model("m.pt", options).model.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in state.items())
 
 
@@ -47,47 +47,47 @@ def test_prefix_that_the_network_has_itself_stays():
     assert torch.equal(model["model"].weight, torch.ones(2, 2))
 
 
-def test_legacy_file_loads(settings):
+def test_legacy_file_loads(options):
     state = network().state_dict()
     torch.save(state, "m.pt", _use_new_zipfile_serialization=False)
-    assert torch.equal(load_model("m.pt", settings).model[0].weight, state["0.weight"])
+    assert torch.equal(load_model("m.pt", options).model[0].weight, state["0.weight"])
 
 
-def test_half_precision_weights_become_float32(settings):
+def test_half_precision_weights_become_float32(options):
     torch.save(network().half().state_dict(), "m.pt")
-    assert load_model("m.pt", settings).model[0].weight.dtype == torch.float32
+    assert load_model("m.pt", options).model[0].weight.dtype == torch.float32
 
 
-def test_missing_batch_counter_is_no_error(settings):
+def test_missing_batch_counter_is_no_error(options):
     state = network().state_dict()
     del state["1.num_batches_tracked"]
     torch.save(state, "m.pt")
-    load_model("m.pt", settings)
+    load_model("m.pt", options)
 
 
 def test_state_dict_without_arch_says_how_to_give_it(tmp_path):
     torch.save(network().state_dict(), tmp_path / "m.pt")
     with pytest.raises(InputError, match="--arch torchvision:resnet18"):
-        load_model(tmp_path / "m.pt", Settings())
+        load_model(tmp_path / "m.pt", Options())
 
 
-def test_mismatch_names_the_keys_of_each_kind(settings):
+def test_mismatch_names_the_keys_of_each_kind(options):
     state = network().state_dict()
     state["0.weight"] = torch.zeros(4, 3, 5, 5)
     del state["0.bias"]
     state |= {f"extra{number}": torch.zeros(1) for number in range(7)}
     torch.save(state, "m.pt")
     with pytest.raises(InputError) as caught:
-        load_model("m.pt", settings)
+        load_model("m.pt", options)
     text = str(caught.value)
     assert "1 missing (0.bias)" in text
     assert "7 unexpected (extra0, extra1, extra2, extra3, extra4, ...)" in text
     assert "1 of another shape (0.weight (4, 3, 5, 5) instead of (4, 3, 3, 3))" in text
 
 
-def test_nan_in_a_state_dict_names_the_tensor(settings):
+def test_nan_in_a_state_dict_names_the_tensor(options):
     state = network().state_dict()
     state["0.bias"][1] = torch.nan
     torch.save(state, "m.pt")
     with pytest.raises(InputError, match=r"0\.bias.*1 of 4"):
-        load_model("m.pt", settings)
+        load_model("m.pt", options)

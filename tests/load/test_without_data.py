@@ -1,4 +1,4 @@
-"""Shapes tell the same without data, or the network is run with data."""
+"""A run without data gives the same shapes and errors, or the network runs with data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slimnet.load import on_shapes
+from slimnet.load.without_data import on_shapes
 
 
 class Does(nn.Module):
@@ -96,9 +96,9 @@ def test_what_is_refused_with_data_is_refused(name):
     model = Does(call, *weights)
     with pytest.raises((RuntimeError, IndexError, ValueError)) as with_data:
         run(copy.deepcopy(model), torch.rand(shape))
-    with pytest.raises(type(with_data.value)) as told:
+    with pytest.raises(type(with_data.value)) as without:
         on_shapes(run, model, torch.rand(shape))
-    assert str(told.value) == str(with_data.value)
+    assert str(without.value) == str(with_data.value)
 
 
 class Catching(nn.Module):

@@ -3,16 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from slimnet.records import (
-    Artefacts,
+from slimnet.records.commands import Report
+from slimnet.records.data import Frozen
+from slimnet.records.measured import Artefacts, Drop, Latency, OnnxFile, Parity, Size
+from slimnet.records.search import (
+    Agreement,
     Candidate,
-    Drop,
-    Frozen,
-    Latency,
-    OnnxFile,
-    Parity,
-    Report,
-    Size,
+    Comparison,
+    MeasuredGroup,
+    MetricAgreement,
     Step,
     Trajectory,
 )
@@ -77,3 +76,29 @@ def report():
         notes=("[test] images were few.",),
         seconds={"search": 12.5, "total": math.inf},
     )
+
+
+@pytest.fixture
+def comparison():
+    none = Agreement(None, None)
+    layers = {"a": Agreement(-0.5, -0.4), "b": Agreement(0.7, 0.6)}
+    worst = MetricAgreement(
+        "l1_weight", Agreement(-0.25, -0.2), layers, Agreement(0.1, 0.1), 5.0, 0.04
+    )
+    better = {"a": Agreement(0.9, 0.8), "b": none}
+    best = MetricAgreement(
+        "taylor_second_order", Agreement(0.8, 0.7), better, Agreement(0.9, 0.8), 50.0, 2
+    )
+    flat = MetricAgreement("apoz", none, {"a": none, "b": none}, none, 10.0, 1.0)
+    return Comparison(
+        schema_version=1, slimnet_version="0.1.0", source="/home/me/<net>.pt", source_sha256=None,
+        data="data.npz", settings={"seed": 0}, repaired=False, images=1_024, loss_nats=0.5,
+        units=40, units_measured=20, lowest=2, metrics=(worst, best, flat),
+        left_out={"mutual_information": "it needs classes"},
+        oracle_halves=Agreement(0.95, 0.9),
+        groups={
+            "a": MeasuredGroup(("conv1", "[red].conv"), 16, {0: 0.25, 3: None}),
+            "b": MeasuredGroup(("conv2",), 2, {0: -0.1, 1: 0.0}),
+        },
+        oracle_seconds=12.3, environment={"torch": "2"}, seconds=20.0,
+    )  # fmt: skip

@@ -6,9 +6,10 @@ import shlex
 
 import pytest
 
+import slimnet
 from slimnet import cli
-from slimnet.report import command_line
-from slimnet.settings import Settings
+from slimnet.options import Options
+from slimnet.report.commands import command_line
 
 CHANGED = (
     {},
@@ -23,16 +24,16 @@ class Told(Exception):
     """What the command was understood as."""
 
 
-@pytest.mark.parametrize("dials", CHANGED)
-def test_the_command_is_understood_as_the_settings_that_made_it(dials, tmp_path, monkeypatch):
-    settings, heard = Settings(**dials), []
+@pytest.mark.parametrize("changes", CHANGED)
+def test_the_command_is_understood_as_the_settings_that_made_it(changes, tmp_path, monkeypatch):
+    options, heard = Options(**changes), []
 
-    def hear(model, data, max_drop, *, out, settings, progress):
-        heard.extend((model, data, max_drop, out, settings))
+    def hear(model, data, max_drop, *, out, options, progress):
+        heard.extend((model, data, max_drop, out, options))
         raise Told
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("slimnet.cli.compress.compress_network", hear)
-    words = shlex.split(command_line("my model.pt", "data ü.npz", "out", settings))
+    monkeypatch.setattr(slimnet, "compress", hear)
+    words = shlex.split(command_line("my model.pt", "data ü.npz", "out", options))
     cli.run(words[1:])
-    assert heard == ["my model.pt", "data ü.npz", settings.max_drop, "out", settings]
+    assert heard == ["my model.pt", "data ü.npz", options.max_drop, "out", options]

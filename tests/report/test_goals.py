@@ -1,39 +1,42 @@
-"""Goals are judged from the record alone, and told in words everywhere."""
+"""Goals and budget: evaluated from the report alone, and worded the same everywhere."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
-from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
-from slimnet.records import Size
-from slimnet.report import (
-    anything_missed,
-    evaluate_goals,
-    goals_table,
-    html_page,
-    junit_error,
-    junit_xml,
-    markdown_error,
-    markdown_summary,
-    report_as_dict,
-    summary_lines,
-    verdict_line,
-)
+from slimnet.records.commands import Goal
+from slimnet.records.measured import Size
 from slimnet.report.baseline import Baseline, baseline_notes
+from slimnet.report.ci import markdown_summary
+from slimnet.report.goals import anything_missed, evaluate_goals, goal_sentence, goals_table
+from slimnet.report.html import html_page
+from slimnet.report.json_report import as_plain
+from slimnet.report.summary import summary_lines, verdict_line
 
-JUDGED = {"max_drop": 6.0, "runtime": "ort-cpu", "latency_batch": (1, 8)}
-BASELINE = Baseline(
-    "old.json", None, "accuracy", 4.1, 1000, Size(1, 1, 1), Size(4_900_000, 1, 752_000_000),
-    950, 2.5, "a processor",
-)  # fmt: skip
+SETTINGS = {"max_drop": 6.0, "runtime": "ort-cpu", "latency_batch": (1, 8)}
 
 
-def judged(report, baseline=None, **wanted):
-    asked = dataclasses.replace(report, settings=JUDGED | wanted)
+@pytest.fixture
+def baseline(report):
+    return Baseline(
+        schema_version=1,
+        source_sha256=None,
+        environment={"cpu": "a processor"},
+        original_size=report.original_size,
+        slim_size=report.slim_size,
+        test_drop=report.test_drop,
+        artefacts=report.artefacts,
+        latency=(dataclasses.replace(report.latency[0], speedup_low=2.5),),
+        path="old.json",
+    )
+
+
+def with_goals(report, baseline=None, **wanted):
+    asked = dataclasses.replace(report, settings=SETTINGS | wanted)
     return dataclasses.replace(asked, goals=evaluate_goals(asked, baseline))
 
 
@@ -52,60 +55,61 @@ def outcomes(report):
     ],
 )
 def test_a_goal_is_met_up_to_its_limit(name, met, missed, report):
-    assert outcomes(judged(report, **{name: met})) == {name: True}
-    assert outcomes(judged(report, **{name: missed})) == {name: False}
+    assert outcomes(with_goals(report, **{name: met})) == {name: True}
+    assert outcomes(with_goals(report, **{name: missed})) == {name: False}
 
 
 def test_timings_are_those_of_the_first_batch_size_on_the_chosen_runtime(report):
-    slow = judged(report, min_speedup=1, latency_batch=(32, 1))
+    slow = with_goals(report, min_speedup=1, latency_batch=(32, 1))
     assert outcomes(slow) == {"min_speedup": False}
     assert (slow.goals[0].got, "batch 32" in slow.goals[0].unit) == (0.8, True)
-    elsewhere = judged(report, min_speedup=1, max_latency_ms=9, runtime="torch-cuda")
+    elsewhere = with_goals(report, min_speedup=1, max_latency_ms=9, runtime="torch-cuda")
     assert [(goal.got, goal.met) for goal in elsewhere.goals] == [(None, False)] * 2
     assert "got nothing measured" in verdict_line(elsewhere)
 
 
-def test_a_baseline_leaves_as_much_room_as_the_regression_says(report):
-    assert set(outcomes(judged(report, BASELINE, max_regression=0.0)).values()) == {True}
+def test_a_baseline_leaves_as_much_room_as_the_regression_says(report, baseline):
+    assert set(outcomes(with_goals(report, baseline, max_regression=0.0)).values()) == {True}
     size = report.slim_size
     worse = dataclasses.replace(
         report, slim_size=Size(size.parameters + 1, 1, size.macs),
         test_drop=dataclasses.replace(report.test_drop, points=5.0),
     )  # fmt: skip
-    found = outcomes(judged(worse, BASELINE, max_regression=0.0))
+    found = outcomes(with_goals(worse, baseline, max_regression=0.0))
     assert [name for name, met in found.items() if not met] == ["baseline_drop", "baseline_params"]
-    assert all(outcomes(judged(worse, BASELINE, max_regression=1.0)).values())
+    assert all(outcomes(with_goals(worse, baseline, max_regression=1.0)).values())
 
 
-def test_a_slower_one_counts_only_where_both_intervals_say_so(report):
-    faster = dataclasses.replace(BASELINE, speedup_low=2.51)  # this run's interval ends at 2.50
-    assert not outcomes(judged(report, faster, max_regression=0.0))["baseline_speedup"]
-    assert outcomes(judged(report, faster, max_regression=1.0))["baseline_speedup"]
+def test_a_slower_one_counts_only_if_both_intervals_say_so(report, baseline):
+    timing = dataclasses.replace(baseline.latency[0], speedup_low=2.51)  # this run's ends at 2.50
+    faster = dataclasses.replace(baseline, latency=(timing,))
+    assert not outcomes(with_goals(report, faster, max_regression=0.0))["baseline_speedup"]
+    assert outcomes(with_goals(report, faster, max_regression=1.0))["baseline_speedup"]
 
 
-def test_what_makes_the_comparison_less_than_exact_is_told(report):
+def test_reasons_why_the_comparison_is_not_exact_are_noted(report, baseline):
     assert baseline_notes(report, None) == ()
-    (note,) = baseline_notes(report, BASELINE)
+    (note,) = baseline_notes(report, baseline)
     assert "another processor (a processor)" in note
-    other = dataclasses.replace(BASELINE, source_sha256="f")
+    other = dataclasses.replace(baseline, source_sha256="f")
     assert "new weights" in baseline_notes(report, other)[0]
 
 
 def test_the_budget_is_missed_where_it_is_not_sure(report):
     upper = report.selection_drop.upper_points
     assert upper == 5.65
-    assert not anything_missed(judged(report, max_drop=upper))
-    over = judged(report, max_drop=upper - 0.01)
+    assert not anything_missed(with_goals(report, max_drop=upper))
+    over = with_goals(report, max_drop=upper - 0.01)
     assert anything_missed(over)
     assert "MISSED: the budget (at most 5.64 points of accuracy may be lost" in verdict_line(over)
     nothing = dataclasses.replace(report, slim_size=report.original_size)
-    assert not anything_missed(judged(nothing, max_drop=0))
-    assert anything_missed(judged(nothing, max_drop=0, max_bytes=999))
-    assert not anything_missed(judged(nothing, max_bytes=999))
+    assert not anything_missed(with_goals(nothing, max_drop=0))
+    assert anything_missed(with_goals(nothing, max_drop=0, max_bytes=999))
+    assert not anything_missed(with_goals(nothing, max_bytes=999))
 
 
 def test_the_outcome_is_a_word_in_every_text(report):
-    found = judged(report, min_speedup=3, max_bytes=999)
+    found = with_goals(report, min_speedup=3, max_bytes=999)
     line = verdict_line(found)
     assert line.startswith("MISSED: min-speedup (wanted at least 3, got 2.4 times as fast on")
     assert line.endswith("Removed 58 % of the parameters, 60 % of the conv weights and "
@@ -116,11 +120,11 @@ def test_the_outcome_is_a_word_in_every_text(report):
         assert "MISSED" in text
         assert "max-bytes" in text
     assert ">MISSED</td>" in html_page(found)
-    goals = report_as_dict(found)["goals"]
+    goals = as_plain(found)["goals"]
     assert [(goal["name"], goal["met"]) for goal in goals] == [
         ("min_speedup", False), ("max_bytes", True),
     ]  # fmt: skip
-    met = judged(report, max_params=10**9, max_bytes=999)
+    met = with_goals(report, max_params=10**9, max_bytes=999)
     assert summary_lines(met)[0] == "All 2 goals were met."
     assert "MISSED" not in html_page(met) + markdown_summary(met)
 
@@ -128,42 +132,20 @@ def test_the_outcome_is_a_word_in_every_text(report):
 def test_without_goals_nothing_is_said_of_them(report):
     assert goals_table(report) is None
     assert verdict_line(report) == summary_lines(report)[0]
-    assert "Goals" not in html_page(judged(report))
+    assert "Goals" not in html_page(with_goals(report))
 
 
-def test_markdown_is_tables_that_no_name_breaks_out_of(report):
-    found = judged(dataclasses.replace(report, source="a|b\n<c>`_`"), max_bytes=999)
-    lines = markdown_summary(found).splitlines()
-    assert lines[:2] == ["", r"### slimnet: a\|b \<c\>\`\_\`"]
-    tables = [line for line in lines if line.startswith("|")]
-    cells = [line.replace(r"\|", "").count("|") - 1 for line in tables]
-    assert cells == [5] * 3 + [4] * (2 + 6 + len(report.latency))
-    assert markdown_error("no *model*\n", 2).endswith("(exit code 2)\n\nno \\*model\\*\n")
-
-
-def cases(text):
-    root = ElementTree.fromstring(text.encode())
-    assert [root.tag, *(child.tag for child in root)] == ["testsuites", "testsuite"]
-    found = {case.get("name"): case for case in root.iter("testcase")}
-    assert int(root.get("tests")) == len(found)
-    for kind in ("failure", "error"):
-        assert int(root.get(f"{kind}s")) == len(list(root.iter(kind)))
-    return found
-
-
-def test_junit_has_a_case_a_goal_and_for_budget_and_proof(report):
-    told = dataclasses.replace(report, seconds={"searching": 12.5})
-    found = cases(junit_xml(judged(told, min_speedup=3, max_bytes=999, max_drop=1)))
-    assert list(found) == ["min-speedup", "max-bytes", "budget", "proof"]
-    failed = {name: case.find("failure") for name, case in found.items()}
-    assert [name for name, of in failed.items() if of is not None] == ["min-speedup", "budget"]
-    assert failed["min-speedup"].get("message").startswith("wanted at least 3, got 2.4 times")
-    assert "at most 5.65 at 95 % confidence" in failed["budget"].get("message")
-    assert "differ by 1.0e-06" in found["proof"].findtext("system-out")
-
-
-@pytest.mark.parametrize(("code", "name"), [(1, "run"), (2, "input"), (4, "proof"), (130, "run")])
-def test_junit_of_a_run_without_result_is_one_error(code, name):
-    (found,) = cases(junit_error('<no> "&\x00\ud800 model', code)).items()
-    assert found[0] == name
-    assert found[1].find("error").get("message") == '<no> "&\ufffd\ufffd model'
+@pytest.mark.parametrize(
+    ("wanted", "got", "words"),
+    [
+        (1.01, 1.0100004, "wanted at most 1.01, got 1.0100004 ms"),
+        (1.01, 1.02, "wanted at most 1.01, got 1.02 ms"),
+        (1_000_000, 1_000_001, "wanted at most 1,000,000, got 1,000,001 ms"),
+        (0.5, 0.4, "wanted at most 0.5, got 0.4 ms"),
+        (100, 20, "wanted at most 100, got 20 ms"),
+        (5, None, "wanted at most 5, got nothing measured ms"),
+    ],
+)
+def test_the_two_numbers_of_a_miss_differ(wanted, got, words):
+    met = got is not None and got <= wanted
+    assert goal_sentence(Goal("max_latency_ms", wanted, got, "ms", met)) == words

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from slimnet.report.html import MOST_LAYERS, html_page, save_html
+from slimnet.report.html import MAX_LAYERS, html_page, save_html
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 VOID = {"meta", "path", "use", "rect", "br", "link", "image"}
@@ -67,7 +67,7 @@ def test_every_figure_has_a_text_for_those_who_do_not_see_it(report):
     assert sum(tag == "svg" for tag, _ in reader.found) == 5
 
 
-def test_what_was_found_stands_in_it(report):
+def test_the_findings_are_in_it(report):
     text = read(html_page(report)).text
     for part in ("head", "it is the output layer", "taylor_first_order", report.command, "÷ 2.47"):
         assert part in text
@@ -90,7 +90,7 @@ def test_names_cannot_break_out_of_the_page(report):
 
 def test_a_run_that_removed_nothing_and_one_of_many_layers(report):
     nothing = dataclasses.replace(report.trajectory, steps=(), kept_steps=0, plan={})
-    many = {f"layer{i}": (8, 8) for i in range(MOST_LAYERS + 1)}
+    many = {f"layer{i}": (8, 8) for i in range(MAX_LAYERS + 1)}
     page = html_page(dataclasses.replace(report, trajectory=nothing, channels_per_layer=many))
     assert sum(tag == "svg" for tag, _ in read(page).found) == 1
 
@@ -102,7 +102,7 @@ def test_the_same_report_gives_the_same_page(report):
 @pytest.mark.skipif(BROWSER is None, reason="no browser on this machine")
 def test_a_real_browser_draws_it_without_a_word_of_complaint(report, tmp_path):
     save_html(report, tmp_path / "report.html")
-    # what a phone shows must not be wider than the phone
+    # the page must not be wider than a phone
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     probe = (
         "<script>document.title = [document.documentElement.scrollWidth, innerWidth,"

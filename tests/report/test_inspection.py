@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from slimnet.records import Frozen, GroupOffer, Inspection, Size
-from slimnet.report import inspection_json, inspection_parts
+from slimnet.records.commands import GroupOffer, Inspection
+from slimnet.records.data import Frozen
+from slimnet.records.measured import Size
+from slimnet.report.commands import inspection_json, inspection_parts
 
 GOLDEN = Path(__file__).parent / "inspection.txt"
 LONG = "encoder.layers.encoder_layer_10.self_attention.output_projection"
@@ -61,8 +63,8 @@ def test_a_wide_terminal_breaks_no_name(inspection):
 
 def test_nothing_to_remove_is_said(inspection):
     text = printed(dataclasses.replace(inspection, groups=(), input_shape_guessed=False))
-    assert "frozen layer" in text
-    assert "one unit a group" not in text
+    assert "frozen layers" in text
+    assert "one unit per group" not in text
     assert text.endswith("Input shape: 3,224,224.\nNothing can be removed from this network.\n")
 
 

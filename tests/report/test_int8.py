@@ -2,9 +2,10 @@ import dataclasses
 
 import pytest
 
-from slimnet.records import Int8
-from slimnet.report import html_page, summary_lines
-from slimnet.report.json_report import report_as_dict
+from slimnet.records.measured import Int8
+from slimnet.report.html import html_page
+from slimnet.report.json_report import as_plain
+from slimnet.report.summary import summary_lines
 
 
 @pytest.fixture
@@ -23,12 +24,12 @@ def int8_lines(report, int8):
     return [line for line in lines if "int8" in line]
 
 
-def test_without_the_dial_nothing_is_told(report):
+def test_nothing_is_said_of_int8_without_the_option(report):
     assert int8_lines(report, None) == []
     assert "int8" not in html_page(report)
 
 
-def test_what_is_shipped_is_told_in_one_line(report, int8):
+def test_a_shipped_file_has_one_line(report, int8):
     assert int8_lines(report, int8) == [
         "slim.int8.onnx: accuracy 88.30 % on 1,000 test images (−4.10 points from the original), "
         "340 B, 2.47 times the speed of slim.onnx at batch 1 (95 % interval 2.40 to 2.50)."
@@ -38,7 +39,8 @@ def test_what_is_shipped_is_told_in_one_line(report, int8):
 def test_no_number_where_there_is_no_difference(report, int8):
     same = dataclasses.replace(int8, against_slim=report.latency[1:2])
     assert int8_lines(report, same)[0].endswith(
-        "not measurably off the speed of slim.onnx at batch 8 (95 % interval 0.97 to 1.04)."
+        "not measurably different from the speed of slim.onnx at batch 8 "
+        "(95 % interval 0.97 to 1.04)."
     )
 
 
@@ -49,13 +51,13 @@ def test_no_number_where_there_is_no_difference(report, int8):
         ("skipped: it has nothing", "int8 is skipped: it has nothing."),
     ],
 )
-def test_why_not_is_told_in_one_line(report, int8, reason, line):
+def test_the_reason_why_not_has_one_line(report, int8, reason, line):
     refused = dataclasses.replace(int8, shipped=False, reason=reason)
     assert int8_lines(report, refused) == [line]
     assert reason in html_page(dataclasses.replace(report, int8=refused))
 
 
-def test_the_page_and_the_file_tell_all_that_was_found(report, int8):
+def test_page_and_json_hold_all_findings(report, int8):
     found = dataclasses.replace(report, int8=int8)
     page = html_page(found)
     for text in (
@@ -64,7 +66,7 @@ def test_the_page_and_the_file_tell_all_that_was_found(report, int8):
         "against original", "against slim.onnx", "2.47 times the speed",
     ):  # fmt: skip
         assert text in page
-    told = report_as_dict(found)["int8"]
-    assert told["shipped"] is True
-    assert told["distances"] == {"minmax": 0.0123, "percentile": 0.02}
-    assert told["test_drop"]["points"] == int8.test_drop.points
+    plain = as_plain(found)["int8"]
+    assert plain["shipped"] is True
+    assert plain["distances"] == {"minmax": 0.0123, "percentile": 0.02}
+    assert plain["test_drop"]["points"] == int8.test_drop.points

@@ -1,15 +1,37 @@
+"""Records as JSON, and the schema that ships."""
+
+from __future__ import annotations
+
+import copy
 import dataclasses
 import json
+import math
+from pathlib import Path
 
+import jsonschema
 import pytest
 
+import slimnet.report
 from slimnet.errors import InputError
-from slimnet.records import Report
-from slimnet.report import report_as_dict, save_report
+from slimnet.records.commands import Goal, Report
+from slimnet.report.json_report import (
+    as_plain,
+    record_from_json,
+    report_json,
+    report_schema,
+    save_report,
+)
+
+SHIPPED = Path(slimnet.report.__file__).parent / "report.schema.json"
+
+
+@pytest.fixture
+def plain(report):
+    return json.loads(json.dumps(as_plain(report)))
 
 
 def test_every_field_is_there_as_plain_json(report):
-    content = report_as_dict(report)
+    content = as_plain(report)
     assert list(content) == [field.name for field in dataclasses.fields(Report)]
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert content["schema_version"] == 1
@@ -21,13 +43,20 @@ def test_every_field_is_there_as_plain_json(report):
 
 
 def test_numbers_that_are_not_finite_become_null(report):
-    content = report_as_dict(report)
+    content = as_plain(report)
     assert content["seconds"] == {"search": 12.5, "total": None}
     assert content["trajectory"]["steps"][0]["candidates"][0]["sensitivity"] is None
+    infinite = dataclasses.replace(report, settings={"a": (1, math.inf)})
+    assert as_plain(infinite)["settings"] == {"a": [1, None]}
+
+
+def test_whole_numbers_stay_whole(report):
+    goals = (Goal("max_params", 5_000_000, 4_900_000, "parameters", True),)
+    assert '"wanted": 5000000,' in report_json(dataclasses.replace(report, goals=goals))
 
 
 def test_paths_become_file_names_and_texts_stay(report):
-    content = report_as_dict(report)
+    content = as_plain(report)
     assert content["artefacts"]["slim_onnx"]["path"] == "slim.onnx"
     assert content["command"] == report.command
 
@@ -35,7 +64,54 @@ def test_paths_become_file_names_and_texts_stay(report):
 def test_file_reads_back(report, tmp_path):
     save_report(report, tmp_path / "report.json")
     text = (tmp_path / "report.json").read_text(encoding="utf-8")
-    assert json.loads(text) == report_as_dict(report)
+    assert json.loads(text) == as_plain(report)
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(InputError, match="cannot write"):
         save_report(report, tmp_path / "absent" / "report.json")
+
+
+def test_a_report_reads_back_as_records(report):
+    finite = dataclasses.replace(report, seconds={"search": 12.5})
+    found = record_from_json(Report, report_json(finite))
+    assert as_plain(found) == as_plain(finite)
+    assert found.trajectory.steps[0].drop == report.trajectory.steps[0].drop
+    assert math.isnan(found.trajectory.steps[0].candidates[0].sensitivity)
+    with pytest.raises(ValueError, match="valid number"):  # a second is a finite number
+        record_from_json(Report, report_json(report))
+
+
+def test_the_schema_that_ships_is_that_of_the_records():
+    hint = "run: python -m slimnet.report.json_report > slimnet/report/report.schema.json"
+    assert json.loads(SHIPPED.read_text(encoding="utf-8")) == report_schema(), hint
+
+
+def test_a_report_is_valid(plain):
+    jsonschema.Draft202012Validator.check_schema(report_schema())
+    jsonschema.validate(plain, report_schema(), jsonschema.Draft202012Validator)
+
+
+def broken_reports(plain):
+    for path, value in (
+        (("schema_version",), "1"),
+        (("test_drop", "points"), "many"),
+        (("channels_per_layer", "conv1"), [1]),
+        (("channels_per_layer", "conv1"), [1, 2, 3]),
+        (("unknown",), 1),
+        (("slim_size", "unknown"), 1),
+        (("latency",), {}),
+        (("masked_slim",), None),
+    ):
+        changed = copy.deepcopy(plain)
+        place = changed
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        yield changed
+    for name in ("command", "goals"):
+        yield {key: value for key, value in plain.items() if key != name}
+
+
+def test_other_things_are_not_valid(plain):
+    for changed in broken_reports(plain):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(changed, report_schema(), jsonschema.Draft202012Validator)

@@ -1,8 +1,8 @@
 import dataclasses
 
-from slimnet.records import FineTuning, Trajectory
-from slimnet.report import summary_lines
-from slimnet.report.json_report import report_as_dict
+from slimnet.records.search import FineTuning, Trajectory
+from slimnet.report.json_report import as_plain
+from slimnet.report.summary import summary_lines
 
 
 def test_verdict_speed_and_notes(report):
@@ -12,7 +12,7 @@ def test_verdict_speed_and_notes(report):
         "Accuracy went from 92.40 % to 88.30 % on 1,000 test images (−4.10 points); "
         "the budget was 6 points on the selection split.",
         "The search ended because the next step is over budget.",
-        "1 layer could not be touched; report.html says why.",
+        "1 layer kept all channels; report.html says why.",
         "2.47 times as fast on onnxruntime-cpu, batch 1, 1 thread (95 % interval 2.40 to 2.50).",
         "Slimming did not make it measurably faster on onnxruntime-cpu, batch 8, 4 threads "
         "(95 % interval 0.97 to 1.04).",
@@ -22,7 +22,7 @@ def test_verdict_speed_and_notes(report):
     ]
 
 
-def test_nothing_removed_is_told_layer_by_layer(report):
+def test_nothing_removed_is_explained_layer_by_layer(report):
     unchanged = dataclasses.replace(
         report,
         slim_size=report.original_size,
@@ -33,7 +33,7 @@ def test_nothing_removed_is_told_layer_by_layer(report):
     assert lines == [
         "Nothing was removed: every step is over budget.",
         "  head (10 channels): it is the output layer",
-        "  conv1 (16 channels): nothing of it was tried",
+        "  conv1 (16 channels): no removal of its channels was tried",
         "Note: [test] images were few.",
     ]
 
@@ -54,7 +54,7 @@ def test_network_without_convolutions(report):
     assert summary_lines(linear)[0] == "Removed 58 % of the parameters and 59 % of the MACs."
 
 
-def test_how_many_images_each_split_got_is_told(report):
+def test_the_images_of_each_split_are_counted(report):
     data = {
         "images": {"calibration": 2048, "selection": 400, "test": 398},
         "description": "From x.",
@@ -63,11 +63,11 @@ def test_how_many_images_each_split_got_is_told(report):
     assert "Images: 2,048 calibration, 400 selection, 398 test. From x." in lines
 
 
-def test_rounds_of_training_are_told_also_those_undone(report):
-    def told(why):
+def test_rounds_of_fine_tuning_are_counted_with_those_undone(report):
+    def tuning(why):
         return FineTuning((1.0, 0.5), 1.0, 0.9, 70, 10, ("mirror",), why)
 
-    rounds = {1: told(""), 8: told("the loss rose"), 9: told("")}
+    rounds = {1: tuning(""), 8: tuning("the loss rose"), 9: tuning("")}
     (step,) = report.trajectory.steps
     steps = (
         dataclasses.replace(step, recovered_by=("fine-tuning",)),
@@ -76,8 +76,8 @@ def test_rounds_of_training_are_told_also_those_undone(report):
     search = dataclasses.replace(report.trajectory, steps=steps, kept_steps=2, fine_tunings=rounds)
     trained = dataclasses.replace(report, trajectory=search)
     assert (
-        "Fine-tuning, 3 rounds: what 1 of them learnt is in the result, 1 did not lower the drop, "
-        "or went with a step that was taken back, 1 made it worse and was undone (the loss rose)."
+        "Fine-tuning, 3 rounds: 1 in the result, 1 not used (no lower drop, or its step was "
+        "taken back), 1 undone (the loss rose)."
     ) in summary_lines(trained)
-    plain = report_as_dict(trained)["trajectory"]["fine_tunings"]
+    plain = as_plain(trained)["trajectory"]["fine_tunings"]
     assert plain["8"]["undone_because"] == "the loss rose"

@@ -10,14 +10,12 @@ import torch
 import torchvision
 
 from slimnet.errors import InputError
-from slimnet.groups import find_groups, plan_for, slim_copy
-from slimnet.saliency import (
-    METRICS,
-    gather_statistics,
-    needs_removal_errors,
-    saved_parameters,
-    score_units,
-)
+from slimnet.groups.cut import slim_copy
+from slimnet.groups.find import find_groups
+from slimnet.groups.group import plan_for
+from slimnet.saliency.metrics import METRICS, needs_removal_errors
+from slimnet.saliency.score import saved_parameters, score_units
+from slimnet.saliency.statistics import gather_statistics
 
 
 def count(model):

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
+
+from slimnet.groups.find import find_groups
+from slimnet.records.measured import Drop
+from slimnet.search.recovery import Recovery
+
+FITS = Drop(100, 99, 1, 1, 1, 0.5, 100)
+BREAKS = Drop(100, 50, 50, 50, 50, 0.5, 100)
+
+
+@pytest.fixture
+def found(trained):
+    """The trained network, its splits and its groups."""
+    model, splits = trained
+    return model, splits, find_groups(model, splits.calibration.batches[0][0][:2])[0]
 
 
 @pytest.fixture
@@ -27,3 +43,18 @@ def images_seen():
             layer.__class__ = kind
 
     return count
+
+
+@pytest.fixture
+def only_fits(monkeypatch):
+    """Returns a function that says, by state, which ones the search finds within the budget."""
+
+    def script(fits):
+        class Scripted(Recovery):
+            def __init__(self, teacher, calibration, options, measure_drop):
+                drop = lambda state: FITS if fits(state) else BREAKS  # noqa: E731
+                super().__init__(teacher, calibration, options, drop)
+
+        monkeypatch.setattr(import_module("slimnet.search.search"), "Recovery", Scripted)
+
+    return script

@@ -1,42 +1,35 @@
-"""Blocks given back for others: which are tried, and that a walk goes on through them."""
+"""Blocks given back for others: which are tried, and that a search goes on through them."""
 
 from __future__ import annotations
 
 import copy
-from importlib import import_module
 
-import pytest
 import torch
 
-from slimnet.groups import find_groups, prove_slim
-from slimnet.records import Candidate, Drop, Step
-from slimnet.search import exchange, search
-from slimnet.search.allowed import AllowedWidths
-from slimnet.search.exchange import propose_exchanges
-from slimnet.search.proposals import ANY_WIDTH
+from slimnet.execution.memory import MemoryBudget
+from slimnet.groups.prove import prove_slim
+from slimnet.options import Options
+from slimnet.records.measured import Drop
+from slimnet.records.search import Candidate, Step
+from slimnet.search.candidates import ANY_WIDTH
+from slimnet.search.exchange import propose_exchanges, start_of_exchanges
 from slimnet.search.recovery import Recovery
+from slimnet.search.search import search
 from slimnet.search.state import first_state
-from slimnet.settings import Settings
+from slimnet.search.widths import AllowedWidths
 
-FITS = Drop(100, 99, 1, 1, 1, 0.5, 100)
-BREAKS = Drop(100, 50, 50, 50, 50, 0.5, 100)
-
-
-@pytest.fixture
-def found(trained):
-    model, splits = trained
-    return model, splits, find_groups(model, splits.calibration.batches[0][0][:2])[0]
+DROP = Drop(100, 99, 1, 1, 1, 0.5, 100)
 
 
 def step(number, group, units, nats, *, taken_back=False, given_back=None):
     candidate = Candidate("apoz", {group: units}, nats, 10)
     return Step(
-        number, (candidate,), 0, len(units), 0.0, 0.0, 1.0, BREAKS if taken_back else FITS,
+        number, (candidate,), 0, len(units), 0.0, 0.0, 1.0, DROP,
         not taken_back, taken_back, 0.1, (), given_back or {},
     )  # fmt: skip
 
 
-def proposed(groups, steps, kept_steps, gone, worth, allowed=ANY_WIDTH):
+def proposed(groups, steps, best_step, gone, worth, allowed=ANY_WIDTH):
     """Return what is proposed where a unit of group i is worth ``worth[i]``."""
     left = [
         torch.tensor([u for u in range(g.units) if u not in units])
@@ -48,7 +41,7 @@ def proposed(groups, steps, kept_steps, gone, worth, allowed=ANY_WIDTH):
             sum(w * len(u) for w, u in zip(worth, p.units, strict=True)) for p in proposals
         ]  # fmt: skip
 
-    return propose_exchanges(groups, left, steps, kept_steps, savings, allowed)
+    return propose_exchanges(groups, left, steps, best_step, savings, allowed)
 
 
 def test_the_last_block_of_another_group_is_given_back_for_one_that_did_not_fit(found):
@@ -98,24 +91,20 @@ def channels_left(state):
     return tuple(group.units for group in state.groups)
 
 
-def test_a_walk_that_is_stuck_goes_on_after_an_exchange(found, monkeypatch):
+def test_a_search_that_is_stuck_goes_on_after_an_exchange(found, only_fits):
     """The first layer may lose channels only while the second is whole, and that is gone first."""
     model, splits, groups = copy.deepcopy(found[0]), *found[1:]
     with torch.no_grad():
         model[4].weight[[1, 6]] = 0
         model[4].bias[[1, 6]] = 0
 
-    def judged(state):
+    def fits(state):
         first, second = channels_left(state)
-        return FITS if (second == 8 and first >= 4) or (first, second) == (8, 6) else BREAKS
+        return (second == 8 and first >= 4) or (first, second) == (8, 6)
 
-    class Scripted(Recovery):
-        def __init__(self, targets, calibration, settings, measure_drop):
-            super().__init__(targets, calibration, settings, judged)
-
-    monkeypatch.setattr(import_module("slimnet.search.search"), "Recovery", Scripted)
-    settings = Settings(max_drop=5, confidence=0.5, objective="macs", round_to=2)
-    trajectory, slim = search(model, groups, splits, settings)
+    only_fits(fits)
+    options = Options(max_drop=5, confidence=0.5, objective="macs", round_to=2)
+    trajectory, slim = search(model, groups, splits, options)
     exchanged = [s for s in trajectory.steps if s.given_back and not s.taken_back]
     assert [(set(s.candidates[0].channels), set(s.given_back)) for s in exchanged] == [
         ({"0"}, {"3"})
@@ -129,35 +118,28 @@ def test_a_walk_that_is_stuck_goes_on_after_an_exchange(found, monkeypatch):
     prove_slim(model, slim, trajectory.plan, splits.calibration.batches[0][0][:2])
 
 
-def test_a_network_is_recovered_after_an_exchange_that_nothing_follows(found, monkeypatch):
+def test_a_network_is_recovered_after_an_exchange_that_nothing_follows(
+    found, only_fits, monkeypatch
+):
     model, splits, groups = copy.deepcopy(found[0]), *found[1:]
     with torch.no_grad():
         model[4].weight[[1, 6]] = 0
         model[4].bias[[1, 6]] = 0
     recovered = []
 
-    class Scripted(Recovery):
-        def __init__(self, targets, calibration, settings, measure_drop):
-            fitting = [(8, 8), (8, 6), (6, 8)]
-            judged = lambda state: FITS if channels_left(state) in fitting else BREAKS  # noqa: E731
-            super().__init__(targets, calibration, settings, judged)
+    def at_the_end(self, best, number):
+        recovered.append(channels_left(best.state))
+        return best
 
-        def at_the_end(self, kept, number):
-            recovered.append(channels_left(kept.state))
-            return kept
-
-    monkeypatch.setattr(import_module("slimnet.search.search"), "Recovery", Scripted)
-    settings = Settings(max_drop=5, confidence=0.5, objective="macs", round_to=2)
-    search(model, groups, splits, settings)
+    monkeypatch.setattr(Recovery, "at_the_end", at_the_end)
+    only_fits(lambda state: channels_left(state) in [(8, 8), (8, 6), (6, 8)])
+    options = Options(max_drop=5, confidence=0.5, objective="macs", round_to=2)
+    search(model, groups, splits, options)
     assert recovered == [(8, 6), (6, 8)]
 
 
-def test_nothing_is_kept_for_exchanges_where_that_takes_too_much_memory(found, monkeypatch):
+def test_nothing_is_kept_for_exchanges_beyond_the_memory_budget(found):
     model, splits, groups = found
-    state = first_state(model, groups, splits.calibration, repair=True)
-    assert exchange.start_of_exchanges(state) is state
-    monkeypatch.setattr(exchange, "MOST_BYTES", 100)
-    assert exchange.start_of_exchanges(state) is None
-    settings = Settings(max_drop=10, confidence=0.5, objective="macs", round_to=2)
-    trajectory, _ = search(model, groups, splits, settings)
-    assert not any(step.given_back for step in trajectory.steps)
+    for memory, kept in ((MemoryBudget(), True), (MemoryBudget(100), False)):
+        state = first_state(model, groups, splits.calibration, repair=True, memory=memory)
+        assert (start_of_exchanges(state) is state) == kept

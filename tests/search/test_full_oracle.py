@@ -9,12 +9,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from slimnet.groups import find_groups, mask, plan_for
-from slimnet.measure import Task, mean_loss
-from slimnet.recover import gather_moments
-from slimnet.search import full_oracle
-from slimnet.search.full_oracle import FullOracle
-from slimnet.search.state import State
+from slimnet.execution.memory import MemoryBudget
+from slimnet.execution.running import RunningNetwork
+from slimnet.groups.cut import mask
+from slimnet.groups.find import find_groups
+from slimnet.groups.group import plan_for
+from slimnet.repair.repair import gather_inverse_grams
+from slimnet.search.comparison import FullOracle
+from slimnet.search.state import State, first_state
+from slimnet.tasks.classification import mean_loss
+from slimnet.tasks.task import Task
 
 
 @pytest.fixture
@@ -45,13 +49,12 @@ def removed_one_by_one(state, batches):
 
 
 @pytest.mark.parametrize("repair", [False, True])
-@pytest.mark.parametrize("elements", [1, 2**24])
-def test_each_change_is_that_of_a_network_without_the_unit(found, repair, elements, monkeypatch):
-    monkeypatch.setattr(full_oracle, "MOST_ELEMENTS", elements)  # 1: one trial at a time
+@pytest.mark.parametrize("memory", [MemoryBudget(0), MemoryBudget()])  # 0: one trial at a time
+def test_each_change_is_that_of_a_network_without_the_unit(found, repair, memory):
     model, calibration, groups = found
     before = copy.deepcopy(model.state_dict())
-    moments = gather_moments(model, groups, calibration.batches) if repair else {}
-    state, told = State(model, groups, {}, moments), []
+    state = first_state(model, groups, calibration, repair=repair, memory=memory)
+    told = []
     removals = FullOracle(state, calibration, seed=0).measure(every_unit(groups), told.append)
     assert removals.nats.tolist() == pytest.approx(
         removed_one_by_one(state, calibration.batches), abs=1e-5
@@ -63,7 +66,7 @@ def test_each_change_is_that_of_a_network_without_the_unit(found, repair, elemen
 
 def test_some_units_are_the_same_ones_of_all(found):
     model, calibration, groups = found
-    oracle = FullOracle(State(model, groups, {}, {}), calibration, seed=0)
+    oracle = FullOracle(State(RunningNetwork(model), groups, {}, {}), calibration, seed=0)
     whole = oracle.measure(every_unit(groups), lambda _: None).nats
     some = [torch.tensor([1, 5]), torch.tensor([], dtype=torch.int64)]
     assert oracle.measure(some, lambda _: None).nats.tolist() == whole[[1, 5]].tolist()
@@ -71,7 +74,7 @@ def test_some_units_are_the_same_ones_of_all(found):
 
 def test_the_halves_are_different_images_that_make_the_whole(found):
     model, calibration, groups = found
-    oracle = FullOracle(State(model, groups, {}, {}), calibration, seed=0)
+    oracle = FullOracle(State(RunningNetwork(model), groups, {}, {}), calibration, seed=0)
     removals = oracle.measure(every_unit(groups), lambda _: None)
     many = torch.stack([half.sum(1) for half in oracle._halves()]).sum(0)
     assert float(many.sum()) == calibration.images
@@ -83,7 +86,7 @@ def test_the_halves_are_different_images_that_make_the_whole(found):
 
 def test_one_half_is_measured_on_its_images_alone(found):
     model, calibration, groups = found
-    oracle = FullOracle(State(model, groups, {}, {}), calibration, seed=0)
+    oracle = FullOracle(State(RunningNetwork(model), groups, {}, {}), calibration, seed=0)
     removals = oracle.measure(every_unit(groups), lambda _: None)
     chosen = [half[0].bool() for half in oracle._halves()]
     part = [(x[c], y[c]) for (x, y), c in zip(calibration.batches, chosen, strict=True)]
@@ -96,11 +99,12 @@ def test_one_half_is_measured_on_its_images_alone(found):
 def test_a_task_that_knows_only_batches_is_halved_by_batches(found):
     model, calibration, groups = found
     task = Task(lambda m, b: functional.cross_entropy(m(b[0]), b[1]), lambda m, b: 50.0)
-    oracle = FullOracle(State(model, groups, {}, {}, task=task), calibration, seed=0)
+    state = State(RunningNetwork(model), groups, {}, {}, task=task)
+    oracle = FullOracle(state, calibration, seed=0)
     assert [half[0].unique().tolist() for half in oracle._halves()] == [[1], [0]] * 4
     removals = oracle.measure(every_unit(groups), lambda _: None)
-    state = State(model, groups, {}, {})
-    wanted = removed_one_by_one(state, calibration.batches)
+    plain = State(RunningNetwork(model), groups, {}, {})
+    wanted = removed_one_by_one(plain, calibration.batches)
     assert removals.nats.tolist() == pytest.approx(wanted, abs=1e-5)
 
 
@@ -111,31 +115,19 @@ def test_a_loss_that_is_no_number_counts_as_the_highest(found):
         value = functional.cross_entropy(network(batch[0]), batch[1])
         return value if network[3].weight[:, 2].abs().max() > 0 else value * torch.nan
 
-    state = State(model, groups, {}, {}, task=Task(loss, lambda m, b: 50.0))
+    state = State(RunningNetwork(model), groups, {}, {}, task=Task(loss, lambda m, b: 50.0))
     removals = FullOracle(state, calibration, seed=0).measure(every_unit(groups), lambda _: None)
     assert torch.nonzero(~removals.nats.isfinite()).flatten().tolist() == [2]
     assert removals.nats[2] == torch.inf
     assert not removals.halves.isnan().any()
 
 
-def test_the_time_is_expected_from_the_first_unit_of_each_group(found, monkeypatch):
+def test_trials_are_repaired_where_the_state_has_inverse_gram_matrices(found):
     model, calibration, groups = found
-    clock = iter(range(0, 10_000))
-    monkeypatch.setattr(full_oracle.time, "perf_counter", lambda: float(next(clock)))
-    oracle = FullOracle(State(model, groups, {}, {}), calibration, seed=0)
-    batches = 120 / 16
-    units = sum(group.units for group in groups)
-    # every reading of the clock is a second: making a trial, recording, and running it
-    wanted = units * (1 + batches) + len(groups) * batches
-    assert oracle.expected_seconds(every_unit(groups)) == pytest.approx(wanted)
-    monkeypatch.setattr(full_oracle, "MOST_GROUPS_TIMED", 1)
-    assert oracle.expected_seconds(every_unit(groups)) == pytest.approx(wanted)
-
-
-def test_trials_are_made_anew_for_a_state_with_moments(found):
-    model, calibration, groups = found
-    state = State(model, groups, {}, {})
-    repaired = replace(state, moments=gather_moments(model, groups, calibration.batches))
+    state = State(RunningNetwork(model), groups, {}, {})
+    repaired = replace(
+        state, inverse_grams=gather_inverse_grams(model, groups, calibration.batches)
+    )
     plain, better = (
         FullOracle(s, calibration, seed=0).measure(every_unit(groups), lambda _: None).nats
         for s in (state, repaired)

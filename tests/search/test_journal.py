@@ -1,4 +1,4 @@
-"""The journal, and that a search cut off anywhere goes on to the same end, to the bit."""
+"""The journal: a search cut off anywhere resumes and ends the same, to the bit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from importlib import import_module
 import pytest
 import torch
 
-from slimnet.groups import find_groups
-from slimnet.measure import judge_drop
-from slimnet.search import layout, objective, search
-from slimnet.search.journal import STEP, Journal
+from slimnet.execution import layout
+from slimnet.groups.find import find_groups
+from slimnet.options import Options
+from slimnet.search import objective
+from slimnet.search.journal import STEP, Journal, fingerprint
 from slimnet.search.oracle import Oracle
-from slimnet.settings import Settings
+from slimnet.search.search import search
+from slimnet.tasks.classification import CLASSIFICATION
+from slimnet.tasks.drop import evaluate_paired_drop
 
 CUTS = 12
 VALUES = [0.1 + 0.2, float("inf"), {"a": [1, 2.5e-17]}, None]
@@ -36,41 +39,41 @@ def never():
 def fill(path, key="key"):
     journal = Journal(path, key)
     for value in VALUES:
-        assert journal.once("some", lambda value=value: value) == value
+        assert journal.replay_or_run("some", lambda value=value: value) == value
 
 
 def test_what_was_measured_comes_back_and_the_rest_is_measured(tmp_path):
     fill(tmp_path / "journal")
     again = Journal(tmp_path / "journal", "key")
-    assert [again.once("some", never) for _ in VALUES] == VALUES
-    assert again.once("more", lambda: (1, 2)) == [1, 2], "as it would be read"
+    assert [again.replay_or_run("some", never) for _ in VALUES] == VALUES
+    assert again.replay_or_run("more", lambda: (1, 2)) == [1, 2], "as it would be read"
     third = Journal(tmp_path / "journal", "key")
-    assert [third.once("some", never) for _ in VALUES] == VALUES
-    assert third.once("more", never) == [1, 2]
+    assert [third.replay_or_run("some", never) for _ in VALUES] == VALUES
+    assert third.replay_or_run("more", never) == [1, 2]
 
 
 def test_steps_are_counted(tmp_path):
     assert Journal(tmp_path / "journal", "key").steps == 0
     journal = Journal(tmp_path / "journal", "key")
     for kind in ("drop", STEP, "drop", STEP, "drop"):
-        journal.once(kind, lambda: 0)
+        journal.replay_or_run(kind, lambda: 0)
     assert (journal.steps, Journal(tmp_path / "journal", "key").steps) == (0, 2)
 
 
 def test_another_key_starts_afresh(tmp_path):
     fill(tmp_path / "journal")
-    assert Journal(tmp_path / "journal", "other").once("some", lambda: 7) == 7
-    assert Journal(tmp_path / "journal", "other").once("some", never) == 7
-    assert Journal(tmp_path / "journal", "key").once("some", lambda: 8) == 8
+    assert Journal(tmp_path / "journal", "other").replay_or_run("some", lambda: 7) == 7
+    assert Journal(tmp_path / "journal", "other").replay_or_run("some", never) == 7
+    assert Journal(tmp_path / "journal", "key").replay_or_run("some", lambda: 8) == 8
 
 
 def test_another_kind_forgets_the_rest(tmp_path):
     fill(tmp_path / "journal")
     journal = Journal(tmp_path / "journal", "key")
-    journal.once("some", never)
-    assert [journal.once(kind, lambda: 5) for kind in ("other", "some")] == [5, 5]
+    journal.replay_or_run("some", never)
+    assert [journal.replay_or_run(kind, lambda: 5) for kind in ("other", "some")] == [5, 5]
     again = Journal(tmp_path / "journal", "key")
-    assert [again.once(k, never) for k in ("some", "other", "some")] == [VALUES[0], 5, 5]
+    assert [again.replay_or_run(k, never) for k in ("some", "other", "some")] == [VALUES[0], 5, 5]
 
 
 @pytest.mark.parametrize("length", range(0, 190, 3))
@@ -91,8 +94,8 @@ def test_a_line_that_is_no_entry_ends_it(tmp_path, junk):
     lines = (tmp_path / "journal").read_bytes().splitlines(keepends=True)
     (tmp_path / "journal").write_bytes(b"".join([*lines[:3], junk, *lines[3:]]))
     again = Journal(tmp_path / "journal", "key")
-    assert [again.once("some", never) for _ in range(2)] == VALUES[:2]
-    assert again.once("some", lambda: 3) == (VALUES[2] if junk == b"" else 3)
+    assert [again.replay_or_run("some", never) for _ in range(2)] == VALUES[:2]
+    assert again.replay_or_run("some", lambda: 3) == (VALUES[2] if junk == b"" else 3)
 
 
 def test_one_that_cannot_be_kept_ends_nothing(tmp_path):
@@ -125,30 +128,30 @@ def found(trained):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """What a journal spares, by the kind of its entries."""
+    """The measurements that a journal saves, by the kind of its entries."""
     found = {
         "paying widths": Counted(lambda *_: (2, 4, 6, 8)),
         "oracle": Counted(Oracle.measure),
-        "drop": Counted(judge_drop),
+        "drop": Counted(evaluate_paired_drop),
         "layer times": Counted(time_layers),
     }
-    monkeypatch.setattr(layout, "LARGEST_BATCH", 8)  # so that candidates drop out on the way
+    monkeypatch.setattr(layout, "MAX_BATCH", 8)  # so that candidates drop out on the way
     monkeypatch.setattr(objective, "measure_paying_widths", found["paying widths"])
     monkeypatch.setattr(objective, "narrow_widths", lambda widths: (widths, widths))
     monkeypatch.setattr(Oracle, "measure", lambda *given: found["oracle"](*given))
     monkeypatch.setattr(
-        import_module("slimnet.measure.classification"), "judge_drop", found["drop"]
+        import_module("slimnet.tasks.classification"), "evaluate_paired_drop", found["drop"]
     )
     return found
 
 
-def run(found, way, file, counted, told=None):
-    settings = Settings(max_drop=10, confidence=0.5, **WAYS[way])
+def run(found, way, file, counted, events=None):
+    options = Options(max_drop=10, confidence=0.5, **WAYS[way])
     for counter in counted.values():
         counter.calls = 0
-    events = [] if told is None else told
+    events = [] if events is None else events
     timer = counted["layer times"]
-    trajectory, slim = search(*found, settings, events.append, timer, file)
+    trajectory, slim = search(*found, options, events.append, timer, file)
     return trajectory, slim.state_dict()
 
 
@@ -179,9 +182,9 @@ def test_cut_off_after_any_entry_a_search_ends_the_same(found, way, tmp_path, co
         assert all(torch.equal(value, values[name]) for name, value in weights.items())
         assert got.steps[:done] == trajectory.steps[:done], "with the seconds that they took"
         assert got.resumed_after_step == done
-        told = [f"resuming after step {done} of an interrupted run"] * bool(done)
-        assert [event for event in events if isinstance(event, str)] == told
-        assert len(events) == len(told) + len(got.steps)
+        resumed = [f"resuming after step {done} of an interrupted run"] * bool(done)
+        assert [event for event in events if isinstance(event, str)] == resumed
+        assert len(events) == len(resumed) + len(got.steps)
         for kind, counter in counted.items():
             assert counter.calls == entries(full, kind) - entries(cut, kind), kind
 
@@ -205,3 +208,16 @@ def test_another_search_does_not_go_on_from_it(found, tmp_path, counted):
         assert run(other, way, tmp_path / "journal", counted)[0].resumed_after_step == 0
         assert (tmp_path / "journal").read_bytes().splitlines()[0] != first
     assert run(found, "params", tmp_path / "journal", counted)[0].resumed_after_step == 0
+
+
+def test_options_that_matter_only_after_the_search_keep_the_journal(trained):
+    model, splits = trained
+    quality = CLASSIFICATION.measure(model, splits.selection, 0.95)
+
+    def found(**changes):
+        options = Options(**changes)
+        return fingerprint(model, (), [splits.calibration], quality, options, CLASSIFICATION)
+
+    assert found() == found(max_params=5, baseline="old.json", max_regression=9.0)
+    assert found() == found(cache=False, int8=True, opset=18)
+    assert found() != found(max_drop=4.0)

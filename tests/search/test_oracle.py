@@ -1,4 +1,4 @@
-"""What the oracle measures, and that its short cuts change no decision."""
+"""The oracle measures the loss of the slim network, and its short cuts change no decision."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.groups import find_groups, mask, plan_for, slim_copy
-from slimnet.measure import mean_loss
-from slimnet.records import Split
-from slimnet.recover import gather_moments, repaired_weights
-from slimnet.recover.trace import trace_calls
-from slimnet.search.cost import price_factor
-from slimnet.search.layout import Layout, lay_out
-from slimnet.search.oracle import Oracle
-from slimnet.search.proposals import propose_sets
-from slimnet.search.ranking import rank
-from slimnet.search.state import State
-from slimnet.search.trial import can_replay, make_trial
+from slimnet.execution.layout import Layout, lay_out
+from slimnet.execution.running import RunningNetwork, prepare_running
+from slimnet.groups.cut import mask, slim_copy
+from slimnet.groups.find import find_groups
+from slimnet.groups.group import plan_for
+from slimnet.records.data import Split
+from slimnet.repair.repair import gather_inverse_grams, repaired_weights
+from slimnet.search.candidates import propose_sets
+from slimnet.search.evaluate import rank
+from slimnet.search.objective import cost_factor
+from slimnet.search.oracle import Oracle, surviving_candidates
+from slimnet.search.state import State, first_state
+from slimnet.search.trial import groups_read_only_by_consumers, make_trial
+from slimnet.tasks.classification import mean_loss
 
 
 @pytest.fixture
@@ -41,8 +43,8 @@ def test_sensitivity_is_the_loss_of_the_slim_network_minus_the_loss(found, repai
     batches = calibration.batches
     before = copy.deepcopy(model.state_dict())
     proposals = proposals_for(groups)
-    moments = gather_moments(model, groups, batches) if repair else {}
-    state = State(model, groups, {}, moments)
+    state = first_state(model, groups, calibration, repair=repair)
+    assert state.read_only_by_consumers == {group.name for group in groups}
     losses = rank(state, batches, ["taylor_first_order"]).losses
     measured, chosen = Oracle(state, calibration).measure(
         state, proposals, losses, [1.0] * len(proposals)
@@ -63,23 +65,29 @@ def test_sensitivity_is_the_loss_of_the_slim_network_minus_the_loss(found, repai
 
 def test_the_race_ends_with_the_winner_of_the_full_measurement(found):
     model, calibration, groups = found
-    state, proposals = State(model, groups, {}, {}), proposals_for(groups, channels=1)
+    state, proposals = (
+        State(RunningNetwork(model), groups, {}, {}),
+        proposals_for(groups, channels=1),
+    )
     savings = [1.0 + number for number in range(len(proposals))]
     small = lay_out(calibration, layout=Layout(images=16))
     losses = rank(state, small.batches, ["taylor_first_order"]).losses
     whole, best = Oracle(state, calibration).measure(state, proposals, losses, savings)
     oracle = Oracle(state, small)
     raced, winner = oracle.measure(state, proposals, losses, savings)
-    prices = [s.nats * price_factor(s.nats, c) for s, c in zip(whole, savings, strict=True)]
-    assert winner == best == prices.index(min(prices))
+    costs = [s.nats * cost_factor(s.nats, c) for s, c in zip(whole, savings, strict=True)]
+    assert winner == best == costs.index(min(costs))
     assert min(sensitivity.images for sensitivity in raced) < calibration.images
     again, _ = oracle.measure(state, proposals, losses, savings)
     assert again == raced
 
 
-def test_what_lost_before_runs_on_when_the_winner_is_gone(found):
+def test_a_candidate_eliminated_before_is_measured_further_when_the_winner_is_gone(found):
     model, calibration, groups = found
-    state, proposals = State(model, groups, {}, {}), proposals_for(groups, channels=1)
+    state, proposals = (
+        State(RunningNetwork(model), groups, {}, {}),
+        proposals_for(groups, channels=1),
+    )
     small = lay_out(calibration, layout=Layout(images=16))
     losses = rank(state, small.batches, ["taylor_first_order"]).losses
     oracle = Oracle(state, small)
@@ -91,9 +99,12 @@ def test_what_lost_before_runs_on_when_the_winner_is_gone(found):
     assert measured[second].nats == pytest.approx(fresh[expected].nats, abs=1e-6)
 
 
-def test_what_is_known_of_a_state_is_not_measured_again_and_changes_no_result(found):
+def test_known_changes_are_not_measured_again_and_change_no_result(found):
     model, calibration, groups = found
-    state, proposals = State(model, groups, {}, {}), proposals_for(groups, channels=1)
+    state, proposals = (
+        State(RunningNetwork(model), groups, {}, {}),
+        proposals_for(groups, channels=1),
+    )
     small = lay_out(calibration, layout=Layout(images=16))
     losses = rank(state, small.batches, ["taylor_first_order"]).losses
     oracle, known = Oracle(state, small), {}
@@ -119,11 +130,11 @@ class SumOverChannels(nn.Module):
         return self.second(x).mean((2, 3)) + x.sum((1, 2, 3))[:, None]
 
 
-def replayed(model, groups, images):
-    def run():
-        return (model(images[:2]),)
+def read_only_by_consumers(model, groups, images):
+    def run(network):
+        return (network(images[:2]),)
 
-    return can_replay(model, groups, trace_calls(model, run), run)
+    return groups_read_only_by_consumers(prepare_running(model, {}, run), groups, run)
 
 
 def test_where_channels_are_read_otherwise_all_of_theta_is_zeroed(images, residual):
@@ -131,10 +142,13 @@ def test_where_channels_are_read_otherwise_all_of_theta_is_zeroed(images, residu
     model = SumOverChannels().eval()
     groups, _ = find_groups(model, images)
     groups = [g for g in groups if g.name == "first"]
-    assert replayed(model, groups, images) == frozenset()
+    assert read_only_by_consumers(model, groups, images) == frozenset()
     if groups:
         calibration = Split("calibration", 6, [(images, torch.tensor([0, 1, 2, 3, 0, 1]))])
-        state, proposals = State(model, groups, {}, {}), proposals_for(groups, channels=1)
+        state, proposals = (
+            State(RunningNetwork(model), groups, {}, {}),
+            proposals_for(groups, channels=1),
+        )
         measured, _ = Oracle(state, calibration).measure(
             state, proposals, torch.zeros(6), [1.0] * len(proposals)
         )
@@ -144,12 +158,13 @@ def test_where_channels_are_read_otherwise_all_of_theta_is_zeroed(images, residu
             expected = mean_loss(slim, calibration.batches) - loss
             assert sensitivity.nats == pytest.approx(expected, abs=1e-4)
     others, _ = find_groups(residual, images, layers="all")
-    assert replayed(residual, others, images) == {g.name for g in others}
+    assert read_only_by_consumers(residual, others, images) == {g.name for g in others}
 
 
 def test_a_lone_proposal_is_measured_on_every_image_where_none_is_known_to_be_harder(found):
     model, calibration, groups = found
-    state, proposals = State(model, groups, {}, {}), proposals_for(groups)[:1]
+    state = State(RunningNetwork(model), groups, {}, {})
+    proposals = proposals_for(groups)[:1]
     losses = rank(state, calibration.batches, ["taylor_first_order"]).losses
     (measured,), _ = Oracle(state, calibration).measure(state, proposals, losses, [1.0])
     slim = mean_loss(state.without(proposals[0].units).model, calibration.batches)
@@ -161,12 +176,70 @@ def test_a_repaired_layer_that_loses_outputs_too_puts_nothing_out_there(images):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.Conv2d(6, 5, 1), nn.Conv2d(5, 4, 1)).eval()
     groups, _ = find_groups(model, images)
-    moments = gather_moments(model, groups, [(images, torch.zeros(6, dtype=torch.int64))])
+    inverse_grams = gather_inverse_grams(
+        model, groups, [(images, torch.zeros(6, dtype=torch.int64))]
+    )
     plan = plan_for(groups, [torch.arange(2) for _ in groups])
-    trial = make_trial(State(model, groups, {}, moments), plan, (), consumers_only=False)
+    trial = make_trial(RunningNetwork(model), inverse_grams, plan, consumers_only=False)
     assert plan["1"] == {"in": (0, 1), "out": (0, 1)}
     assert not trial.values["1.weight"][:2].any()
     assert not trial.values["1.bias"][:2].any()
     assert torch.equal(
-        trial.values["1.bias"][2:], repaired_weights(model, plan, moments)["1.bias"][2:]
+        trial.values["1.bias"][2:], repaired_weights(model, plan, inverse_grams)["1.bias"][2:]
     )
+
+
+HARD = torch.full((4,), 2.0)
+
+
+def changes(*values):
+    return [torch.tensor(values, dtype=torch.float64)]
+
+
+def test_a_loss_that_is_no_number_never_wins():
+    seen = [changes(float("nan")), changes(1.0), changes(-1.0)]
+    assert surviving_candidates([0, 1, 2], seen, [1.0, 1.0, 1.0], HARD[:1], likelihoods=True) == [2]
+    assert surviving_candidates([0], seen, [1.0, 1.0, 1.0], HARD, likelihoods=True) == []
+
+
+def test_a_candidate_stays_while_changes_as_large_as_the_last_could_turn_it():
+    seen = [changes(1.0, 1.0), changes(0.0, 0.0)]
+    assert surviving_candidates([0, 1], seen, [1.0, 1.0], HARD, likelihoods=True) == [0, 1]
+    assert surviving_candidates([0, 1], seen, [1.0, 1.0], HARD[:3], likelihoods=True) == [1]
+    assert surviving_candidates([0, 1], seen, [1.0, 0.1], HARD[:3], likelihoods=True) == [1]
+
+
+def test_images_that_are_nearly_certain_cannot_turn_anything():
+    seen = [changes(0.1, 0.1), changes(0.0, 0.0)]
+    for loss, expected in ((0.5, [0, 1]), (1e-3, [1])):
+        losses = torch.cat([HARD[:2], torch.full((100,), loss)])
+        assert surviving_candidates([0, 1], seen, [1.0, 1.0], losses, likelihoods=True) == expected
+        # of any other loss nothing is known
+        assert surviving_candidates([0, 1], seen, [1.0, 1.0], losses, likelihoods=False) == [0, 1]
+
+
+def test_odds_that_grew_on_one_image_may_grow_on_others_that_are_certain():
+    losses = torch.cat([torch.tensor([2.0, 1e-3]), torch.full((100,), 5e-4)])
+    # the leader gains much on the first image; the odds of the second become 50 times larger
+    for second, expected in ((0.05, [0, 1]), (0.0, [1])):
+        seen = [changes(0.0, 0.0), changes(-0.5, second)]
+        assert surviving_candidates([0, 1], seen, [1.0, 1.0], losses, likelihoods=True) == expected
+
+
+def test_a_loss_cannot_fall_below_zero():
+    """Where losses are next to nothing, nothing can be gained, whatever changed before."""
+    losses = torch.cat([HARD[:2], torch.full((100,), 1e-3)])
+    seen = [changes(6.0, -5.0), changes(0.0, 0.0)]
+    assert surviving_candidates([0, 1], seen, [1.0, 1.0], losses, likelihoods=True) == [1]
+
+
+def test_two_that_are_equal_both_stay():
+    seen = [changes(0.1, 0.1), changes(0.1, 0.1)]
+    assert surviving_candidates([0, 1], seen, [1.0, 1.0], HARD, likelihoods=True) == [0, 1]
+
+
+def test_a_total_that_may_still_change_its_sign_costs_what_it_may_become():
+    """A gain is worth more the more it saves: the rest of the losses can make one of the first."""
+    losses = torch.cat([HARD[:2], torch.full((100,), 1e-4)])
+    seen = [changes(0.0, 1e-4), changes(0.0, -1e-3)]
+    assert surviving_candidates([0, 1], seen, [1e4, 1e4], losses, likelihoods=True) == [0, 1]

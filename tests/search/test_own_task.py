@@ -4,19 +4,21 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.groups import find_groups
-from slimnet.measure import CLASSIFICATION, Task, mean_loss
-from slimnet.records import Split
-from slimnet.recover import Targets, recalibrate_norms, resolve
-from slimnet.recover.targets import divide
-from slimnet.saliency import gather_statistics
-from slimnet.search import search
-from slimnet.search.layout import images_that_fit, lay_out
+from slimnet.execution.layout import lay_out
+from slimnet.groups.find import find_groups
+from slimnet.options import Options
+from slimnet.records.data import Split
+from slimnet.repair.norm_statistics import recalibrate_norms
+from slimnet.repair.refit import refit
+from slimnet.repair.teacher import TeacherOutputs
+from slimnet.saliency.statistics import gather_statistics
+from slimnet.search.candidates import propose_sets
+from slimnet.search.evaluate import rank
 from slimnet.search.oracle import Oracle
-from slimnet.search.proposals import propose_sets
-from slimnet.search.ranking import rank
+from slimnet.search.search import search
 from slimnet.search.state import first_state
-from slimnet.settings import Settings
+from slimnet.tasks.classification import CLASSIFICATION, mean_loss
+from slimnet.tasks.task import Task
 
 OWN = Task(CLASSIFICATION.loss, CLASSIFICATION.score)
 METRICS = ("taylor_first_order", "mean_square_weight")
@@ -52,7 +54,7 @@ def test_the_oracle_measures_what_removing_does_on_every_batch(found, repair):
     ranking = rank(state, calibration.batches, METRICS)
     proposals = propose_sets(groups, ranking.scores, candidates=6, channels=2)
     oracle = Oracle(state, calibration)
-    assert oracle._replayed == {group.name for group in groups}
+    assert state.read_only_by_consumers == {group.name for group in groups}
     measured, chosen = oracle.measure(state, proposals, ranking.losses, [1.0] * 6)
     loss = mean_loss(state.model, calibration.batches)
     for proposal, sensitivity in zip(proposals, measured, strict=True):
@@ -75,7 +77,7 @@ def test_a_loss_may_call_the_network_twice():
     ranking = rank(state, batches, METRICS)
     proposals = propose_sets(groups, ranking.scores, candidates=4, channels=1)
     oracle = Oracle(state, calibration)
-    assert len(oracle.calls) == 10
+    assert len(state.running.calls) == 10
     measured, _ = oracle.measure(state, proposals, ranking.losses, [1.0] * 4)
     before = mean_loss(state.model, batches, task)
     for proposal, sensitivity in zip(proposals, measured, strict=True):
@@ -85,9 +87,9 @@ def test_a_loss_may_call_the_network_twice():
 
 def test_a_whole_search_stays_within_the_budget_of_the_score(found):
     model, splits, groups = found
-    settings = Settings(max_drop=10, confidence=0.5, step=4, oracle_k=4)
-    trajectory, slim = search(model, groups, splits, settings, task=OWN)
-    usual, _ = search(model, groups, splits, settings)
+    options = Options(max_drop=10, confidence=0.5, step=4, oracle_k=4)
+    trajectory, slim = search(model, groups, splits, options, task=OWN)
+    usual, _ = search(model, groups, splits, options)
     assert trajectory.kept_steps > 0
     assert OWN.score(slim, splits.selection.batches) >= 90
     assert trajectory.steps[0].drop.quantity == "top 1 accuracy"
@@ -99,26 +101,26 @@ def test_a_whole_search_stays_within_the_budget_of_the_score(found):
 
 def test_batches_are_taken_whole_where_the_task_cannot_take_them_apart(trained):
     split = trained[1].calibration  # 120 images in batches of 16
-    assert lay_out(split, task=OWN) is split
+    everything = lay_out(split, task=OWN, memory_bytes=1)
+    assert [id(batch) for batch in everything.batches] == [id(batch) for batch in split.batches]
     some = lay_out(split, 60, task=OWN)
     assert [id(batch) for batch in some.batches] == [id(batch) for batch in split.batches[::2]]
     assert some.images == sum(len(labels) for _, labels in some.batches)
-    assert images_that_fit(split, OWN) == 120
-    solving, judging = divide(split.batches, OWN)
+    solving, judging = OWN.batches(split.batches).hold_back(4)
     assert [id(batch) for batch in judging] == [id(batch) for batch in split.batches[3::4]]
     assert len([*solving, *judging]) == len(split.batches)
-    solving, judging = divide(split.batches[:2], OWN)
+    solving, judging = OWN.batches(split.batches[:2]).hold_back(4)
     assert judging is solving
 
 
 def test_recovery_helps_a_spoilt_network(found):
-    """Norm statistics and re-solving work through the task's loss alone."""
+    """Norm statistics and refitting work through the task's loss alone."""
     model, splits, groups = found
     state = first_state(model, groups, splits.calibration, repair=True, task=OWN)
     units = [torch.arange(group.units)[: group.units // 2] for group in groups]
     slim, batches = state.without(units), splits.calibration.batches
     before = mean_loss(slim.model, batches, OWN)
-    assert resolve(Targets(model, batches, OWN), slim.model, slim.plan, slim.moments) > 0
+    assert refit(TeacherOutputs(model, batches, OWN), slim.model, slim.plan, slim.inverse_grams) > 0
     assert mean_loss(slim.model, batches, OWN) < before
     norm = next(m for m in slim.model.modules() if isinstance(m, nn.BatchNorm2d))
     expected = norm.running_mean.clone()
@@ -129,10 +131,10 @@ def test_recovery_helps_a_spoilt_network(found):
 
 def test_fine_tuning_takes_the_tasks_loss(found):
     model, splits, groups = found
-    settings = Settings(
+    options = Options(
         max_drop=10, confidence=0.5, step=6, oracle_k=2, finetune_epochs=1, finetune_every=1
     )
-    trajectory, _ = search(model, groups, splits, settings, task=OWN)
+    trajectory, _ = search(model, groups, splits, options, task=OWN)
     assert trajectory.fine_tunings
     assert all(told.learning_images == 112 for told in trajectory.fine_tunings.values())
 

@@ -1,31 +1,32 @@
-"""What is tried beyond the repair, when, and that it is kept only where it helps."""
+"""Recoveries: when they are tried, and kept only where they help; the accuracy of states."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from importlib import import_module
+from copy import deepcopy
 
 import pytest
 import torch
 from torch import nn
 
-from slimnet.groups import find_groups, prove_slim
-from slimnet.measure import measure_quality, paired_drop
-from slimnet.records import Drop
-from slimnet.recover import Targets
-from slimnet.search import layout, search
-from slimnet.search.recovery import FINE_TUNED, NORMS, RESOLVED, Judged, Recovery
-from slimnet.search.state import first_state
-from slimnet.search.walk import Walk
-from slimnet.settings import Settings
+from slimnet.execution.memory import MemoryBudget
+from slimnet.groups.find import find_groups
+from slimnet.options import Options
+from slimnet.records import FINE_TUNING, NORM_STATISTICS, REFIT
+from slimnet.records.data import Splits
+from slimnet.records.measured import Drop
+from slimnet.repair.teacher import TeacherOutputs
+from slimnet.search.recovery import (
+    REFIT_POINTS,
+    AccuracyEvaluator,
+    EvaluatedState,
+    Recovery,
+)
+from slimnet.search.state import State, first_state
+from slimnet.tasks.classification import CLASSIFICATION
+from slimnet.tasks.task import Task
 
-
-@pytest.fixture
-def found(trained):
-    model, splits = trained
-    example = splits.calibration.batches[0][0][:2]
-    return model, splits, find_groups(model, example)[0]
+BUDGET_POINTS = 5.0
 
 
 def drop_of(points: float) -> Drop:
@@ -42,30 +43,30 @@ class Scripted:
         self.asked.append(name)
         return self.ways[name]
 
-    def resolved(self, *_):
-        return self._way(RESOLVED)
+    def refitted(self, *_):
+        return self._way(REFIT)
 
     def with_norms_recalibrated(self, *_):
-        return self._way(NORMS)
+        return self._way(NORM_STATISTICS)
 
     def finetuned(self, *_):
-        return self._way(FINE_TUNED), None
+        return self._way(FINE_TUNING), None
 
 
-def recovery_of(splits, **dials):
+def recovery_of(splits, **changes):
     return Recovery(
-        Targets(nn.Identity(), splits.calibration.batches), splits.calibration,
-        Settings(max_drop=5, **dials), lambda state: drop_of(state.points),
+        TeacherOutputs(nn.Identity(), splits.calibration.batches), splits.calibration,
+        Options(max_drop=5, **changes), lambda state: drop_of(state.points),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(("points", "tried"), [(4.0, False), (6.0, True), (9.0, False)])
-def test_re_solving_is_tried_just_beyond_the_budget_but_not_again_at_once(found, points, tried):
+def test_refitting_is_tried_just_beyond_the_budget_but_not_again_at_once(found, points, tried):
     recovery = recovery_of(found[1])
     better = Scripted(3.0, {})
-    state = Scripted(points, {RESOLVED: better})
+    state = Scripted(points, {REFIT: better})
     got = recovery.after_step(state, 1)
-    assert (got.state is better, got.recovered_by == (RESOLVED,)) == (tried, tried)
+    assert (got.state is better, got.recovered_by == (REFIT,)) == (tried, tried)
     assert got.drop.points == (3.0 if tried else points)
     assert recovery.after_step(state, 2).state is state
     assert (recovery.after_step(state, 3, last=True).state is better) == tried
@@ -73,133 +74,131 @@ def test_re_solving_is_tried_just_beyond_the_budget_but_not_again_at_once(found,
 
 def test_what_makes_it_worse_is_not_kept(found):
     recovery = recovery_of(found[1], finetune_epochs=1)
-    state = Scripted(6.0, {RESOLVED: Scripted(7.0, {}), FINE_TUNED: Scripted(6.5, {})})
-    assert recovery.after_step(state, 4) == Judged(state, drop_of(6.0))
-    assert state.asked == [RESOLVED, FINE_TUNED]
+    state = Scripted(6.0, {REFIT: Scripted(7.0, {}), FINE_TUNING: Scripted(6.5, {})})
+    assert recovery.after_step(state, 4) == EvaluatedState(state, drop_of(6.0))
+    assert state.asked == [REFIT, FINE_TUNING]
 
 
 def test_fine_tuning_comes_every_few_steps_and_where_the_budget_breaks(found):
     recovery = recovery_of(found[1], finetune_epochs=1, finetune_every=3, repair=False)
-    within, beyond = (Scripted(points, {FINE_TUNED: Scripted(0.5, {})}) for points in (1.0, 6.0))
+    within, beyond = (Scripted(points, {FINE_TUNING: Scripted(0.5, {})}) for points in (1.0, 6.0))
     rounds = [bool(recovery.after_step(within, n).recovered_by) for n in range(1, 8)]
     assert rounds == [False, False, True, False, False, True, False]
-    assert recovery.after_step(beyond, 8).recovered_by == (FINE_TUNED,)
+    assert recovery.after_step(beyond, 8).recovered_by == (FINE_TUNING,)
     assert recovery.after_step(beyond, 9).recovered_by == ()
 
 
 def test_everything_is_tried_at_the_end(found):
-    better = Scripted(2.0, {NORMS: Scripted(1.0, {})})
-    state = Scripted(4.0, {RESOLVED: better})
-    got = recovery_of(found[1]).at_the_end(Judged(state, drop_of(4.0), (RESOLVED,)), 5)
+    better = Scripted(2.0, {NORM_STATISTICS: Scripted(1.0, {})})
+    state = Scripted(4.0, {REFIT: better})
+    got = recovery_of(found[1]).at_the_end(EvaluatedState(state, drop_of(4.0), (REFIT,)), 5)
     assert (got.state.points, got.drop.points) == (1.0, 1.0)
-    assert got.recovered_by == (RESOLVED, NORMS)
-    tuned = Judged(Scripted(4.0, {NORMS: None}, tuned=True), drop_of(4.0))
+    assert got.recovered_by == (REFIT, NORM_STATISTICS)
+    tuned = EvaluatedState(Scripted(4.0, {NORM_STATISTICS: None}, tuned=True), drop_of(4.0))
     assert recovery_of(found[1]).at_the_end(tuned, 5) == tuned
 
 
-def test_fine_tuning_removes_more_than_without_and_is_told(found):
-    model, splits, groups = found
-    before = copy.deepcopy(model.state_dict())
-    dials = Settings(max_drop=5, confidence=0.5, objective="params", repair=False)
-    without, _ = search(model, groups, splits, dials)
-    tuned = dataclasses.replace(dials, finetune_epochs=8, finetune_every=2, augment=False)
-    trajectory, slim = search(model, groups, splits, tuned)
-    assert removed(trajectory) > removed(without)
-    assert any(FINE_TUNED in step.recovered_by for step in trajectory.steps)
-    assert trajectory.fine_tunings
-    assert not without.fine_tunings
-    example = splits.calibration.batches[0][0][:2]
-    prove_slim(model, slim, trajectory.plan, example)
-    quality = [measure_quality(network, splits.selection) for network in (model, slim)]
-    assert paired_drop(*quality, 0.5).points <= 5
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-
-
-def test_fine_tuning_learns_from_images_that_memory_has_no_room_for(found, monkeypatch):
-    model, splits, groups = found
-    number = splits.calibration.batches[0][0][0].numel()
-    monkeypatch.setattr(layout, "MOST_ELEMENTS", number * (splits.calibration.images // 3))
-    settings = Settings(max_drop=5, confidence=0.5, objective="params", finetune_epochs=1)
-    told = search(model, groups, splits, settings)[0].fine_tunings.values()
-    assert told
-    used = {tuning.learning_images + tuning.judging_images for tuning in told}
-    assert used == {splits.calibration.images}
-
-
-def removed(trajectory):
-    return trajectory.steps[trajectory.kept_steps - 1].parameters_removed_percent
-
-
-def test_the_plan_is_that_of_the_steps_not_taken_back(found):
-    model, splits, groups = found
-    trajectory, _ = search(model, groups, splits, Settings(max_drop=5, confidence=0.5, step=1))
-    planned = sum(len(sides.get("out", ())) for name, sides in trajectory.plan.items()
-                  if isinstance(model.get_submodule(name), nn.Conv2d))  # fmt: skip
-    kept = [s for s in trajectory.steps[: trajectory.kept_steps] if not s.taken_back]
-    assert planned == sum(step.channels_removed for step in kept)
-
-
-def test_re_solving_that_changes_no_layer_is_no_recovery(found):
+def test_refitting_that_changes_no_layer_is_no_recovery(found):
     model, splits, groups = found
     state = first_state(model, groups, splits.calibration, repair=True)
-    targets = Targets(model, splits.calibration.batches)
-    assert state.resolved(targets) is None, "nothing is gone, so nothing is to be recovered"
+    teacher = TeacherOutputs(model, splits.calibration.batches)
+    assert state.refitted(teacher) is None, "nothing is gone, so nothing is to be recovered"
 
 
-def test_what_was_re_solved_is_settled_until_all_layers_change(found):
+def test_a_refitted_plan_is_not_refitted_again_until_all_layers_change(found):
     model, splits, groups = found
-    targets = Targets(model, splits.calibration.batches)
+    teacher = TeacherOutputs(model, splits.calibration.batches)
     first = first_state(model, groups, splits.calibration, repair=True)
     first.model[4].running_mean.add_(3)
     narrowed = first.without([torch.arange(4), torch.arange(3)])
-    assert narrowed.settled is None
-    resolved = narrowed.resolved(targets)
-    assert resolved.settled == narrowed.plan
-    assert resolved.resolved(targets) is None
-    less = resolved.without([torch.arange(1), torch.arange(0)])
-    assert less.settled == narrowed.plan != less.plan
-    mended = dataclasses.replace(narrowed, settled={}).with_norms_recalibrated(targets)
-    assert mended.settled is None
+    assert narrowed.plan_at_last_refit is None
+    refitted = narrowed.refitted(teacher)
+    assert refitted.plan_at_last_refit == narrowed.plan
+    assert refitted.refitted(teacher) is None
+    less = refitted.without([torch.arange(1), torch.arange(0)])
+    assert less.plan_at_last_refit == narrowed.plan != less.plan
+    mended = dataclasses.replace(narrowed, plan_at_last_refit={}).with_norms_recalibrated(teacher)
+    assert mended.plan_at_last_refit is None
 
 
 def test_norm_statistics_are_kept_only_where_the_loss_falls(found):
     model, splits, groups = found
     state = first_state(model, groups, splits.calibration, repair=True)
     state.model[4].running_mean.add_(3)
-    mended = state.with_norms_recalibrated(Targets(model, splits.calibration.batches))
+    mended = state.with_norms_recalibrated(TeacherOutputs(model, splits.calibration.batches))
     assert mended is not None
     assert torch.allclose(mended.model[4].running_mean, model[4].running_mean, atol=0.5)
     assert torch.allclose(state.model[4].running_mean, model[4].running_mean + 3)
 
 
-@pytest.mark.parametrize(("macs", "images"), [(2**10, 4096), (2**29, 2048), (2**40, 512)])
-def test_layers_are_solved_anew_on_more_images_where_that_takes_little(
-    found, monkeypatch, macs, images
-):
-    model, splits, _ = found
-    module = import_module("slimnet.search.image_sets")
-    # of three layers, one has all of the multiply-accumulates
-    monkeypatch.setattr(module, "macs_cost", lambda *_: lambda name, width: macs * (name == "0"))
-    monkeypatch.setattr(module, "RESOLVE_MACS", 3 * 2**40)
-    assert module._images_to_resolve(model, splits.calibration.batches[0][0][:1]) == images
+@pytest.fixture
+def accuracy(trained: tuple[nn.Module, Splits]) -> tuple[AccuracyEvaluator, State, Splits]:
+    return evaluator(trained, MemoryBudget())
 
 
-def test_what_recovered_a_state_before_the_search_went_on_is_told_of_its_step(found, monkeypatch):
-    model, splits, groups = found
-    more = []
+def evaluator(
+    trained: tuple[nn.Module, Splits], memory: MemoryBudget
+) -> tuple[AccuracyEvaluator, State, Splits]:
+    model, splits = trained
+    groups, _ = find_groups(model, splits.calibration.batches[0][0][:2])
+    state = first_state(model, groups, splits.calibration, repair=False, memory=memory)
+    before = CLASSIFICATION.measure(model, splits.selection, 0.5)
+    options = Options(max_drop=BUDGET_POINTS, confidence=0.5)
+    return AccuracyEvaluator(before, splits.selection, options, state), state, splits
 
-    def at_the_end(self, kept, number):
-        more.append(number)
-        drop = dataclasses.replace(kept.drop, upper_points=kept.drop.upper_points - 1)
-        return Judged(kept.state, drop, (RESOLVED,))
 
-    def within(self, judged):
-        return bool(more) or len(self.steps) < 3
+def without(state: State, group: int, units: int) -> State:
+    chosen = [torch.arange(units if i == group else 0) for i in range(len(state.groups))]
+    return state.without(chosen)
 
-    monkeypatch.setattr(Recovery, "at_the_end", at_the_end)
-    monkeypatch.setattr(Walk, "_within", within)
-    dials = Settings(max_drop=5, confidence=0.5, objective="params")
-    trajectory, _ = search(model, groups, splits, dials)
-    assert trajectory.kept_steps > more[0]
-    assert RESOLVED in trajectory.steps[more[0] - 1].recovered_by
-    assert trajectory.finished_by == (RESOLVED,)
+
+@pytest.mark.parametrize("total_bytes", [0, 80_000, 10**7])
+def test_a_drop_is_that_of_the_whole_network(trained, total_bytes):
+    """Steps from either group, and back from hopeless ones, which are run on some images only."""
+    found, state, splits = evaluator(trained, MemoryBudget(total_bytes))
+    before = CLASSIFICATION.measure(state.model, splits.selection, 0.5)
+    limit, seen = BUDGET_POINTS + REFIT_POINTS, []
+    for group, units in [(1, 1), (1, 5), (0, 1), (1, 6), (1, 1), (0, 6), (1, 2)]:
+        after = without(state, group, units)
+        drop = found.drop(after)
+        plain = CLASSIFICATION.evaluate_drop(
+            before, after.running.folded_model, splits.selection, 0.5, limit
+        )
+        assert drop == plain
+        seen.append(drop.images)
+        if drop.points <= BUDGET_POINTS and units == 1:
+            state = after
+    assert min(seen) < max(seen) == splits.selection.images
+
+
+def test_layers_before_the_first_change_do_not_run(accuracy, images_seen):
+    found, state, splits = accuracy
+    later = without(state, 1, 2)
+    first, everything = without(later, 0, 2), splits.selection.images
+    for after, images in ((state, everything), (later, 0), (first, everything)):
+        _, seen = images_seen(after.running.folded_model[0], lambda after=after: found.drop(after))
+        assert seen == images
+
+
+def test_images_that_a_hopeless_network_was_spared_are_not_taken_from_the_one_before(accuracy):
+    found, state, splits = accuracy
+    found.drop(state)
+    hopeless = without(state, 0, 6)
+    assert found.drop(hopeless).images < splits.selection.images
+    found._limit = 100.0
+    before = CLASSIFICATION.measure(state.model, splits.selection, 0.5)
+    after = without(hopeless, 1, 1)
+    assert found.drop(after) == CLASSIFICATION.evaluate_drop(
+        before, after.running.folded_model, splits.selection, 0.5, 100.0
+    )
+
+
+def test_a_score_of_the_users_own_gets_the_network_as_it_is(trained):
+    """It may copy it, say, which a wrapped one does not allow."""
+    model, splits = trained
+    task = Task(CLASSIFICATION.loss, lambda n, batches: CLASSIFICATION.score(deepcopy(n), batches))
+    groups, _ = find_groups(model, splits.calibration.batches[0][0][:2])
+    state = first_state(model, groups, splits.calibration, repair=False, task=task)
+    before = task.measure(model, splits.selection, 0.5)
+    found = AccuracyEvaluator(before, splits.selection, Options(confidence=0.5), state)
+    assert found.drop(without(state, 1, 0)).points == 0

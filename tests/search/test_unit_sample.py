@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from slimnet.groups import Group
-from slimnet.search.unit_sample import places_among_all, places_by_group, sample_units
+from slimnet.groups.group import Group
+from slimnet.search.comparison import places_among_all, places_by_group, sample_units
 
 
 def groups_of(*units):

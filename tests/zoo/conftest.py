@@ -1,4 +1,4 @@
-"""The networks and the checks stand with the benchmark that runs them all."""
+"""Put the folder of the benchmarks on the path: the networks and the checks are there."""
 
 from __future__ import annotations
 

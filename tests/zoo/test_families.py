@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from random_removal import TOLERANCE, compare, learns, require_intact, require_told
+from random_removal import TOLERANCE, compare, require_complete, require_intact, training_error
 from zoo_checks import onnx_error, program_error, random_plan, randomly_slimmed, require_replay
 from zoo_networks import FAMILIES, smallest
 
-from slimnet.export import translate
-from slimnet.groups import find_groups, output_channels, slim_copy
-from slimnet.settings import Settings
+from slimnet.execution.layers import output_channels
+from slimnet.export.onnx_file import translate
+from slimnet.groups.cut import slim_copy
+from slimnet.groups.find import find_groups
+from slimnet.options import Options
 
 # of all channels; transformers' and ConvNeXt's streams are held together by norms over channels
-LEAST_OFFERED = {"convnext": 0.4, "maxvit": 0.3, "swin": 0.3, "swin_v2": 0.3, "vit": 0.2,
+MIN_OFFERED = {"convnext": 0.4, "maxvit": 0.3, "swin": 0.3, "swin_v2": 0.3, "vit": 0.2,
                  "shufflenet": 0.3, "googlenet": 0.6}  # fmt: skip
 USUALLY_OFFERED = 0.9
 EXPORTED = ("shufflenet", "squeezenet", "vit")
@@ -27,14 +29,14 @@ def found(request):
 @pytest.mark.timeout(120)
 def test_what_is_offered_is_right(found):
     _, model, example, groups, frozen = found
-    require_told(model, groups, frozen)
+    require_complete(model, groups, frozen)
     plan = random_plan(groups)
     worst, changes_output = compare(model, plan, example)
     assert worst <= TOLERANCE
     assert changes_output
     require_intact(model, plan)
-    if not learns(model, example):
-        assert learns(slim_copy(model, plan), example) == ""
+    if not training_error(model, example):
+        assert training_error(slim_copy(model, plan), example) == ""
 
 
 @pytest.mark.timeout(120)
@@ -42,7 +44,7 @@ def test_most_is_offered(found):
     family, model, _, groups, frozen = found
     channels = output_channels(model)
     offered = sum(channels[gate.layer] for group in groups for gate in group.gates)
-    least = LEAST_OFFERED.get(family, USUALLY_OFFERED)
+    least = MIN_OFFERED.get(family, USUALLY_OFFERED)
     reasons = [f"{entry.layer}: {entry.reason}" for entry in frozen]
     assert offered >= least * sum(channels.values()), reasons
 
@@ -52,7 +54,7 @@ def test_most_is_offered(found):
 def test_artefacts_run_without_the_class(family, tmp_path):
     model, example = smallest(family)
     plan = random_plan(find_groups(model, example, layers="all")[0])
-    slim = translate(randomly_slimmed(model, plan, example), example, Settings.opset)
+    slim = translate(randomly_slimmed(model, plan, example), example, Options.opset)
     onnx_error(slim, tmp_path)
     program_error(slim, tmp_path)
 

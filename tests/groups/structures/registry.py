@@ -12,7 +12,7 @@ Words = tuple[str, ...]
 Build = Callable[[], nn.Module]
 OUTPUT: Words = ("output",)
 PROOF: Words = ("proof", "proven", "prove", "mask", "differ")
-FOLLOW: Words = ("follow", "trace", "layer", "reads", "graph")
+FOLLOW: Words = ("follow", "trace", "layer", "reads", "graph", "fewer channels")
 ALL: list[Structure] = []
 
 

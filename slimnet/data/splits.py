@@ -1,0 +1,229 @@
+"""Divide the data into calibration, selection and test, and say how."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from slimnet.data.batches import IndexedBatches
+from slimnet.data.indexed import MEMORY_BYTES, Items
+from slimnet.data.preprocess import Preprocessor, build_preprocessor, with_grey_if_taken
+from slimnet.data.source import NAMES, Parts, Source, require_images
+from slimnet.errors import InputError
+from slimnet.options import DataOptions
+from slimnet.records import Split, Splits
+
+
+def stratified_split(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the indices of ``count`` images and of all others, both sorted, with no overlap.
+
+    ``labels`` is (images,) int64. Every class gives its share of ``count``, rounded by largest
+    remainder, ties to the lower class. The same on every platform for the same seed.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = []
+    sizes = Counter(labels.tolist())
+    classes = sorted(sizes)
+    shares = _shares([sizes[label] for label in classes], count)
+    for label, share in zip(classes, shares, strict=True):
+        members = (labels == label).nonzero().flatten()
+        order = torch.randperm(len(members), generator=generator)
+        chosen.append(members[order[:share]])
+    taken = torch.zeros(len(labels), dtype=torch.bool)
+    taken[torch.cat(chosen)] = True
+    return taken.nonzero().flatten(), (~taken).nonzero().flatten()
+
+
+def _shares(sizes: list[int], count: int) -> list[int]:
+    """Return how many of each class make ``count`` together; in whole numbers, so exactly."""
+    total = sum(sizes)
+    shares = [size * count // total for size in sizes]
+    remainders = [size * count % total for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda index: (-remainders[index], index))
+    for index in by_remainder[: count - sum(shares)]:
+        shares[index] += 1
+    return shares
+
+
+# the network is tried on two images
+MIN_CALIBRATION = 2
+# with fewer than 10 images one of them is more than 10 points of accuracy
+MIN_HELD_OUT = 10
+# fewer images than this are noted, not refused: they rank channels badly, or say little of a class
+FEW_CALIBRATION = 10
+FEW_PER_CLASS = 2
+# normalised pixels stay far below this; a guess between them and 255
+MAX_NORMALISED = 16.0
+
+Part = tuple[Source, Tensor]
+
+
+def divide(
+    parts: Parts,
+    options: DataOptions,
+    network: nn.Module | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+) -> Splits:
+    """Return splits that share no image, each class in proportion in all of them.
+
+    With a training part, calibration is a sample of it; selection and test are halves of the
+    images held out. Without one, calibration is a sample of at most a third, and selection and
+    test halve the rest. Colour images become grey where the network takes one channel only. Each
+    split caches images up to ``memory_bytes``.
+
+    Raises:
+        InputError: too few images.
+    """
+    held_out, seed = parts.held_out, options.seed
+    source, rest = held_out, torch.arange(len(held_out))
+    if parts.train is not None:
+        source = parts.train
+        _require_same_classes(source, held_out)
+        count = min(options.calibration_images, len(source))
+        calibration, _ = stratified_split(source.labels, count, seed)
+    else:
+        count = min(options.calibration_images, len(held_out) // 3)
+        calibration, rest = stratified_split(held_out.labels, count, seed)
+    one, other = stratified_split(held_out.labels[rest], len(rest) // 2, seed)
+    chosen = [(source, calibration), (held_out, rest[one]), (held_out, rest[other])]
+    where = (
+        f"calibration: {len(calibration)} of the {len(source)} images of {source.name}; "
+        f"selection and test: {len(one)} and {len(other)} images, the halves of "
+        + (f"the other {len(rest)}" if parts.train is None else f"{held_out.name}")
+        + f"; {'at random' if options.labels == 'none' else 'every class in proportion'}"
+        + f", seed {seed}"
+    )
+    return _make(chosen, where, options, network, memory_bytes)
+
+
+def as_given(
+    sources: Sequence[Source],
+    options: DataOptions,
+    network: nn.Module | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+) -> Splits:
+    """Return three sources as the calibration, selection and test splits; see ``divide``.
+
+    Raises:
+        InputError: too few images.
+    """
+    chosen = [(source, torch.arange(len(source))) for source in sources]
+    counts = ", ".join(f"{len(s)} for {n}" for s, n in zip(sources, NAMES, strict=True))
+    where = f"three data sets as they were given: {counts} images"
+    return _make(chosen, where, options, network, memory_bytes)
+
+
+def _make(
+    parts: Sequence[Part],
+    description: str,
+    options: DataOptions,
+    network: nn.Module | None,
+    memory_bytes: int,
+) -> Splits:
+    for name, (source, indices) in zip(NAMES, parts, strict=True):
+        fewest = MIN_CALIBRATION if name == "calibration" else MIN_HELD_OUT
+        require_images(name, len(indices), fewest, f"the {len(source)} of {source.name}")
+    sample = parts[0][0].read(0)
+    fitting = with_grey_if_taken(options, network, sample)
+    preprocessor = build_preprocessor(fitting, sample)
+    shape = _common_shape(parts, preprocessor, sample.dtype)
+    calibration, selection, test = (
+        Split(
+            name,
+            len(indices),
+            IndexedBatches(
+                _inputs(source, preprocessor, shape, memory_bytes),
+                torch.split(indices, options.batch_size),
+                source.labels,
+                by_image=True,
+            ),
+        )
+        for name, (source, indices) in zip(NAMES, parts, strict=True)
+    )
+    notes = [*_notes_on_counts(parts), *_notes_on_pixels(sample, options, fitting)]
+    names = parts[1][0].class_names
+    classes = None if names is None else len(names)
+    return Splits(
+        calibration, selection, test, "; ".join([description, *notes]), classes,
+        preprocessor.describe(),
+    )  # fmt: skip
+
+
+def _inputs(
+    source: Source, preprocessor: Preprocessor, shape: tuple[int, ...], memory_bytes: int
+) -> Items:
+    """Return the network's inputs, (C, H, W) float32 each, of a source's images by index."""
+
+    def read(index: int) -> Tensor:
+        image = preprocessor(source.read(index))
+        if tuple(image.shape) != shape:
+            raise InputError(
+                f"{source.name}: images differ in shape, {tuple(image.shape)} after {shape}; give "
+                "--size N to resize and crop all to N x N pixels"
+            )
+        return image
+
+    return Items(read, lambda images, _: torch.stack(images), memory_bytes)
+
+
+def _notes_on_counts(parts: Sequence[Part]) -> list[str]:
+    """Return what the report must say of few images, which are not refused."""
+    notes = []
+    if len(parts[0][1]) < FEW_CALIBRATION:
+        notes.append(
+            f"{len(parts[0][1])} calibration images rank channels badly, so that less can go"
+        )
+    sizes = Counter(parts[1][0].labels[parts[1][1]].tolist())
+    few = sum(size < FEW_PER_CLASS for size in sizes.values())
+    if few:
+        notes.append(
+            f"selection holds fewer than {FEW_PER_CLASS} images of {few} of its {len(sizes)} "
+            "classes: the drop is of all images together and says nothing of a single class"
+        )
+    return notes
+
+
+def _notes_on_pixels(sample: Tensor, options: DataOptions, fitting: DataOptions) -> list[str]:
+    """Return what the report must say of colours made grey, and of pixels that look unscaled."""
+    notes = []
+    if fitting != options:
+        notes.append("colours made grey, since the network takes one channel")
+    unscaled = sample.is_floating_point() and float(sample.max()) > MAX_NORMALISED
+    if unscaled and options.scale is None and options.preprocess is None:
+        notes.append(
+            f"pixels are decimal numbers as large as {sample.max():g}, taken as they are "
+            "(--scale 0.00392157 makes 0 to 255 into 0 to 1)"
+        )
+    return notes
+
+
+def _require_same_classes(train: Source, held_out: Source) -> None:
+    one, other = train.class_names, held_out.class_names
+    if one is not None and other is not None and one != other:
+        raise InputError(
+            f"{train.name} and {held_out.name} must have the same classes; "
+            f"only in one of them: {', '.join(sorted(set(one) ^ set(other))[:5])}"
+        )
+
+
+def _common_shape(
+    parts: Sequence[Part], preprocessor: Preprocessor, dtype: torch.dtype
+) -> tuple[int, ...]:
+    """Return the (C, H, W) of every input, as the first image of the first part has it."""
+    shape = tuple(preprocessor(parts[0][0].read(0)).shape)
+    for source, _ in parts[1:]:
+        raw = source.read(0)
+        if raw.dtype != dtype:
+            raise InputError(
+                f"{parts[0][0].name} holds {dtype} images and {source.name} {raw.dtype}; "
+                "give both with the same pixel type"
+            )
+        if tuple(preprocessor(raw).shape) != shape:
+            raise InputError(
+                f"{parts[0][0].name} and {source.name} give inputs of {shape} and "
+                f"{tuple(preprocessor(raw).shape)}; give --size N to bring all to N x N pixels"
+            )
+    return shape

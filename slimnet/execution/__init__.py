@@ -1,0 +1,35 @@
+"""Running a network: hooks, replay from a layer on, folded norms, memory budget, layouts, sizes."""
+
+from slimnet.execution.cache import PrefixCache, VersionRunner
+from slimnet.execution.folding import alike, can_fold, folded, normed_layers
+from slimnet.execution.hooks import watching
+from slimnet.execution.layers import (
+    BATCH_NORMS,
+    CONVOLUTIONS,
+    INSTANCE_NORMS,
+    PRODUCERS,
+    SUPPORTED,
+    TRANSPOSED,
+    TWO_SIDES_IN_ONE,
+    Direction,
+    channel_axis,
+    channel_weights,
+    first_argument,
+    is_depthwise,
+    output_channels,
+    weight_slices,
+)
+from slimnet.execution.layout import Layout, choose_layout, lay_out, lay_out_each
+from slimnet.execution.memory import MemoryBudget
+from slimnet.execution.replay import Call, Change, Replay, first_call, replaying
+from slimnet.execution.running import RunningNetwork, prepare_running
+from slimnet.execution.size import count_conv_weights, count_parameters, measure_size
+from slimnet.execution.states import (
+    copied_state,
+    get_state,
+    gradients_on,
+    in_mode,
+    replaced,
+    set_values,
+    undone_on_failure,
+)

@@ -1,0 +1,81 @@
+"""Layers: which weights belong to a channel of one side, and where the channels lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+Direction = Literal["out", "in"]
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+PRODUCERS = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
+TWO_SIDES_IN_ONE = (*BATCH_NORMS, *INSTANCE_NORMS, nn.PReLU)
+SUPPORTED = (*PRODUCERS, *TWO_SIDES_IN_ONE)
+
+
+def first_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """Return what a layer was called with, as ``layer(x)`` or ``layer(input=x)``; for hooks."""
+    found = args[0] if args else kwargs["input"]
+    assert isinstance(found, Tensor)
+    return found
+
+
+def channel_axis(module: nn.Module, values: Tensor) -> int:
+    """Return the axis of the channels in what such a module reads or gives."""
+    return values.ndim - 1 if isinstance(module, nn.Linear) else 1
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Tell whether the module is a convolution with one filter for each channel."""
+    return (
+        isinstance(module, (*CONVOLUTIONS, *TRANSPOSED))
+        and module.groups == module.in_channels == module.out_channels
+        and module.groups > 1
+    )
+
+
+def output_channels(model: nn.Module) -> dict[str, int]:
+    """Return how many output channels each convolution and linear layer has, by module name."""
+    return {
+        name: module.out_features if isinstance(module, nn.Linear) else module.out_channels
+        for name, module in model.named_modules()
+        if isinstance(module, PRODUCERS)
+    }
+
+
+def weight_slices(
+    module: nn.Module, direction: Direction, index: Tensor
+) -> Iterator[tuple[Tensor, int, Tensor]]:
+    """Yield (parameter, dimension, positions) for the weights that go with ``index``.
+
+    ``index`` is int64 of shape (entries,) in the module's own channel numbering; the positions
+    are along ``dimension`` of the parameter.
+    """
+    if isinstance(module, (*CONVOLUTIONS, *TRANSPOSED)) and not is_depthwise(module):
+        transposed = isinstance(module, TRANSPOSED)
+        dimension = int((direction == "out") == transposed)
+        # the second dimension of a grouped convolution counts within one group
+        positions = torch.unique(index % module.weight.shape[1]) if dimension == 1 else index
+        yield module.weight, dimension, positions
+    elif isinstance(module, nn.Linear):
+        yield module.weight, int(direction == "in"), index
+    elif isinstance(weight := getattr(module, "weight", None), Tensor) and len(weight) > 1:
+        yield weight, 0, index
+    if direction == "out" and isinstance(bias := getattr(module, "bias", None), Tensor):
+        yield bias, 0, index
+
+
+def channel_weights(module: nn.Module) -> Tensor:
+    """Return the weights of each output channel as a view or copy of shape (channels, weights)."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    if isinstance(module, TRANSPOSED) and not is_depthwise(module):
+        groups = module.groups
+        split = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
+        weight = torch.flatten(split.transpose(1, 2), 0, 1)
+    return weight.flatten(1)

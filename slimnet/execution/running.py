@@ -1,0 +1,77 @@
+"""A network as it runs: norms folded into layers, its calls known, so that it can be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from torch import Tensor, nn
+
+from slimnet.execution.folding import folded, folded_values, norms_to_fold
+from slimnet.execution.memory import MemoryBudget
+from slimnet.execution.replay import Call, Change, Replay, first_call, replaying, trace_calls
+from slimnet.execution.states import get_state, laid_out_as
+
+
+@dataclass(frozen=True)
+class RunningNetwork:
+    """A network, which is not changed, and a faster one that gives the same outputs.
+
+    Args:
+        model: the network.
+        norms: the batch norms to fold, by the layer before each.
+        calls: of the modules of ``folded_model``, in order; without them nothing is replayed.
+        memory: what may be cached while it runs.
+    """
+
+    model: nn.Module
+    norms: Mapping[str, str] = field(default_factory=dict)
+    calls: Sequence[Call] = ()
+    memory: MemoryBudget = field(default_factory=MemoryBudget)
+
+    @cached_property
+    def folded_model(self) -> nn.Module:
+        """The network that runs: a copy with norms folded, or the model itself if it has none."""
+        return folded(self.model, self.norms) if self.norms else self.model
+
+    def with_model(self, model: nn.Module) -> RunningNetwork:
+        """Return another version of the network, with modules of the same names, run alike."""
+        return replace(self, model=model)
+
+    def change(self, values: Mapping[str, Tensor]) -> Change:
+        """Return new values of ``model`` as a change of ``folded_model``; neither is changed."""
+        values = folded_values(self.model, values, self.norms)
+        # laid out here once, and not each time that the change is tried
+        values = {
+            k: laid_out_as(value, get_state(self.folded_model, k)) for k, value in values.items()
+        }
+        return Change(values, first_call(self.calls, {k.rpartition(".")[0] for k in values}))
+
+    def replay(self) -> AbstractContextManager[Replay]:
+        """Change ``folded_model`` for the time of the block: its modules can be replayed."""
+        return replaying(self.folded_model, self.calls)
+
+
+def prepare_running(
+    model: nn.Module,
+    norms: Mapping[str, str],
+    run: Callable[[nn.Module], Sequence[Tensor]],
+    memory: MemoryBudget | None = None,
+) -> RunningNetwork:
+    """Return the network as it runs fastest; the model is not changed.
+
+    Args:
+        model: the network, in eval mode.
+        norms: the batch norm that alone reads a layer's output, by layer. They are folded where
+            the outputs stay the same.
+        run: runs a network on a few images and returns its outputs.
+        memory: what may be cached while it runs.
+    """
+    running = RunningNetwork(
+        model, norms_to_fold(model, norms, run), memory=memory or MemoryBudget()
+    )
+    return replace(
+        running, calls=trace_calls(running.folded_model, lambda: run(running.folded_model))
+    )

@@ -1,0 +1,4 @@
+"""Training the slim network on the calibration images."""
+
+from slimnet.finetune.finetune import finetune
+from slimnet.finetune.train import TrainingRecipe

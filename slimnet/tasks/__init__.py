@@ -1,0 +1,12 @@
+"""Tasks: the loss and the score of a network, and the drop between two networks."""
+
+from slimnet.tasks.calls import fill_batch, forward, in_float64, input_tensors, output_tensors
+from slimnet.tasks.classification import CLASSIFICATION, Classification, choose_task, mean_loss
+from slimnet.tasks.drop import (
+    Quality,
+    measure_quality,
+    paired_drop,
+    require_better_than_chance,
+    require_finite_loss,
+)
+from slimnet.tasks.task import Task, lacks_classes, require_classes

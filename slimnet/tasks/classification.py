@@ -1,0 +1,194 @@
+"""Classification, agreement with the original, or the task of the user's file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from slimnet.data import IndexedBatches, check_pair, single_images
+from slimnet.errors import InputError
+from slimnet.load import import_file
+from slimnet.options import TaskOptions
+from slimnet.records import Batch, Batches, Drop, Split, Splits
+from slimnet.tasks.calls import CallBatch, call_plainly
+from slimnet.tasks.drop import (
+    Quality,
+    evaluate_paired_drop,
+    measure_quality,
+    paired_drop,
+    require_better_than_chance,
+)
+from slimnet.tasks.task import Task
+
+
+def mean_cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
+    """Return the mean cross-entropy of a batch in nats; the model is not changed."""
+    inputs, labels = batch
+    return functional.cross_entropy(model(inputs), labels)
+
+
+def top_1_accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
+    """Return the accuracy in percent; the model is not changed."""
+    right = [model(inputs).argmax(1) == labels for inputs, labels in batches]
+    return 100 * float(torch.cat(right).double().mean())
+
+
+class Classification(Task):
+    """Cross-entropy and top-1 accuracy of a network with (N, classes) scores for one tensor.
+
+    Batches are (inputs (images, ...), labels (images,) int64). Every image is evaluated on its own.
+    """
+
+    by_image: ClassVar[bool] = True
+
+    @property
+    def quantity(self) -> str:
+        """See Task."""
+        return "accuracy"
+
+    def batches(self, batches: Batches) -> IndexedBatches:
+        """See Task: every image on its own."""
+        return single_images(batches)
+
+    def few(self, batches: Batches) -> Batch:
+        """See Task: two images."""
+        inputs, labels = next(iter(batches))
+        return inputs[:2], labels[:2]
+
+    def inputs(self, model: nn.Module, batch: Batch, images: int) -> Tensor:
+        """See Task."""
+        return batch[0][:images]
+
+    def evaluate(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """See Task: cross-entropies in nats, and the classes with the highest scores."""
+        inputs, labels = batch
+        scores = model(inputs)
+        losses = functional.cross_entropy(scores, labels, reduction="none")
+        return losses, scores.detach().argmax(1)
+
+    def outputs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
+        """See Task: the scores (images, classes); no loss is needed for them."""
+        return (model(batch[0]),)
+
+    def distance(
+        self, outputs: tuple[Tensor, ...], wanted: tuple[Tensor, ...], temperature: float
+    ) -> Tensor:
+        """See Task: T² · KL(original‖model) at temperature T, the mean over images in nats.
+
+        T² makes gradients equally long whatever the temperature (Hinton, Vinyals and Dean,
+        Distilling the Knowledge in a Neural Network, 2015).
+        """
+        got, aims = (functional.log_softmax(scores / temperature, 1)
+                     for (scores,) in (outputs, wanted))  # fmt: skip
+        divergence = functional.kl_div(got, aims, reduction="batchmean", log_target=True)
+        return temperature**2 * divergence
+
+    def in_first_half(self, number: int, images: int, generator: torch.Generator) -> Tensor:
+        """See Task: half of the images are, drawn at random."""
+        return torch.rand(images, generator=generator) < 0.5
+
+    def check(self, model: nn.Module, splits: Splits) -> Tensor:
+        """See Task, and ``check_pair``."""
+        return check_pair(model, splits)
+
+    def measure(self, model: nn.Module, split: Split, confidence: float) -> Quality:
+        """See Task."""
+        return measure_quality(model, split)
+
+    def require_worth(self, measured: Any, split: Split) -> None:
+        """See Task: the network must be better than chance."""
+        require_better_than_chance(measured, split)
+
+    def drop(self, original: Any, slim: Any, confidence: float) -> Drop:
+        """See Task, and ``paired_drop``."""
+        return replace(paired_drop(original, slim, confidence), quantity=self.quantity)
+
+    def evaluate_drop(
+        self, original: Any, slim: nn.Module, split: Split, confidence: float, limit_points: float,
+        call: CallBatch = call_plainly,
+    ) -> Drop:  # fmt: skip
+        """See Task, and ``evaluate_paired_drop``: it stops once the limit is broken."""
+        found = evaluate_paired_drop(original, slim, split, confidence, limit_points, call)
+        return replace(found, quantity=self.quantity)
+
+
+class Agreement(Classification):
+    """Classification where the labels are the original network's own answers.
+
+    The accuracy that a network loses is at most the agreement that it loses.
+    """
+
+    @property
+    def quantity(self) -> str:
+        """See Task."""
+        return "agreement"
+
+    def require_worth(self, measured: Any, split: Split) -> None:
+        """See Task: a network always agrees with itself."""
+
+
+CLASSIFICATION = Classification(mean_cross_entropy, top_1_accuracy)
+AGREEMENT = Agreement(mean_cross_entropy, top_1_accuracy)
+FUNCTIONS = {"loss": "loss(model, batch)", "score": "score(model, batches)"}
+
+
+def choose_task(given: object, options: TaskOptions) -> Task:
+    """Return the task given, else that of the file that the options name, else classification.
+
+    Raises:
+        InputError: a task of another type is given, or the file does not define both functions.
+    """
+    if options.labels == "none":
+        if given is not None or options.task is not None:
+            raise InputError(
+                "labels none is for classification, where the original's answers can stand for "
+                "them; got a task too: leave one of them out"
+            )
+        return AGREEMENT
+    if isinstance(given, Task):
+        return given
+    if given is not None and options.task is None:
+        raise InputError(
+            f"task is slimnet.Task(loss=..., score=...) or a file that defines both; got a "
+            f"{type(given).__name__}"
+        )
+    if options.task is None:
+        return CLASSIFICATION
+    if not options.task.endswith(".py"):
+        raise InputError(
+            "task is a Python file that defines loss and score, such as task.py (without a "
+            f"function's name); got {options.task!r}"
+        )
+    module = import_file(Path(options.task))
+    if missing := [name for name in FUNCTIONS if not callable(getattr(module, name, None))]:
+        raise InputError(
+            f"{options.task} must define the functions {' and '.join(FUNCTIONS.values())}; "
+            f"{' and '.join(missing)} is not there"
+        )
+    return Task(module.loss, module.score)
+
+
+def mean_loss(
+    model: nn.Module,
+    batches: Batches,
+    task: Task = CLASSIFICATION,
+    call: CallBatch = call_plainly,
+) -> float:
+    """Return the mean of the task's loss over all images, in nats; the model is not changed.
+
+    ``call`` gets the number of each batch and a function that runs the model on it. It runs that.
+    """
+    total, images = 0.0, 0
+    with torch.inference_mode():
+        for number, batch in enumerate(batches):
+            losses = call(number, partial(task.losses, model, batch))
+            total += float(losses.double().sum())
+            images += len(losses)
+    return total / images

@@ -1,0 +1,134 @@
+"""Every form of data becomes three disjoint splits."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from slimnet.data.load import load_splits
+from slimnet.errors import InputError
+from slimnet.options import Options
+
+
+def arrays(images: int = 60, classes: int = 3, start: int = 0):
+    """Make 2 x 2 images whose every pixel is their own number, so that each can be found again."""
+    pixels = np.arange(start, start + images, dtype=np.float32)
+    return np.broadcast_to(pixels[:, None, None, None], (images, 2, 2, 3)).copy(), (
+        np.arange(images) % classes
+    )
+
+
+def save(path, images, labels):
+    np.savez(path, images=images, labels=labels)
+    return path
+
+
+def numbers(split) -> list[int]:
+    found = torch.cat([images[:, 0, 0, 0] for images, _ in split.batches])
+    assert len(found) == split.images
+    return found.int().tolist()
+
+
+def test_one_set_gives_a_third_for_calibration_and_halves_of_the_rest(tmp_path):
+    splits = load_splits(save(tmp_path / "d.npz", *arrays()), Options())
+    three = (splits.calibration, splits.selection, splits.test)
+    assert [split.images for split in three] == [20, 20, 20]
+    assert [split.name for split in three] == ["calibration", "selection", "test"]
+    assert sorted(number for split in three for number in numbers(split)) == list(range(60))
+    assert "20 of the 60" in splits.description
+    assert splits.classes is None
+    for split in three:
+        for images, labels in split.batches:
+            assert images.dtype == torch.float32
+            assert labels.dtype == torch.int64
+            assert torch.equal(images[:, 0, 0, 0].int() % 3, labels.int())
+
+
+def test_calibration_images_bounds_the_calibration_split(tmp_path):
+    path = save(tmp_path / "d.npz", *arrays())
+    splits = load_splits(path, Options(calibration_images=12))
+    assert [splits.calibration.images, splits.selection.images, splits.test.images] == [12, 24, 24]
+
+
+def test_calibration_data_keeps_all_of_data_for_selection_and_test(tmp_path):
+    train = save(tmp_path / "train.npz", *arrays(40, start=1000))
+    held_out = save(tmp_path / "test.npz", *arrays(41))
+    splits = load_splits(held_out, Options(calibration_data=str(train), calibration_images=15))
+    assert len(numbers(splits.calibration)) == 15
+    assert min(numbers(splits.calibration)) >= 1000
+    assert sorted(numbers(splits.selection) + numbers(splits.test)) == list(range(41))
+    assert "15 of the 40" in splits.description
+
+
+def test_calibration_data_that_is_data_is_refused(tmp_path):
+    path = save(tmp_path / "d.npz", *arrays())
+    with pytest.raises(InputError, match="are both"):
+        load_splits(path, Options(calibration_data=f"{tmp_path}/./d.npz"))
+
+
+def test_seed_decides_and_passes_repeat(tmp_path):
+    path = save(tmp_path / "d.npz", *arrays())
+    one, again, other = (load_splits(str(path), Options(seed=seed)) for seed in (1, 1, 2))
+    assert numbers(one.test) == numbers(again.test) == numbers(one.test)
+    assert numbers(one.test) != numbers(other.test)
+
+
+@pytest.mark.parametrize("images", [9, 27])
+def test_too_few_images_says_how_many_are_needed(tmp_path, images):
+    with pytest.raises(InputError, match="selection split needs 10 images or more"):
+        load_splits(save(tmp_path / "d.npz", *arrays(images)), Options())
+
+
+def test_a_network_is_tried_on_two_calibration_images(tmp_path):
+    path, held_out = (save(tmp_path / f"{n}.npz", *arrays(n)) for n in (1, 40))
+    with pytest.raises(
+        InputError, match=r"calibration split needs 2 images or more, but gets 1 from the 1 of"
+    ):
+        load_splits(held_out, Options(calibration_data=str(path)))
+    splits = load_splits(save(tmp_path / "d.npz", *arrays(29)), Options())
+    assert [splits.calibration.images, splits.selection.images] == [9, 10]
+    assert "9 calibration images rank channels badly" in splits.description
+
+
+def test_one_image_a_class_is_enough_and_is_said():
+    """A paired drop needs images, not classes: ImageNet with one image a class is 1,000 images."""
+    splits = load_splits(tuple(dataset(40, classes=40) for _ in range(3)), Options())
+    assert "selection holds fewer than 2 images of 40 of its 40 classes" in splits.description
+    plenty = load_splits(tuple(dataset(40, classes=20) for _ in range(3)), Options())
+    assert "fewer" not in plenty.description
+
+
+def dataset(images: int = 60, start: int = 0, classes: int = 3) -> TensorDataset:
+    pixels, labels = arrays(images, classes, start)
+    return TensorDataset(torch.tensor(pixels).permute(0, 3, 1, 2), torch.tensor(labels))
+
+
+def test_three_data_sets_stay_as_they_are():
+    data = (dataset(10), dataset(11, 100), dataset(12, 200))
+    splits = load_splits(data, Options())
+    assert numbers(splits.calibration) == list(range(10))
+    assert numbers(splits.selection) == list(range(100, 111))
+    assert numbers(splits.test) == list(range(200, 212))
+    assert "10 for calibration" in splits.description
+    with pytest.raises(InputError, match="leave calibration_data out"):
+        load_splits(data, Options(calibration_data="x.npz"))
+    assert load_splits(splits, Options()) is splits
+
+
+def test_callable_in_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "from torch.utils.data import TensorDataset as T\n"
+        "def one(n=60): return T(torch.rand(n, 3, 2, 2), torch.arange(n) % 2)\n"
+        "def three(): return one(10), one(11), one(12)\n"
+        "def fails(): raise OSError('no disk')\n"
+        "def text(): return 7\n"
+    )
+    assert load_splits("mine.py:one", Options()).test.images == 20
+    assert load_splits("mine.py:three", Options()).test.images == 12
+    splits = load_splits(dataset(), Options(calibration_data="mine.py:one"))
+    assert [splits.calibration.images, splits.test.images] == [60, 30]
+    for target, message in (("fails", "OSError: no disk"), ("text", "got a int"), ("x", "no 'x'")):
+        with pytest.raises(InputError, match=message):
+            load_splits(f"mine.py:{target}", Options())

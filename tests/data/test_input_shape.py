@@ -1,0 +1,89 @@
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from slimnet.data.inputs import made_up_inputs, parse_shape, usual_shapes
+from slimnet.errors import InputError
+
+
+def flat(size):
+    return nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.Flatten(), nn.Linear(2 * size**2, 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (nn.Conv2d(1, 2, 3), (1, 32, 32)),
+        (flat(28), (3, 28, 28)),
+        (flat(64), (3, 64, 64)),
+        (nn.Conv1d(4, 2, 3), (4, 32)),
+        (nn.Sequential(nn.Flatten(), nn.Linear(7, 3), nn.Linear(3, 2)), (7,)),
+        (torchvision.models.squeezenet1_1(), (3, 224, 224)),
+    ],
+)
+def test_the_first_usual_shape_that_runs_is_taken(model, shape):
+    inputs = made_up_inputs(model.eval(), None)
+    assert inputs.shape == (2, *shape)
+
+
+def test_inception_is_asked_at_its_own_size():
+    with torch.device("meta"):
+        model = torchvision.models.inception_v3(init_weights=False)
+    assert list(usual_shapes(model)) == [(3, 299, 299)]
+
+
+def test_a_given_shape_is_taken_and_the_seed_decides_the_noise():
+    model = nn.Conv2d(3, 2, 3)
+    first = made_up_inputs(model, [3, 5, 9], seed=1)
+    assert first.shape == (2, 3, 5, 9)
+    assert torch.equal(first, made_up_inputs(model, (3, 5, 9), seed=1))
+    assert not torch.equal(first, made_up_inputs(model, (3, 5, 9), seed=2))
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (flat(30), "inputs of 3,32,32 or 3,28,28 or 3,64,64 or 3,224,224; give it without"),
+        (nn.Sequential(nn.Embedding(3, 4), nn.Linear(4, 2)), "its first layer does not show it"),
+        (nn.ConvTranspose2d(3, 4, 2), "its first layer does not show it"),
+    ],
+)
+def test_what_cannot_be_guessed_is_asked_for(model, told):
+    with pytest.raises(InputError, match=told) as caught:
+        made_up_inputs(model, None)
+    assert "--input-shape" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        ((), "whole numbers of 1 or more"),
+        ((3, 0, 8), r"of 1 or more such as 3,224,224; got \(3, 0, 8\)"),
+        ((3, 8.0, 8), "whole numbers"),
+        ((3, 10**5, 10**5), "67,108,864 elements at most"),
+        ((1, 8, 8), r"fails on inputs of the shape \(2, 1, 8, 8\): RuntimeError"),
+    ],
+)
+def test_a_bad_shape_is_refused(shape, told):
+    with pytest.raises(InputError, match=told):
+        made_up_inputs(nn.Conv2d(3, 2, 3), shape)
+
+
+def test_a_shape_is_written_with_commas():
+    assert parse_shape("3, 224,224") == (3, 224, 224)
+    with pytest.raises(InputError, match="such as 3,224,224; got '3x224'"):
+        parse_shape("3x224")
+
+
+class Boxes(nn.Conv2d):
+    """Finds another number of boxes in each image, like networks for detection."""
+
+    def forward(self, x):
+        features = super().forward(x).mean((1, 2, 3))
+        return [{"boxes": torch.zeros(5 + number, 4)} for number in range(len(features))]
+
+
+def test_a_network_for_detection_is_refused_with_what_to_do():
+    with pytest.raises(InputError, match=r"\(5, 4\), \(6, 4\) for 2 images.*model\.backbone"):
+        made_up_inputs(Boxes(3, 2, 3).eval(), None)

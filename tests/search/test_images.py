@@ -1,0 +1,44 @@
+"""The images that a search runs: for each purpose no more in memory than it needs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from slimnet.execution import Layout
+from slimnet.options import Options
+from slimnet.search.images import images_used, lay_out_sets, refit_images
+from slimnet.tasks.classification import CLASSIFICATION
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_training_images_are_in_memory_only_where_something_is_trained(trained, epochs):
+    model, splits = trained
+    options = Options(oracle_images=20, finetune_epochs=epochs)
+    sets = lay_out_sets(model, splits.calibration, options, None, CLASSIFICATION)
+    assert sets.training is (sets.inverse_grams if epochs else sets.oracle)
+    assert sets.oracle.images <= 20 < sets.inverse_grams.images
+
+
+@pytest.mark.parametrize(("repair", "epochs"), [(True, 0), (False, 0), (False, 1), (True, 1)])
+def test_only_what_is_repaired_or_trained_uses_more_images_than_the_oracle(trained, repair, epochs):
+    options = Options(oracle_images=100, repair=repair, finetune_epochs=epochs)
+    used = images_used(trained[0], torch.rand(2, 1, 8, 8), 9000, options)
+    assert used == (100, 9000 if repair or epochs else 100, 4096 if repair else 100)
+
+
+@pytest.mark.parametrize(
+    ("macs", "layers", "images"),
+    [(0, 0, 4096), (2**20, 3, 4096), (2**29, 1, 2048), (2**28, 2, 2048), (2**40, 3, 512)],
+)
+def test_layers_are_refitted_on_more_images_where_that_takes_little(macs, layers, images):
+    assert refit_images(macs, layers) == images
+
+
+def test_fine_tuning_learns_from_images_that_do_not_fit_in_memory(trained):
+    model, splits = trained
+    third = splits.calibration.batches[0][0][0].nbytes * (splits.calibration.images // 3)
+    options = Options(finetune_epochs=1)
+    sets = lay_out_sets(model, splits.calibration, options, Layout(), CLASSIFICATION, third)
+    assert sets.inverse_grams.images <= splits.calibration.images // 3
+    assert sets.training.images == splits.calibration.images

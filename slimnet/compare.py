@@ -70,7 +70,7 @@ def compare(
         raise InputError(f"sample is a whole number of units, 2 or more; got {sample!r}")
     if data is None:
         raise InputError('no data given: name it with --data, or as data = "..." in slimnet.toml')
-    purpose = tasks.choose_task(task, options)
+    task = tasks.choose_task(task, options)
     saliency.require_metrics(options.metrics or ())
     if out is not None:
         report.check_comparison_folder(Path(out))
@@ -78,14 +78,14 @@ def compare(
     loaded = load.load_model(model, options)
     splits = load_splits(
         data, options, loaded.model,
-        by_image=purpose.by_image, memory_bytes=options.memory_bytes,
+        by_image=task.by_image, memory_bytes=options.memory_bytes,
     )  # fmt: skip
-    example = purpose.check(loaded.model, splits)
-    before = purpose.measure(loaded.model, splits.selection, options.confidence)
-    purpose.require_worth(before, splits.selection)
+    example = task.check(loaded.model, splits)
+    before = task.measure(loaded.model, splits.selection, options.confidence)
+    task.require_worth(before, splits.selection)
     progress("finding groups")
     groups = _removable(loaded.model, example, options)
-    compared = _compare(loaded.model, groups, splits, sample, options, purpose, progress)
+    compared = _compare(loaded.model, groups, splits, sample, options, task, progress)
     found = Comparison(
         schema_version=SCHEMA_VERSION,
         slimnet_version=version("slimnet"),

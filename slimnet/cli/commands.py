@@ -1,6 +1,6 @@
 """The sub-commands: options in, one library call, print what it returns.
 
-What takes seconds to import is imported once the options are known to be good.
+Modules that take seconds to import are imported once the options are known to be good.
 """
 
 from __future__ import annotations

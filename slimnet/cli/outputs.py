@@ -1,4 +1,4 @@
-"""What is printed, and the files that are written beside the result's folder."""
+"""The printed result, and the files that are written beside the result's folder."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class ProfileOptions(Section):
 
 @dataclass(frozen=True)
 class PrintOptions(Section):
-    """What is printed."""
+    """The form of the printed result."""
 
     title = "Output"
 

@@ -91,7 +91,7 @@ class Option:
 
     @property
     def rule(self) -> str:
-        """What the option may be, in words."""
+        """The values that the option may have, in words."""
         if self.choices and self.kind is str:
             return " or ".join(self.choices)
         rule = RULES[self.kind]

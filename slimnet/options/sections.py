@@ -101,7 +101,7 @@ class DataFileOptions(Section):
 
 @dataclass(frozen=True)
 class TaskOptions(Section):
-    """What the network is for."""
+    """The task of the network."""
 
     title = "Data"
 
@@ -269,7 +269,7 @@ class LatencyOptions(SeedOptions):
 
 @dataclass(frozen=True)
 class ObjectiveOptions(LatencyOptions):
-    """What one step of the search removes, and what it should save."""
+    """The size of a step of the search, and the quantity that it should save."""
 
     title = "Search"
 
@@ -323,12 +323,12 @@ class ObjectiveOptions(LatencyOptions):
 
 @dataclass(frozen=True)
 class RecoveryOptions(FinetuneOptions, SaliencyOptions, BudgetOptions):
-    """What recovery of accuracy depends on."""
+    """All options that the recovery of accuracy reads."""
 
 
 @dataclass(frozen=True)
 class SearchOptions(ObjectiveOptions, RecoveryOptions, TaskOptions):
-    """What the search depends on."""
+    """All options that the search reads."""
 
 
 @dataclass(frozen=True)
@@ -404,7 +404,7 @@ class ExportOptions(Section):
 
 @dataclass(frozen=True)
 class OutputOptions(ExportOptions, LatencyOptions, BudgetOptions):
-    """What is written: the int8 file only within the budget, and if it is faster."""
+    """The files that are written. The int8 file only if it is within the budget and faster."""
 
     int8: bool = option(
         False, "Also write slim.int8.onnx, if it is within the budget and faster on the CPU."

@@ -1,4 +1,4 @@
-"""What a run starts from: the data in three splits, the loaded network; and the plan it makes."""
+"""The start of a run: the data in three splits and the loaded network; and the plan it makes."""
 
 from __future__ import annotations
 

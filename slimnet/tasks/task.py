@@ -60,7 +60,7 @@ class Task:
 
     @property
     def quantity(self) -> str:
-        """What the score is called in reports: the function's own name."""
+        """The name of the score in reports: that of its function."""
         name = getattr(self.score, "__name__", "").strip("_").replace("_", " ")
         return name if name.replace(" ", "").isalnum() else "score"
 

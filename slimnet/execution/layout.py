@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from slimnet.data import MEMORY_BYTES, IndexedBatches
+from slimnet.data import MEMORY_BYTES
 from slimnet.records import Split
 from slimnet.tasks import CLASSIFICATION, Task
 
@@ -96,15 +96,10 @@ def lay_out_each(
             continue
         stride = batches.stride_for(fitting if images is None else min(images, fitting))
         if stride not in made:
-            taken = _taken(batches, stride, layout)
+            taken = batches.every_nth(stride).loaded(layout.images, layout.memory_format)
             made[stride] = replace(split, images=taken.images, batches=taken)
         laid_out.append(made[stride])
     return laid_out
-
-
-def _taken(batches: IndexedBatches, stride: int, layout: Layout) -> IndexedBatches:
-    """Return every n-th image in memory, or every n-th whole batch."""
-    return batches.every_nth(stride).loaded(layout.images, layout.memory_format)
 
 
 def _run(model: nn.Module, inputs: Tensor) -> tuple[Tensor, int]:

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from slimnet.execution import Change, Replay
 from slimnet.groups import Group
@@ -18,8 +17,9 @@ from slimnet.records import OracleProgress, Split
 from slimnet.repair import gather_inverse_grams
 from slimnet.saliency import GROUP_METRICS, METRICS, needs_removal_errors, read_by
 from slimnet.search.evaluate import rank
+from slimnet.search.oracle import image_losses
 from slimnet.search.state import State
-from slimnet.tasks import Task, lacks_classes
+from slimnet.tasks import lacks_classes
 
 
 def sample_units(groups: Sequence[Group], sample: int | None, seed: int) -> list[Tensor]:
@@ -102,7 +102,7 @@ class FullOracle:
         sums, passed = torch.zeros(2, len(trials), dtype=torch.float64), 0
         network, task = self._state.running.folded_model, self._state.task
         for batch, half in zip(self._batches, self._halves(), strict=False):
-            run = partial(_losses, task, network, batch)
+            run = partial(image_losses, task, network, batch)
             sums += half @ torch.stack(replay.differences(run, network, trials), 1)
             passed += half.shape[1]
             report(passed / self._images)
@@ -141,10 +141,6 @@ class FullOracle:
                 made = []
         if made:
             yield made
-
-
-def _losses(task: Task, network: nn.Module, batch: Any) -> Tensor:
-    return task.losses(network, batch).double()
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from slimnet.records import Sensitivity, Split
 from slimnet.search.candidates import Proposal
 from slimnet.search.objective import cost_factor, cost_per_saving
 from slimnet.search.state import State
-from slimnet.tasks import Classification
+from slimnet.tasks import Classification, Task
 
 SAFETY = 8.0
 """Measured on 240 steps of ResNet-20 with six draws of images: the race eliminated the true winner
@@ -102,6 +102,11 @@ def _odds(losses: Tensor) -> Tensor:
     return torch.expm1(losses.clamp(0, MAX_LOSS))
 
 
+def image_losses(task: Task, network: nn.Module, batch: Any) -> Tensor:
+    """Return the loss of each image, (images,) float64, in nats; the network is not changed."""
+    return task.losses(network, batch).double()
+
+
 class Oracle:
     """Measures the candidates of one search, always on the same calibration images."""
 
@@ -139,7 +144,7 @@ class Oracle:
         with torch.inference_mode(), state.running.replay() as replay:
             for number, batch in enumerate(batches if live else ()):
                 missing = [i for i in live if len(changes[i]) <= number]
-                run = partial(self._losses, network, batch)
+                run = partial(image_losses, self._task, network, batch)
                 measured = replay.differences(run, network, [trials[i] for i in missing])
                 for i, change in zip(missing, measured, strict=True):
                     changes[i].append(change)
@@ -157,10 +162,6 @@ class Oracle:
         # more batches may be known than this race took
         parts = [of_one[:count] for of_one, count in zip(changes, raced, strict=True)]
         return [self._sensitivity(part) for part in parts], next(iter(live), None)
-
-    def _losses(self, model: nn.Module, batch: Any) -> Tensor:
-        """Return the loss of each image, (images,) float64, in nats."""
-        return self._task.losses(model, batch).double()
 
     def _sensitivity(self, changes: Sequence[Tensor]) -> Sensitivity:
         total = sum(float(change.sum()) for change in changes) / self._images

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy
 
+from slimnet.errors import InputError
+from slimnet.load import partial_file
 from slimnet.timing.runtime import Runtime
 from slimnet.timing.widths import STEP, choose_widths
 
@@ -69,16 +70,12 @@ def recall_widths(machine: str) -> tuple[int, ...] | None:
 
 def remember_widths(machine: str, widths: Sequence[int]) -> None:
     """Add the widths of a machine to the cache, where its folder can be written."""
-    with suppress(*CACHE_ERRORS):
+    with suppress(InputError, *CACHE_ERRORS):
         file = _cache_file()
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.stem}.{secrets.token_hex(4)}.json")
-        try:
-            content = {**_read_cache(), machine: list(widths)}
+        content = {**_read_cache(), machine: list(widths)}
+        with partial_file(file) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _read_cache() -> Mapping[str, Any]:

@@ -39,6 +39,11 @@ def is_depthwise(module: nn.Module) -> bool:
     )
 
 
+def has_one_axis(module: nn.Module) -> bool:
+    """Tell whether the module's inputs and outputs are the same channels, as those of a norm."""
+    return isinstance(module, TWO_SIDES_IN_ONE) or is_depthwise(module)
+
+
 def output_channels(model: nn.Module) -> dict[str, int]:
     """Return how many output channels each convolution and linear layer has, by module name."""
     return {

@@ -14,8 +14,13 @@ from torch import nn
 
 from slimnet.errors import InputError
 from slimnet.execution import SUPPORTED, output_channels, watching
-from slimnet.groups.build import NotPrunableError, build_group, produces
-from slimnet.groups.graph import NotFollowedError, Trace
+from slimnet.groups.graph import (
+    NotFollowedError,
+    NotPrunableError,
+    Trace,
+    build_group,
+    produces,
+)
 from slimnet.groups.group import Group
 from slimnet.groups.heads import head_entries
 from slimnet.groups.nan_tracing import NanTracer

@@ -11,19 +11,12 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from slimnet.execution import (
-    PRODUCERS,
-    TWO_SIDES_IN_ONE,
-    channel_axis,
-    first_argument,
-    is_depthwise,
-)
+from slimnet.execution import channel_axis, has_one_axis, output_channels, watching
 from slimnet.groups.graph import Entry
 from slimnet.tasks import fill_batch, forward
 
@@ -162,30 +155,25 @@ def _recorded(model: nn.Module, image: Any) -> tuple[Calls, Calls, Calls]:
     outputs: Calls = defaultdict(list)
     norms: Calls = defaultdict(list)
 
-    def read(name: str, _: nn.Module, args: Any, kwargs: Any) -> None:
-        reads[name].append(first_argument(args, kwargs))
+    def read(name: str, _: nn.Module, inputs: Tensor) -> None:
+        reads[name].append(inputs)
 
-    def cut_off(name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+    def cut_off(name: str, _module: nn.Module, _inputs: Tensor, output: Tensor) -> Tensor:
         outputs[name].append(output.detach().requires_grad_())
         return outputs[name][-1].clone()  # later code may work in place on it
 
-    def pass_on(name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+    def pass_on(name: str, _module: nn.Module, _inputs: Tensor, output: Tensor) -> Tensor:
         norms[name].append(output)
         return output.clone()
 
-    handles = []
-    for name, module in model.named_modules():
-        if isinstance(module, TWO_SIDES_IN_ONE) or is_depthwise(module):
-            handles.append(module.register_forward_hook(partial(pass_on, name)))
-        elif isinstance(module, PRODUCERS):
-            handles.append(module.register_forward_pre_hook(partial(read, name), with_kwargs=True))
-            handles.append(module.register_forward_hook(partial(cut_off, name)))
-    try:
-        with torch.enable_grad():
-            forward(model, image)
-    finally:
-        for handle in handles:
-            handle.remove()
+    between = [name for name, module in model.named_modules() if has_one_axis(module)]
+    layers = [name for name in output_channels(model) if name not in between]
+    with (
+        watching(model, between, after=pass_on),
+        watching(model, layers, before=read, after=cut_off),
+        torch.enable_grad(),
+    ):
+        forward(model, image)
     return reads, outputs, norms
 
 

@@ -13,7 +13,6 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -22,12 +21,11 @@ from torch.utils import _pytree
 
 from slimnet.execution import (
     BATCH_NORMS,
-    PRODUCERS,
-    TWO_SIDES_IN_ONE,
     channel_axis,
-    first_argument,
+    has_one_axis,
     is_depthwise,
     output_channels,
+    watching,
 )
 from slimnet.groups.graph import Entry, NotFollowedError
 from slimnet.tasks import forward, output_tensors
@@ -124,43 +122,36 @@ class NanTracer:
         images = len(rows)
         last: list[Any] = ["", None]
 
-        def read(name: str, module: nn.Module, args: Any, kwargs: Any) -> Any:
-            inputs = first_argument(args, kwargs)
+        def read(name: str, module: nn.Module, inputs: Tensor) -> Tensor:
             nans, clean = _remove_nans(inputs, channel_axis(module, inputs), images)
             seen[name, "in"].append(nans)
-            return ((clean, *args[1:]), kwargs) if args else ((), {**kwargs, "input": clean})
+            return clean
 
-        def write(name: str, codes: Tensor, module: nn.Module, _: Any, output: Tensor) -> Tensor:
+        def write(name: str, module: nn.Module, _: Tensor, output: Tensor) -> Tensor:
+            codes = rows[:, self._first[name] :][:, : self._channels[name]]
             written = _with_nans(output, channel_axis(module, output), codes)
             last[:] = name, written
             return written
 
-        def pass_on(name: str, module: nn.Module, args: Any, output: Tensor) -> None:
+        def pass_on(name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
             seen[name, "out"].append(_remove_nans(output, 1, images)[0])
-            if isinstance(module, BATCH_NORMS) and args and args[0] is last[1]:
+            if isinstance(module, BATCH_NORMS) and inputs is last[1]:
                 self._norms[last[0]].add(name)
             last[:] = name, output
 
-        handles = []
-        for name, module in model.named_modules():
-            if isinstance(module, TWO_SIDES_IN_ONE) or is_depthwise(module):
-                handles.append(module.register_forward_hook(partial(pass_on, name)))
-            elif isinstance(module, PRODUCERS):
-                hook = partial(read, name)
-                handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-            if name in self._channels:
-                codes = rows[:, self._first[name] :][:, : self._channels[name]]
-                handles.append(module.register_forward_hook(partial(write, name, codes)))
-        try:
-            with torch.no_grad():
-                outputs = output_tensors(forward(model, _repeated(example, images)))
-            for number, output in enumerate(outputs):
-                for axis in {1, output.ndim - 1} if output.ndim > 1 else ():
-                    nans = _remove_nans(output, axis, images)[0]
-                    seen[f"{number}, axis {axis}", "end"].append(nans)
-        finally:
-            for handle in handles:
-                handle.remove()
+        between = [name for name, module in model.named_modules() if has_one_axis(module)]
+        layers = [name for name in output_channels(model) if name not in between]
+        with (
+            watching(model, between, after=pass_on),
+            watching(model, layers, before=read),
+            watching(model, self._channels, after=write),
+            torch.no_grad(),
+        ):
+            outputs = output_tensors(forward(model, _repeated(example, images)))
+        for number, output in enumerate(outputs):
+            for axis in {1, output.ndim - 1} if output.ndim > 1 else ():
+                nans = _remove_nans(output, axis, images)[0]
+                seen[f"{number}, axis {axis}", "end"].append(nans)
         return seen
 
 

@@ -15,6 +15,7 @@ import torch_pruning
 from torch import Tensor, nn
 
 from slimnet.errors import InputError
+from slimnet.execution import watching
 from slimnet.groups.cut import apply_plan, masked
 from slimnet.groups.group import Group
 from slimnet.groups.prove import TOLERANCE, float64_output, relative_error, require_repeats
@@ -115,8 +116,21 @@ class Probe:
         return training_error(self._model, self._inputs) is None
 
     def low_influence(self, groups: Sequence[Group]) -> list[Group]:
-        """Return the groups on which the output hardly depends; see ``low_influence_groups``."""
-        return low_influence_groups(self._model, self._example, groups)
+        """Return the groups whose channels, to first order, hardly change the output.
+
+        The estimate is |activation x gradient| of one image in float32. If gradients cannot be
+        taken, all groups are returned.
+        """
+        subject = copied_in(self._model, torch.float32).requires_grad_(False)
+        try:
+            effects = _effects(subject, fill_batch(self._example, 1), groups)
+        except Exception:  # the network's own code may refuse gradients in any way
+            return list(groups)
+        return [
+            group
+            for group in groups
+            if not sum(effects.get(gate.layer, 0.0) for gate in group.gates) >= LOW_INFLUENCE
+        ]
 
     def _copy(self, plan: Plan) -> nn.Module:
         """Return a copy that shares every module that the plan does not touch, to save time."""
@@ -212,37 +226,18 @@ def _train_once(model: nn.Module, inputs: Any) -> None:
         torch.autograd.backward([part.sum() for part in outputs])
 
 
-def low_influence_groups(model: nn.Module, example: Any, groups: Sequence[Group]) -> list[Group]:
-    """Return the groups whose channels, to first order, hardly change the output.
-
-    The model is not changed. The estimate is |activation x gradient| of one image in float32. If
-    gradients cannot be taken, all groups are returned.
-    """
-    subject = copied_in(model, torch.float32).requires_grad_(False)
-    try:
-        effects = _effects(subject, fill_batch(example, 1), groups)
-    except Exception:  # the network's own code may refuse gradients in any way
-        return list(groups)
-    return [
-        group
-        for group in groups
-        if not sum(effects.get(gate.layer, 0.0) for gate in group.gates) >= LOW_INFLUENCE
-    ]
-
-
 def _effects(model: nn.Module, image: Any, groups: Sequence[Group]) -> dict[str, float]:
-    """Change the model (hooks) and return by layer how much the output depends on it, a share."""
+    """Return by layer how much the output depends on it, a share; the model is not changed."""
+    layer_of = {gate.module: gate.layer for group in groups for gate in group.gates}
     seen: list[tuple[str, Tensor]] = []
 
-    def watch(layer: str, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+    def watch(module: str, _module: nn.Module, _inputs: Tensor, output: Tensor) -> Tensor:
         if not output.requires_grad:
             output = output.requires_grad_()
-        seen.append((layer, output))
+        seen.append((layer_of[module], output))
         return output.clone()  # later code may work in place on it
 
-    for gate in {gate for group in groups for gate in group.gates}:
-        model.get_submodule(gate.module).register_forward_hook(partial(watch, gate.layer))
-    with torch.enable_grad():
+    with watching(model, layer_of, after=watch), torch.enable_grad():
         total = torch.stack([_projected(p) for p in output_tensors(forward(model, image))]).sum()
         gradients = torch.autograd.grad(total, [output for _, output in seen], allow_unused=True)
     effects: dict[str, float] = {}

@@ -10,9 +10,8 @@ import torchvision
 from random_layers import Heads
 from torch import nn
 
-from slimnet.groups.build import build_group
 from slimnet.groups.find import _from_graph, find_groups
-from slimnet.groups.graph import NotFollowedError
+from slimnet.groups.graph import NotFollowedError, build_group
 from slimnet.groups.nan_tracing import NanTracer, _different_halves
 
 

@@ -2,7 +2,6 @@
 
 from slimnet.execution.cache import PrefixCache, VersionRunner
 from slimnet.execution.folding import alike, can_fold, folded, normed_layers
-from slimnet.execution.hooks import watching
 from slimnet.execution.layers import (
     BATCH_NORMS,
     CONVOLUTIONS,
@@ -16,12 +15,12 @@ from slimnet.execution.layers import (
     has_one_axis,
     is_depthwise,
     output_channels,
+    watching,
     weight_slices,
 )
 from slimnet.execution.layout import Layout, choose_layout, lay_out, lay_out_each
-from slimnet.execution.memory import MemoryBudget
 from slimnet.execution.replay import Call, Change, Replay, first_call, replaying
-from slimnet.execution.running import RunningNetwork, prepare_running
+from slimnet.execution.running import MemoryBudget, RunningNetwork, prepare_running
 from slimnet.execution.size import count_conv_weights, count_parameters, measure_size
 from slimnet.execution.states import (
     copied_state,

@@ -79,11 +79,6 @@ class PrefixCache:
         self._cache = ActivationCache(max_bytes)
         self._start, self._unread = 0, frozenset[int]()
 
-    @property
-    def nbytes(self) -> int:
-        """How many bytes are cached."""
-        return self._cache.nbytes
-
     def begin_at(self, start: int) -> None:
         """From now on calls before ``start`` do not change."""
         if start < self._start:

@@ -13,8 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet.execution.hooks import watching
-from slimnet.execution.layers import BATCH_NORMS, CONVOLUTIONS, PRODUCERS, TRANSPOSED
+from slimnet.execution.layers import (
+    BATCH_NORMS,
+    CONVOLUTIONS,
+    PRODUCERS,
+    TRANSPOSED,
+    watching,
+)
 from slimnet.execution.states import get_state, replaced
 
 SAME = 1e-4

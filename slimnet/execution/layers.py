@@ -1,8 +1,10 @@
-"""Layers: which weights belong to a channel of one side, and where the channels lie."""
+"""Layers: their kinds, which weights belong to a channel, and hooks on what they read and give."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -16,13 +18,11 @@ INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 PRODUCERS = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
 TWO_SIDES_IN_ONE = (*BATCH_NORMS, *INSTANCE_NORMS, nn.PReLU)
 SUPPORTED = (*PRODUCERS, *TWO_SIDES_IN_ONE)
+After = Callable[[str, nn.Module, Tensor, Tensor], Tensor | None]
+"""Gets a layer's name, the layer, its input and its output; returns another output, or None."""
 
-
-def first_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """Return what a layer was called with, as ``layer(x)`` or ``layer(input=x)``; for hooks."""
-    found = args[0] if args else kwargs["input"]
-    assert isinstance(found, Tensor)
-    return found
+Before = Callable[[str, nn.Module, Tensor], Tensor | None]
+"""Gets a layer's name, the layer and its input; returns another input, or None."""
 
 
 def channel_axis(module: nn.Module, values: Tensor) -> int:
@@ -84,3 +84,50 @@ def channel_weights(module: nn.Module) -> Tensor:
         split = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
         weight = torch.flatten(split.transpose(1, 2), 0, 1)
     return weight.flatten(1)
+
+
+@contextmanager
+def watching(
+    model: nn.Module,
+    names: Iterable[str],
+    after: After | None = None,
+    before: Before | None = None,
+) -> Iterator[None]:
+    """Call ``before`` and ``after`` whenever one of these modules runs within the block.
+
+    The model has no hooks of this block any more when it ends.
+    """
+    with ExitStack() as hooks:
+        for name in names:
+            module = model.get_submodule(name)
+            if before is not None:
+                handle = module.register_forward_pre_hook(
+                    partial(_call_before, before, name), with_kwargs=True
+                )
+                hooks.callback(handle.remove)
+            if after is not None:
+                handle = module.register_forward_hook(
+                    partial(_call_after, after, name), with_kwargs=True
+                )
+                hooks.callback(handle.remove)
+        yield
+
+
+def _call_before(before: Before, name: str, layer: nn.Module, args: Any, kwargs: Any) -> Any:
+    changed = before(name, layer, _first_argument(args, kwargs))
+    if changed is None:
+        return None
+    return ((changed, *args[1:]), kwargs) if args else (args, {**kwargs, "input": changed})
+
+
+def _call_after(
+    after: After, name: str, layer: nn.Module, args: Any, kwargs: Any, output: Tensor
+) -> Tensor | None:
+    return after(name, layer, _first_argument(args, kwargs), output)
+
+
+def _first_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """Return what a layer was called with, as ``layer(x)`` or ``layer(input=x)``."""
+    found = args[0] if args else kwargs["input"]
+    assert isinstance(found, Tensor)
+    return found

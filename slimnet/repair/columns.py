@@ -39,10 +39,10 @@ def image_slices(module: nn.Module, inputs: Tensor) -> Iterator[slice]:
 class Positions:
     """Chooses positions of a layer's output, other ones for each slice of images.
 
-    ``images`` is how many there are in all slices together; None takes every position.
+    ``images`` is how many there are in all slices together.
     """
 
-    def __init__(self, images: int | None) -> None:
+    def __init__(self, images: int) -> None:
         self._images = images
         self._slices = 0
 
@@ -51,7 +51,7 @@ class Positions:
 
         None stands for all of them; linear layers always give all.
         """
-        if self._images is None or isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear):
             return None
         assert isinstance(module.weight, Tensor)
         columns = module.weight[0].numel()

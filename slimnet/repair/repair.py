@@ -58,14 +58,14 @@ def gather_inverse_grams(
     model: nn.Module,
     groups: Iterable[Group],
     batches: Batches,
-    images: int | None = None,
+    images: int = 1,
     task: Task = CLASSIFICATION,
 ) -> dict[str, InverseGram]:
     """Run the model over the batches and return the inverse of every consumer by module name.
 
     The model is not changed. Consumers that cannot be repaired (transposed and 1-d or 3-d
-    convolutions, depthwise ones, 6,000 columns or more) are left out. With ``images``, how many
-    the batches hold, only as many positions of each are taken as a layer has use for.
+    convolutions, depthwise ones, 6,000 columns or more) are left out. ``images`` is how many the
+    batches hold: of each, only as many positions are taken as a layer has use for.
     """
     consumers = {m.module: m for g in groups for m in g.members if m.direction == "in"}
     consumers = {k: m for k, m in consumers.items() if _repairable(model.get_submodule(k))}

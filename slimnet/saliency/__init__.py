@@ -8,6 +8,7 @@ from slimnet.saliency.metrics import (
     needs_removal_errors,
     read_by,
     require_metrics,
+    saved_parameters,
+    score_units,
 )
-from slimnet.saliency.score import saved_parameters, score_units
 from slimnet.saliency.statistics import gather_statistics

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -124,7 +123,8 @@ class _Gatherer:
     def __init__(
         self, model: nn.Module, gates: Sequence[Gate], sums: Collection[str], task: Task
     ) -> None:
-        self._model, self._gates, self._names, self._task = model, gates, sums, task
+        self._model, self._names, self._task = model, sums, task
+        self._layer_of = {gate.module: gate.layer for gate in gates}
         self._overwritten = False
 
     def run(self, batch: Any) -> _BatchSums:
@@ -147,10 +147,10 @@ class _Gatherer:
     def _forward(
         self, evaluate: Callable[[], tuple[Tensor, Tensor]], add: Callable[..., None]
     ) -> tuple[Tensor, Tensor]:
-        def after(layer: str, module: nn.Module, output: Tensor) -> None:
-            add(layer, output, None, channel_axis(module, output))
+        def after(name: str, module: nn.Module, _: Tensor, output: Tensor) -> None:
+            add(self._layer_of[name], output, None, channel_axis(module, output))
 
-        with self._watching(after):
+        with watching(self._model, self._layer_of, after):
             return evaluate()
 
     def _backward(
@@ -176,30 +176,17 @@ class _Gatherer:
         """Return what ``evaluate`` gives and every call at a gate; the outputs need gradients."""
         calls: list[_Call] = []
 
-        def after(layer: str, module: nn.Module, output: Tensor) -> Tensor:
+        def after(name: str, module: nn.Module, _: Tensor, output: Tensor) -> Tensor:
             first = not output.requires_grad
             if first:
                 output = output.requires_grad_()
-            calls.append(_Call(layer, output, channel_axis(module, output), output._version))
+            axis = channel_axis(module, output)
+            calls.append(_Call(self._layer_of[name], output, axis, output._version))
             # nothing may work in place on the tensor where gradients begin
             return output.clone() if first or self._overwritten else output
 
-        with self._watching(after):
+        with watching(self._model, self._layer_of, after):
             return evaluate(), calls
-
-    @contextmanager
-    def _watching(self, after: Callable[[str, nn.Module, Tensor], Tensor | None]) -> Iterator[None]:
-        """Call ``after`` with a gate's layer, its module and the output whenever that runs."""
-        with ExitStack() as gates:
-            for gate in self._gates:
-
-                def at_gate(
-                    _: str, module: nn.Module, __: Tensor, output: Tensor, layer: str = gate.layer
-                ) -> Tensor | None:
-                    return after(layer, module, output)
-
-                gates.enter_context(watching(self._model, [gate.module], at_gate))
-            yield
 
 
 def sums_of(

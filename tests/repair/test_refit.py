@@ -10,13 +10,12 @@ import torch
 from torch import nn
 
 from slimnet.data.batches import single_images
-from slimnet.execution.memory import MemoryBudget
+from slimnet.execution.running import MemoryBudget
 from slimnet.groups.cut import slim_copy
 from slimnet.groups.find import find_groups
 from slimnet.groups.group import plan_for
-from slimnet.repair.refit import _fit, refit, ridge_regression
+from slimnet.repair.refit import TeacherOutputs, _fit, refit, ridge_regression
 from slimnet.repair.repair import RIDGE, gather_inverse_grams
-from slimnet.repair.teacher import TeacherOutputs
 from slimnet.tasks.classification import mean_loss
 
 
@@ -116,7 +115,7 @@ def test_targets_are_the_originals_outputs_again_and_again(trained, cached):
     aims = TeacherOutputs(model, splits.calibration.batches, memory=memory)
     first = list(aims.of("3"))
     aims.gather(["0", "3"])
-    assert ("3" in aims.cached) == cached
+    assert ("3" in aims._cached) == cached
     runs = []
     handle = model.register_forward_pre_hook(lambda *_: runs.append(1))
     second = list(aims.of("3"))
@@ -144,9 +143,9 @@ def test_a_layer_too_large_to_be_cached_takes_no_room_from_others(trained):
     assert memory.teacher_outputs == sizes["8"]
     aims = TeacherOutputs(model, splits.calibration.batches, memory=memory)
     aims.gather(["0", "8"])
-    assert list(aims.cached) == ["8"]
+    assert list(aims._cached) == ["8"]
     aims.gather(["0", "3", "8"])
-    assert list(aims.cached) == ["8"]
+    assert list(aims._cached) == ["8"]
 
 
 @torch.no_grad()

@@ -238,7 +238,6 @@ def test_chosen_columns_give_the_outputs_at_their_positions(shape):
 def test_positions_are_enough_and_move_on():
     layer = nn.Conv2d(2, 3, 3, padding=1)
     output = torch.zeros(4, 3, 16, 16)
-    assert Positions(None).choose(layer, output) is None
     assert Positions(4).choose(layer, output) is None
     assert Positions(100).choose(nn.Linear(2, 3), torch.zeros(4, 3)) is None
     positions = Positions(100)

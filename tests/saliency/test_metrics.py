@@ -13,8 +13,7 @@ from torch.nn import functional
 from slimnet.errors import InputError
 from slimnet.groups.find import find_groups
 from slimnet.groups.group import Gate
-from slimnet.saliency.metrics import METRICS, read_by, require_metrics
-from slimnet.saliency.score import score_units
+from slimnet.saliency.metrics import METRICS, read_by, require_metrics, score_units
 from slimnet.saliency.statistics import EVERY_SUM, LayerStatistics, gather_statistics
 
 

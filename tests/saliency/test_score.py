@@ -13,8 +13,7 @@ from slimnet.errors import InputError
 from slimnet.groups.cut import slim_copy
 from slimnet.groups.find import find_groups
 from slimnet.groups.group import plan_for
-from slimnet.saliency.metrics import METRICS, needs_removal_errors
-from slimnet.saliency.score import saved_parameters, score_units
+from slimnet.saliency.metrics import METRICS, needs_removal_errors, saved_parameters, score_units
 from slimnet.saliency.statistics import gather_statistics
 
 

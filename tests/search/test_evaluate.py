@@ -9,7 +9,7 @@ from torch import nn
 from slimnet.execution.layout import Layout, lay_out
 from slimnet.execution.running import RunningNetwork
 from slimnet.groups.find import find_groups
-from slimnet.saliency.score import score_units
+from slimnet.saliency.metrics import score_units
 from slimnet.saliency.statistics import gather_statistics
 from slimnet.search.evaluate import rank
 from slimnet.search.state import State

@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from slimnet.execution.memory import MemoryBudget
+from slimnet.execution.running import MemoryBudget
 from slimnet.groups.prove import prove_slim
 from slimnet.options import Options
 from slimnet.records.measured import Drop

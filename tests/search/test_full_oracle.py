@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from slimnet.execution.memory import MemoryBudget
-from slimnet.execution.running import RunningNetwork
+from slimnet.execution.running import MemoryBudget, RunningNetwork
 from slimnet.groups.cut import mask
 from slimnet.groups.find import find_groups
 from slimnet.groups.group import plan_for

@@ -9,8 +9,7 @@ from slimnet.groups.find import find_groups
 from slimnet.options import Options
 from slimnet.records.data import Split
 from slimnet.repair.norm_statistics import recalibrate_norms
-from slimnet.repair.refit import refit
-from slimnet.repair.teacher import TeacherOutputs
+from slimnet.repair.refit import TeacherOutputs, refit
 from slimnet.saliency.statistics import gather_statistics
 from slimnet.search.candidates import propose_sets
 from slimnet.search.evaluate import rank

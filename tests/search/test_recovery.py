@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.execution.memory import MemoryBudget
+from slimnet.execution.running import MemoryBudget
 from slimnet.groups.find import find_groups
 from slimnet.options import Options
 from slimnet.records import FINE_TUNING, NORM_STATISTICS, REFIT
 from slimnet.records.data import Splits
 from slimnet.records.measured import Drop
-from slimnet.repair.teacher import TeacherOutputs
+from slimnet.repair.refit import TeacherOutputs
 from slimnet.search.recovery import (
     REFIT_POINTS,
     AccuracyEvaluator,

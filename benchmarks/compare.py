@@ -22,8 +22,8 @@ from runs import markdown_table
 
 import slimnet
 from slimnet.records.search import Agreement, Comparison
-from slimnet.report.comparison import signed
 from slimnet.report.json_report import as_plain
+from slimnet.report.numbers import signed
 
 DIGITS = 4
 

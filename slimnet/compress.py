@@ -64,7 +64,8 @@ def compress(
     if folder is not None:
         export.check_output_folder(folder)
     if folder is not None and not own_task:
-        run_sha256 = report.run_sha256(report.content_sha256(model, data, options), options)
+        content = report.content_sha256(model, data, options)
+        run_sha256 = report.run_sha256(content, options, report.environment())
         earlier = report.earlier_report(folder, run_sha256) if options.cache else None
         if earlier is not None:
             slim = export.load_slim(folder, load.load_model(model, options).model)

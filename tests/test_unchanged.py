@@ -93,7 +93,7 @@ def other_report(folder):
 
 def other_machine(folder):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slimnet.report.reuse.environment", lambda: {"cpu": "another"})
+        patch.setattr("slimnet.report.environment", lambda: {"cpu": "another"})
         return compress(folder)
 
 

@@ -1,27 +1,36 @@
 """Every output: report.json, report.html, terminal, CI files; goals; reuse of an earlier result."""
 
-from slimnet.report.baseline import Baseline, read_baseline, require_same_network
 from slimnet.report.build import build_report, check_prediction, environment
 from slimnet.report.ci import junit_error, junit_xml, markdown_error, markdown_summary
 from slimnet.report.commands import (
     application_lines,
     benchmark_json,
     benchmark_parts,
-    command_line,
-    inspection_json,
-    inspection_parts,
-)
-from slimnet.report.comparison import (
     check_comparison_folder,
+    command_line,
     comparison_json,
     comparison_lines,
     comparison_tables,
+    inspection_json,
+    inspection_parts,
     save_comparison,
 )
-from slimnet.report.goals import anything_missed, goals_table
+from slimnet.report.goals import (
+    Baseline,
+    anything_missed,
+    goals_table,
+    read_baseline,
+    require_same_network,
+)
 from slimnet.report.html import save_html
-from slimnet.report.json_report import record_from_json, report_json, save_report
+from slimnet.report.json_report import (
+    content_sha256,
+    earlier_report,
+    record_from_json,
+    report_json,
+    run_sha256,
+    save_report,
+)
 from slimnet.report.progress import ComparisonProgress, Progress, StageClock, TerminalProgress
-from slimnet.report.reuse import content_sha256, earlier_report, run_sha256
 from slimnet.report.summary import summary_lines, verdict_line
 from slimnet.report.tables import changes_table, checks_table, result_table, size_rows

@@ -30,8 +30,7 @@ from slimnet.records import (
     Splits,
     Trajectory,
 )
-from slimnet.report.baseline import Baseline, baseline_notes
-from slimnet.report.goals import evaluate_goals
+from slimnet.report.goals import Baseline, baseline_notes, evaluate_goals
 from slimnet.timing import processor
 
 SCHEMA_VERSION = 1

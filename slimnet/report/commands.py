@@ -1,31 +1,41 @@
-"""The text and JSON of apply, bench and inspect, and the command line that repeats a run."""
+"""The text and JSON of apply, bench, inspect and compare, and the command line of a run."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from slimnet.errors import InputError
+from slimnet.export import require_writable_parent, writing
+from slimnet.load import partial_file
 from slimnet.options import Options, options_of
 from slimnet.records import (
     Application,
     Benchmark,
+    Comparison,
     Frozen,
     GroupOffer,
     Inspection,
     LayerLatency,
+    MetricAgreement,
     Size,
 )
 from slimnet.report.json_report import as_plain
-from slimnet.report.numbers import change, count, milliseconds
-from slimnet.report.tables import changes_table, latency_rows
+from slimnet.report.numbers import change, count, milliseconds, signed
+from slimnet.report.tables import NUMBER, RIGHT, TEXT, changes_table, latency_rows, make_table
 
 MAX_NAMES = 3  # of frozen layers on one line: the first two and "..." tell which stream it is
+JSON_FILE, PLOT_FILE = "compare.json", "compare.svg"
+NONE = "–"
+PLAIN: Mapping[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True}
 
 
 def command_line(source: str, data: str | None, out: str | None, options: Options) -> str:
@@ -93,22 +103,15 @@ def benchmark_parts(benchmark: Benchmark) -> list[Table | Text]:
 
 
 def _layers_table(title: str, layers: list[LayerLatency]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for name in ("layer", "operator"):
-        table.add_column(name, overflow="fold")
-    for name in ("original", "slim", "change"):
-        table.add_column(name, justify="right")
-    for entry in layers:
-        table.add_row(Text(entry.layer), entry.operator, *_times(entry.original_ms, entry.slim_ms))
-    table.add_section()
+    columns = {"layer": TEXT, "operator": TEXT, "original": RIGHT, "slim": RIGHT, "change": RIGHT}
+    rows = [(e.layer, e.operator, *_times(e.original_ms, e.slim_ms)) for e in layers]
     sums = (sum(times) for times in zip(*((e.original_ms or 0, e.slim_ms or 0) for e in layers),
                                         strict=True))  # fmt: skip
-    table.add_row("all", "", *_times(*sums))
-    return table
+    return make_table(columns, [rows, [("all", "", *_times(*sums))]], title=title)
 
 
 def _times(original_ms: float | None, slim_ms: float | None) -> tuple[str, str, str]:
-    shown = ("–" if time is None else milliseconds(time) for time in (original_ms, slim_ms))
+    shown = (NONE if time is None else milliseconds(time) for time in (original_ms, slim_ms))
     both = original_ms is not None and slim_ms is not None
     return (*shown, change(original_ms, slim_ms) if both else "")  # type: ignore[arg-type, return-value]
 
@@ -132,33 +135,31 @@ def inspection_parts(inspection: Inspection) -> list[Table | Text]:
 
 def _groups_table(groups: Sequence[GroupOffer]) -> Table:
     """Return a table with one row for each layer; long names break."""
-    table = Table(caption="parameters, MACs: removed with one unit", caption_justify="left")
-    table.add_column("group", justify="right")
-    table.add_column("layer", overflow="fold")
-    for name in ("channels", "units", "parameters", "MACs"):
-        table.add_column(name, justify="right", no_wrap=True)
+    numbers = dict.fromkeys(("channels", "units", "parameters", "MACs"), NUMBER)
+    rows = []
     for number, group in enumerate(groups, 1):
         savings = (round(group.parameters_per_unit), round(group.macs_per_unit))
         first = (str(number), *(count(value) for value in (group.units, *savings)))
         for layer, channels in group.layers.items():
-            table.add_row(first[0], Text(layer), count(channels), *first[1:])
+            rows.append((first[0], layer, count(channels), *first[1:]))
             first = ("", "", "", "")
-    return table
+    return make_table(
+        {"group": {"justify": "right"}, "layer": TEXT} | numbers,
+        [rows],
+        caption="parameters, MACs: removed with one unit",
+    )
 
 
 def _frozen_table(frozen: Sequence[Frozen]) -> Table:
     """Return a table with one row for each reason: the layers of a stream share theirs."""
-    table = Table()
-    table.add_column("frozen layers", overflow="fold")
-    table.add_column("channels", justify="right", no_wrap=True)
-    table.add_column("why", overflow="fold")
     by_reason: dict[str, list[Frozen]] = {}
     for entry in frozen:
         by_reason.setdefault(entry.reason, []).append(entry)
-    for reason, entries in by_reason.items():
-        channels = sum(entry.channels for entry in entries)
-        table.add_row(Text(_shortened([e.layer for e in entries])), count(channels), Text(reason))
-    return table
+    rows = [
+        (_shortened([e.layer for e in entries]), count(sum(e.channels for e in entries)), reason)
+        for reason, entries in by_reason.items()
+    ]
+    return make_table({"frozen layers": TEXT, "channels": NUMBER, "why": TEXT}, [rows])
 
 
 def _shortened(layers: Sequence[str]) -> str:
@@ -169,17 +170,14 @@ def _shortened(layers: Sequence[str]) -> str:
 
 
 def _offer_table(now: Size, smallest: Size) -> Table:
-    table = Table()
-    table.add_column("size")
-    for name in ("now", "one unit per group", "change"):
-        table.add_column(name, justify="right")
-    for name, before, after in (
+    sizes = (
         ("parameters", now.parameters, smallest.parameters),
         ("conv weights", now.conv_weights, smallest.conv_weights),
         ("MACs per input", now.macs, smallest.macs),
-    ):
-        table.add_row(name, count(before), count(after), change(before, after))
-    return table
+    )
+    rows = [(name, count(old), count(new), change(old, new)) for name, old, new in sizes]
+    columns = {"size": TEXT, "now": RIGHT, "one unit per group": RIGHT, "change": RIGHT}
+    return make_table(columns, [rows])
 
 
 def _lines(inspection: Inspection) -> list[str]:
@@ -194,3 +192,107 @@ def _lines(inspection: Inspection) -> list[str]:
         "frozen.",
     ]
     return lines if groups else [lines[0], "Nothing can be removed from this network."]
+
+
+def by_agreement(comparison: Comparison) -> list[MetricAgreement]:
+    """Return the metrics, best agreement with the oracle first."""
+
+    def key(one: MetricAgreement) -> float:
+        return -2 if one.overall.spearman is None else one.overall.spearman
+
+    return sorted(comparison.metrics, key=key, reverse=True)
+
+
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """Return a table of metrics and a table of groups; does not change the comparison."""
+    return [_metrics_table(comparison), _best_metrics_table(comparison)]
+
+
+def _metrics_table(comparison: Comparison) -> Table:
+    rows = [
+        (
+            one.metric,
+            signed(one.overall.spearman),
+            signed(one.overall.kendall),
+            signed(one.layers_mean.spearman),
+            f"{one.lowest_shared_percent:.0f} %",
+            f"{one.seconds:.1f}",
+        )
+        for one in by_agreement(comparison)
+    ]
+    halves = comparison.oracle_halves
+    oracle = ("oracle, half by half", signed(halves.spearman), signed(halves.kendall))
+    numbers = dict.fromkeys(("Spearman", "tau-b", "layers", "shared", "s"), NUMBER)
+    return make_table({"metric": TEXT} | numbers, [rows, [(*oracle, NONE, NONE, NONE)]], **PLAIN)
+
+
+def _best_metrics_table(comparison: Comparison) -> Table:
+    """Return one row for each group, with the metric that orders it best."""
+    rows = []
+    for name, group in comparison.groups.items():
+        known = [
+            (value, one.metric)
+            for one in comparison.metrics
+            if name in one.layers and (value := one.layers[name].spearman) is not None
+        ]
+        value, metric = max(known, default=(None, NONE))
+        measured, units = len(group.sensitivities_nats), f"{group.units:,}"
+        units = units if measured == group.units else f"{measured:,} of {units}"
+        rows.append((", ".join(group.layers), units, metric, signed(value)))
+    columns = {"layers": TEXT, "units": NUMBER, "best metric": TEXT, "Spearman": NUMBER}
+    return make_table(columns, [rows], **PLAIN)
+
+
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """Return the lines that explain the numbers; does not change the comparison."""
+    found = comparison
+    repaired = "repaired" if found.repaired else "not repaired"
+    lines = [
+        f"Oracle: {found.units_measured:,} of {found.units:,} units removed one at a time and "
+        f"{repaired}, on {found.images:,} calibration images, {found.oracle_seconds:.0f} s.",
+        "tau-b: Kendall's. Layers: the mean of Spearman within each group. Shared: the part of the "
+        f"oracle's {found.lowest:,} lowest units that is among the metric's {found.lowest:,} "
+        "lowest. s: seconds that the metric takes alone.",
+        "Half by half: the agreement of the oracle on one half of the images with the oracle on "
+        "the other half, which shows the noise of the images. The metrics are compared with the "
+        "oracle on all images.",
+    ]
+    return lines + [f"Left out: {name}: {why}." for name, why in found.left_out.items()]
+
+
+def comparison_json(comparison: Comparison) -> str:
+    """Return the comparison as one JSON document, without a line end; does not change it."""
+    return json.dumps(as_plain(comparison), indent=1, allow_nan=False)
+
+
+def check_comparison_folder(folder: Path) -> None:
+    """Refuse a folder that cannot take the files; writes nothing. Call before long work.
+
+    Raises:
+        InputError: it is a file, holds anything but an earlier comparison, or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"the output must be a folder; {folder} is a file: choose another name")
+    others = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    if others - {JSON_FILE, PLOT_FILE}:
+        raise InputError(
+            f"the output folder must be new, empty or an earlier comparison; {folder} holds "
+            "something else: choose another name"
+        )
+    require_writable_parent(folder / JSON_FILE if folder.exists() else folder)
+
+
+def save_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write compare.json and compare.svg.
+
+    Raises:
+        InputError: they cannot be written.
+    """
+    from slimnet.report.plots import comparison_plot  # takes a second: only if something is drawn
+
+    plot = comparison_plot(comparison, by_agreement(comparison))
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, text in ((JSON_FILE, comparison_json(comparison) + "\n"), (PLOT_FILE, plot)):
+        with partial_file(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +13,30 @@ from slimnet.report.numbers import change, count, file_size, level, milliseconds
 
 Row = tuple[str, str, str, str]
 """A quantity, its value in the original and in the slim network, and the change; as text."""
+
+# kinds of columns: long words break, at the right too; numbers stand on one line
+TEXT: Mapping[str, Any] = {"overflow": "fold"}
+RIGHT: Mapping[str, Any] = {"overflow": "fold", "justify": "right"}
+NUMBER: Mapping[str, Any] = {"justify": "right", "no_wrap": True}
+
+
+def make_table(
+    columns: Mapping[str, Mapping[str, Any]],
+    sections: Iterable[Iterable[Sequence[str]]],
+    **look: Any,
+) -> Table:
+    """Return a table with a line between its sections of rows; their cells are plain text.
+
+    ``columns`` are the heads with the kind of each; ``look`` are arguments of rich's Table.
+    """
+    table = Table(title_justify="left", caption_justify="left", **look)
+    for head, kind in columns.items():
+        table.add_column(head, **kind)
+    for section in sections:
+        for row in section:
+            table.add_row(*map(Text, row))
+        table.add_section()
+    return table
 
 
 def result_table(report: Report) -> Table:
@@ -27,15 +52,8 @@ def result_table(report: Report) -> Table:
 
 def changes_table(sections: Iterable[Sequence[Row]], caption: str | None = None) -> Table:
     """Return a table of these rows, with a line between sections."""
-    table = Table(caption=caption, caption_justify="left")
-    table.add_column("what", overflow="fold")
-    for name in ("original", "slim", "change"):
-        table.add_column(name, justify="right", overflow="fold")
-    for section in sections:
-        for row in section:
-            table.add_row(*map(Text, row))
-        table.add_section()
-    return table
+    columns = {"what": TEXT, "original": RIGHT, "slim": RIGHT, "change": RIGHT}
+    return make_table(columns, sections, caption=caption)
 
 
 def result_rows(report: Report) -> list[Row]:
@@ -131,9 +149,5 @@ def int8_rows(int8: Int8) -> Iterator[tuple[str, str]]:
 
 def checks_table(verification: Verification) -> Table:
     """Return every check with its outcome; does not change the verification."""
-    table = Table()
-    for name in ("check", "", "found"):
-        table.add_column(name, overflow="fold")
-    for check in verification.checks:
-        table.add_row(check.name, "holds" if check.holds else "FAILS", Text(check.seen))
-    return table
+    rows = [(c.name, "holds" if c.holds else "FAILS", c.seen) for c in verification.checks]
+    return make_table({"check": TEXT, "": TEXT, "found": TEXT}, [rows])

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from slimnet.report import plots
-from slimnet.report.comparison import by_agreement
+from slimnet.report.commands import by_agreement
 
 DRAWN = ("trajectory_plot", "layers_plot", "metrics_plot", "sensitivities_plot", "latency_plot")
 

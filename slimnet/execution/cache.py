@@ -1,7 +1,5 @@
 """Outputs of layers, cached by batch: the next run on a batch begins at the first changed layer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain

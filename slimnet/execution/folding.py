@@ -4,8 +4,6 @@ That saves a pass over every feature map. The folded copy runs; repair and remov
 network as it is, and new values of its parameters are folded before they run.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Layers: their kinds, which weights belong to a channel, and hooks on what they read and give."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial

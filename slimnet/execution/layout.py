@@ -1,7 +1,5 @@
 """Images and networks laid out for speed: the search runs the same ones over and over again."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ unless a variable of the environment is set before its first import. A user's ow
 The variable is read then only, and the environment stays as it was.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 

@@ -1,7 +1,5 @@
 """How big a network is and how much it computes: parameters, convolution weights, MACs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Parameters and buffers of a network: read, replaced for a while, put back."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 

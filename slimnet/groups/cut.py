@@ -1,7 +1,5 @@
 """Mask a plan's channels (weights at 0, shapes unchanged), or cut them out of the network."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Find the groups of a network, and freeze, with the reason, what cannot be proven prunable."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress

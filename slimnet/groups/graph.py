@@ -1,7 +1,5 @@
 """Follow a layer's channels in torch-pruning's dependency graph, and build the group they form."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A group's units are numbered 0 to ``units - 1`` in the current network; ``origin
 their numbers in the original network. Nothing here depends on torch-pruning.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

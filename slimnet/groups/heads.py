@@ -7,8 +7,6 @@ network's code infers their number from the width, as in ``view(batch, tokens, -
 the proof (``provable``) shows whether it does.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

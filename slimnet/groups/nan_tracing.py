@@ -7,8 +7,6 @@ Where channels were mixed, more than half of the images are NaN, and no code fit
 needs a proof: code may hide NaNs, or treat them in its own way.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections import defaultdict

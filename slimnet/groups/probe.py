@@ -1,7 +1,5 @@
 """Try removals on a randomized float64 copy of a network: slim must equal masked."""
 
-from __future__ import annotations
-
 import copy
 import os
 import traceback

@@ -1,7 +1,5 @@
 """Select the groups whose removal is proven right: all at once if possible, else by bisection."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import combinations
 

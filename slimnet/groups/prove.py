@@ -1,7 +1,5 @@
 """The proof that a slim network computes what the masked one does, in float64."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Sequence

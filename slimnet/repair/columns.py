@@ -4,8 +4,6 @@ Neighbouring positions of an image are much alike. Where there are many more row
 squares problem needs, a few positions of every image serve as well as all of them, at less cost.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

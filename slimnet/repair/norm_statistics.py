@@ -4,8 +4,6 @@ Torch's ``update_bn`` averages the variances of batches, which leaves out the va
 batches; here all images count as one batch.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Refitting: layers of the slim network are fitted anew to the original network's outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ W ← W − W_c (H⁻¹_cc)⁻¹ H⁻¹_c, the block step of the optimal brain s
 is the least-squares solution for the layer's own output on calibration images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The report of a finished run, made from the records of its stages."""
 
-from __future__ import annotations
-
 import os
 import platform
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The result for a CI pipeline: Markdown for its summary, and JUnit XML."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree

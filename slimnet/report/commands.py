@@ -1,7 +1,5 @@
 """The text and JSON of apply, bench, inspect and compare, and the command line of a run."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Goals, budget, and an earlier report that a run must not fall behind: met or not, in words."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The report as one self-contained HTML page; ``report.html.jinja`` is its template."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

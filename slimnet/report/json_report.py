@@ -1,7 +1,5 @@
 """Records as JSON and back, the JSON Schema of report.json, and an earlier report used again."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping

@@ -4,8 +4,6 @@ They take the colour of the text around them. Every series has its own marker, h
 because colour alone must not carry a meaning.
 """
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Callable, Iterator

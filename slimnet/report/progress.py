@@ -1,7 +1,5 @@
 """Progress at the terminal: the stage, the last step, the budget left and the time so far."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

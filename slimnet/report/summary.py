@@ -1,7 +1,5 @@
 """The result in sentences."""
 
-from __future__ import annotations
-
 from slimnet.records import FINE_TUNING, Int8, Latency, PredictionCheck, Report
 from slimnet.report.goals import outcome_lines
 from slimnet.report.numbers import MINUS, capitalized, file_size, level, points, share

@@ -1,7 +1,5 @@
 """Tables for a terminal, and their rows for the other outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How well orders of units agree with the oracle's: over all of them, and layer by layer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ members. GROUP_METRICS score the units of a whole group from the errors that the
 The prefix ``transitive_`` before any name divides a unit's score by the parameters it saves.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Statistics of channels: gathered in one pass, forward and, where asked for, backward."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial

@@ -176,7 +176,7 @@ def test_a_frozen_stream_is_one_line_and_every_layer_in_json(padded):
     assert [e["layer"] for e in json.loads(inspection_json(found))["frozen"]] == list(reasons)
     table = inspection_parts(found)[1]
     assert [str(cell) for cell in table.columns[0].cells] == ["0, 2.conv2, ... (7 layers)", "10"]
-    assert list(table.columns[1].cells) == [str(3 * 8 + 2 * 16 + 2 * 32), "4"]
+    assert [str(cell) for cell in table.columns[1].cells] == [str(3 * 8 + 2 * 16 + 2 * 32), "4"]
 
 
 def test_a_frozen_stream_is_proven_once(padded, monkeypatch):

@@ -1,22 +1,28 @@
-"""Load a trained network from a file, or copy a live one."""
-
-from __future__ import annotations
+"""Load a trained network from a file, or copy a live one, in the form every stage relies on."""
 
 import copy
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import safetensors.torch
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from slimnet.errors import InputError
 from slimnet.load.architecture import build_architecture, find_weights, load_weights
-from slimnet.load.files import sha256_of
+from slimnet.load.files import entries, require_file, require_held, require_uncompressed, sha256_of
 from slimnet.load.importing import first_line
-from slimnet.load.model_file import read_model_file
-from slimnet.load.prepare import precision_notes, prepare, require_unscripted, unwrapped
+from slimnet.load.safe_pickle import read_pickle
 from slimnet.options import ModelOptions
 from slimnet.records import LoadedModel
+
+# torch.save before 1.6 pickles this number first
+LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+MAX_WRAPPERS = 8  # a guess; a wrapper that holds itself must end somewhere
 
 
 def load_model(source: str | Path | nn.Module, options: ModelOptions) -> LoadedModel:
@@ -38,31 +44,31 @@ def load_model(source: str | Path | nn.Module, options: ModelOptions) -> LoadedM
         )
     path = Path(source).expanduser()
     name = str(path)
-    weights = find_weights(read_model_file(path, options), name)
+    weights = find_weights(_read_model_file(path, options), name)
     with _in_one_line(name):
         if isinstance(weights, nn.Module):
-            require_unscripted(weights, name)
-            weights = unwrapped(weights)
+            weights = _unwrapped(weights)
+            _require_unscripted(weights, name)
             if options.arch is not None:
                 weights = weights.state_dict()
-        notes = precision_notes(weights)
+        notes = _precision_notes(weights)
         if not isinstance(weights, nn.Module):
             weights = _onto_architecture(weights, options, name)
-        return LoadedModel(prepare(weights, name), name, sha256_of(path), notes)
+        return LoadedModel(_prepare(weights, name), name, sha256_of(path), notes)
 
 
 def _from_live(source: nn.Module, options: ModelOptions) -> LoadedModel:
     if options.arch is not None:
         raise InputError("arch is for model files; got a live network too: leave arch out")
-    inner = unwrapped(source)
+    inner = _unwrapped(source)
     name = type(inner).__name__
-    require_unscripted(inner, name)
+    _require_unscripted(inner, name)
     try:
         network = copy.deepcopy(inner)
     except Exception as error:  # a module's own __deepcopy__ may raise anything
         raise InputError(f"the network {name} cannot be copied: {first_line(error)}") from error
     with _in_one_line(name):
-        return LoadedModel(prepare(network, name), name, None, precision_notes(inner))
+        return LoadedModel(_prepare(network, name), name, None, _precision_notes(inner))
 
 
 @contextmanager
@@ -86,7 +92,143 @@ def _onto_architecture(
             f"{source} holds weights without the network; say which network with --arch, such as "
             "--arch torchvision:resnet18 --arch-arg num_classes=10 or --arch path/net.py:Net"
         )
-    network = unwrapped(build_architecture(options.arch, options.arch_arg))
-    require_unscripted(network, options.arch)
+    network = _unwrapped(build_architecture(options.arch, options.arch_arg))
+    _require_unscripted(network, options.arch)
     load_weights(network, state, source)
     return network
+
+
+def _read_model_file(path: Path, options: ModelOptions) -> Any:
+    """Return the content of a model file: a network, a state dict, or anything else.
+
+    Raises:
+        InputError: it is not a model file, or not safe to read.
+    """
+    require_file(path)
+    with path.open("rb") as file:
+        start = file.read(len(LEGACY_START))
+    if _is_safetensors(start, path.stat().st_size):
+        return _read_safetensors(path)
+    if zipfile.is_zipfile(path):
+        _require_plain_archive(path)
+        return read_pickle(path, options.allow, options.trust_pickle)
+    if start == LEGACY_START:
+        return read_pickle(path, options.allow, options.trust_pickle, legacy=True)
+    raise InputError(
+        f"{path} is not a model file: it holds neither what torch.save writes nor safetensors, "
+        "or it is truncated; save the network or its state dict again"
+    )
+
+
+def _is_safetensors(start: bytes, file_bytes: int) -> bool:
+    header_bytes = int.from_bytes(start[:8], "little")
+    return len(start) > 8 and start[8:9] == b"{" and header_bytes < 1 << 27 and file_bytes > 8
+
+
+def _read_safetensors(path: Path) -> Any:
+    try:
+        return safetensors.torch.load_file(path, device="cpu")
+    except Exception as error:  # its own error type, OSError, or a dtype torch lacks
+        raise InputError(f"{path} is a damaged safetensors file: {first_line(error)}") from error
+
+
+def _require_plain_archive(path: Path) -> None:
+    require_uncompressed(path)
+    names = [entry.filename.partition("/")[2] for entry in entries(path)]
+    if "constants.pkl" in names:
+        raise InputError(_scripted_message(str(path)))
+    if any(name.startswith("models/") for name in names) or "serialized_exported_program.json" in (
+        names
+    ):
+        raise InputError(
+            f"{path} is an exported program; its layers cannot be pruned: give the original "
+            "network, or its state dict with --arch"
+        )
+    if "data.pkl" not in names:
+        raise InputError(f"{path} is an archive, but not one that torch.save wrote")
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """Return the network inside torch.compile's and the data-parallel wrappers, unchanged."""
+    for _ in range(MAX_WRAPPERS):
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod  # type: ignore[assignment]
+        else:
+            break
+    return model
+
+
+def _prepare(model: nn.Module, source: str) -> nn.Module:
+    """Change the model and return it: eval mode, CPU, float32, gradients on for every weight.
+
+    Raises:
+        InputError: no parameters, or a tensor without finite values.
+    """
+    if not any(True for _ in model.parameters()):
+        raise InputError(f"{source} has no parameters, so there is nothing to make smaller")
+    for name, tensor in _tensors(model):
+        if is_lazy(tensor) or tensor.is_meta:
+            raise InputError(
+                f"{source}: tensor {name} has no values yet (lazy or on the meta device); "
+                "run the network once or load its weights, then save it"
+            )
+    require_held([tensor for _, tensor in _tensors(model)], source)
+    model = model.cpu().float().eval()
+    for name, tensor in _tensors(model):
+        _require_finite(name, tensor, source)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.contiguous()
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)
+            parameter.grad = None
+    return model
+
+
+def _precision_notes(weights: nn.Module | Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Return notes for the report on weights that will become float32."""
+    given = weights.parameters() if isinstance(weights, nn.Module) else weights.values()
+    tensors = [value for value in given if isinstance(value, Tensor)]
+    kinds = {str(t.dtype) for t in tensors if t.is_floating_point()} - {"torch.float32"}
+    return (
+        (f"the weights came as {' and '.join(sorted(kinds))}; all results are of float32",)
+        if kinds
+        else ()
+    )
+
+
+def _require_unscripted(model: object, source: str) -> None:
+    """Refuse TorchScript: its layers cannot be replaced by smaller ones.
+
+    Raises:
+        InputError: the model is a TorchScript module.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(_scripted_message(source))
+
+
+def _scripted_message(source: str) -> str:
+    """Return why a TorchScript model cannot be slimmed."""
+    return (
+        f"{source} is TorchScript; scripted models cannot be pruned: give the original network, "
+        "or its state dict with --arch"
+    )
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _require_finite(name: str, tensor: Tensor, source: str) -> None:
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return
+    # a buffer may be an attention mask, which holds -inf on purpose
+    may_be_mask = not isinstance(tensor, nn.Parameter) and ".running_" not in f".{name}"
+    bad = tensor.isnan() if may_be_mask else ~tensor.isfinite()
+    if bool(bad.any()):
+        raise InputError(
+            f"{source}: tensor {name} holds NaN or infinite values ({int(bad.sum())} of "
+            f"{tensor.numel()}); give a network that was trained to the end"
+        )

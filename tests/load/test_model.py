@@ -1,4 +1,4 @@
-"""Whole networks, live or from a file, come out as an own copy in one known state."""
+"""Networks, live or from a file, come out as an own copy in one state, or are refused."""
 
 import copy
 
@@ -133,3 +133,86 @@ def test_arch_given_with_a_whole_network_takes_its_weights(tmp_path, monkeypatch
 def test_arch_with_a_live_network_is_refused():
     with pytest.raises(InputError, match="leave arch out"):
         load_model(tiny(), Options(arch="torchvision:resnet18"))
+
+
+def broken(kind: str, path) -> None:
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("not a model, " * 20)
+    elif kind == "truncated":
+        torch.save(tiny(), path)
+        path.write_bytes(path.read_bytes()[:-200])
+    elif kind == "truncated safetensors":
+        save_file({"a": torch.rand(50)}, path)
+        path.write_bytes(path.read_bytes()[:-50])
+    elif kind == "scripted":
+        torch.jit.script(nn.Sequential(nn.Linear(2, 2))).save(str(path))
+    elif kind == "list":
+        torch.save([1, 2], path)
+    elif kind == "no state":
+        torch.save({"epoch": 3}, path)
+    elif kind == "empty dict":
+        torch.save({}, path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", "there is no file"),
+        ("folder", "is a folder"),
+        ("empty", "is empty"),
+        ("text", "is not a model file"),
+        ("truncated", "truncated"),
+        ("truncated safetensors", "damaged safetensors"),
+        ("scripted", "scripted models cannot be pruned"),
+        ("list", "got a list"),
+        ("no state", "a dict with the keys epoch"),
+        ("empty dict", "an empty dict"),
+    ],
+)
+def test_unusable_file_is_one_line(tmp_path, kind, message):
+    broken(kind, tmp_path / "m.pt")
+    with pytest.raises(InputError, match=message) as caught:
+        load_model(tmp_path / "m.pt", Options())
+    assert "\n" not in str(caught.value)
+    assert "weights_only" not in str(caught.value)
+    assert str(tmp_path / "m.pt") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("0.weight", torch.nan), ("4.bias", torch.inf), ("1.running_var", torch.inf)]
+)
+def test_tensor_that_is_not_finite_is_named(key, value):
+    model = tiny()
+    model.state_dict()[key].view(-1)[0] = value
+    with pytest.raises(InputError, match=key):
+        load_model(model, Options())
+
+
+def test_mask_buffer_may_hold_minus_infinity_but_not_nan():
+    model = tiny()
+    model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    load_model(model, Options())
+    model.mask[0] = torch.nan
+    with pytest.raises(InputError, match="mask"):
+        load_model(model, Options())
+
+
+def test_network_without_parameters_is_refused():
+    with pytest.raises(InputError, match="no parameters"):
+        load_model(nn.Sequential(nn.ReLU()), Options())
+
+
+def test_lazy_and_meta_tensors_are_refused():
+    with pytest.raises(InputError, match="no values"):
+        load_model(nn.LazyLinear(2), Options())
+    with pytest.raises(InputError, match="no values"):
+        load_model(nn.Linear(2, 2, device="meta"), Options())
+
+
+def test_live_scripted_network_is_refused():
+    with pytest.raises(InputError, match="scripted"):
+        load_model(torch.jit.script(nn.Linear(2, 2)), Options())

@@ -76,10 +76,7 @@ def compare(
         report.check_comparison_folder(Path(out))
     progress("loading")
     loaded = load.load_model(model, options)
-    splits = load_splits(
-        data, options, loaded.model,
-        by_image=task.by_image, memory_bytes=options.memory_bytes,
-    )  # fmt: skip
+    splits = load_splits(data, options, loaded.model, by_image=task.by_image)
     example = task.check(loaded.model, splits)
     before = task.measure(loaded.model, splits.selection, options.confidence)
     task.require_worth(before, splits.selection)

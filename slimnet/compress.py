@@ -105,9 +105,7 @@ def _compress(
     """Run all stages, with arguments that ``compress`` has checked."""
     with clock("loading"):
         loaded = load.load_model(model, options)
-        splits = load_splits(
-            data, options, loaded.model, by_image=task.by_image, memory_bytes=options.memory_bytes
-        )
+        splits = load_splits(data, options, loaded.model, by_image=task.by_image)
         example = task.check(loaded.model, splits)
         report.require_same_network(baseline, loaded, example)
         original = export.translate(loaded.model, example, options.opset)

@@ -21,6 +21,7 @@ from slimnet.options import (
     BudgetOptions,
     DataFileOptions,
     DataOptions,
+    MemoryOptions,
     Options,
     names_of,
     options_from,
@@ -131,7 +132,7 @@ def _read_report(folder: Path) -> _Reported:
 
 def _reported_options(reported: _Reported) -> dict[str, Any]:
     """Return the report's options of data and budget, but none that names a file or code."""
-    names = names_of(DataOptions, BudgetOptions) - names_of(DataFileOptions)
+    names = names_of(DataOptions, BudgetOptions) - names_of(DataFileOptions, MemoryOptions)
     return {name: value for name, value in reported.settings.items() if name in names}
 
 

@@ -1,6 +1,7 @@
 """The data: read from whatever the user has, preprocessed, and divided into three splits."""
 
 from slimnet.data.batches import (
+    MEMORY_BYTES,
     IndexedBatches,
     count_images,
     first_batch,
@@ -10,7 +11,6 @@ from slimnet.data.batches import (
     whole_batches,
 )
 from slimnet.data.check import check_pair
-from slimnet.data.indexed import MEMORY_BYTES
 from slimnet.data.inputs import (
     common_inputs,
     made_up_inputs,

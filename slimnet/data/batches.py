@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import compress
@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
+from torch.utils.data import Dataset
 
-from slimnet.data.indexed import GivenBatches, GivenImages
 from slimnet.errors import InputError
 from slimnet.records import Batches
+
+MEMORY_BYTES = 512 * 1024**2  # the default of the option memory_mib
 
 # share of the classes that the best stride takes; a guess: at 1 one class of a hundred would be
 # reason enough to take half as many images
@@ -30,7 +32,7 @@ class IndexedBatches:
 
     Args:
         data: ``data[part]`` are the inputs at some indices, or the batch where there are no labels:
-            a tensor of inputs, or data of ``indexed``.
+            a tensor of inputs, ``Items`` or ``GivenBatches``.
         parts: the indices (images,) int64 of each batch.
         data_labels: of everything in ``data``, int64; None where only ``data`` knows the batches.
         by_image: whether batches may be taken apart.
@@ -74,8 +76,7 @@ class IndexedBatches:
     @property
     def random_access(self) -> bool:
         """Return whether an image can be read without the images before it."""
-        given = getattr(self.data, "batches", self.data)
-        return not isinstance(given, GivenBatches) or given.random_access
+        return not isinstance(self.data, GivenBatches) or self.data.random_access
 
     def take(self, places: Tensor) -> IndexedBatches:
         """Return the images at these places in the order, in batches as large as the largest."""
@@ -111,10 +112,9 @@ class IndexedBatches:
         Every n-th index would skip classes where images cycle through them. Of whole batches it is
         every n-th batch. Where there are fewer than n, both parts are everything.
         """
-        if self.by_image:
-            ranked = self.labels.argsort(stable=True)
-        else:
-            ranked = torch.arange(len(self.parts))
+        ranked = (
+            self.labels.argsort(stable=True) if self.by_image else torch.arange(len(self.parts))
+        )
         held_back = torch.zeros(len(ranked), dtype=torch.bool)
         held_back[ranked[every - 1 :: every]] = True
         rest = self._chosen(~held_back)
@@ -193,11 +193,89 @@ class IndexedBatches:
         return inputs
 
 
+class Items(Dataset[Any]):
+    """Items read one by one: ``items[part]`` joins those at some indices to a batch.
+
+    Items that were read stay in memory, as many as fit into ``memory_bytes``.
+
+    Args:
+        read: gives the item at an index.
+        join: from items and their indices to a batch.
+        memory_bytes: for the tensors of the items.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], Any],
+        join: Callable[[list[Any], list[int]], Any],
+        memory_bytes: int,
+    ) -> None:
+        self._read, self._join, self._free_bytes = read, join, memory_bytes
+        self._cache: dict[int, Any] = {}
+
+    def __getitem__(self, part: Tensor) -> Any:
+        """Return the batch of these indices (images,).
+
+        Raises:
+            InputError: an item cannot be read or joined.
+        """
+        indices = part.tolist()
+        # gradients may flow through what is cached, also where the first pass needed none
+        with torch.inference_mode(False):
+            return self._join([self._item(index) for index in indices], indices)
+
+    def _item(self, index: int) -> Any:
+        if index in self._cache:
+            return self._cache[index]
+        item = self._read(index)
+        size = sum(leaf.nbytes for leaf in tree_leaves(item) if isinstance(leaf, Tensor))
+        if size <= self._free_bytes:
+            self._cache[index] = item
+            self._free_bytes -= size
+        return item
+
+
+class GivenBatches(Dataset[Any]):
+    """Batches that come from elsewhere, found by the indices of their images.
+
+    Batches asked for in their own order take one pass over the batches given. ``by_image`` says
+    that they are (inputs, labels), and single inputs are asked for; else it is whole batches.
+    """
+
+    def __init__(self, batches: Batches, sizes: Sequence[int], by_image: bool) -> None:
+        self._batches, self._by_image = batches, by_image
+        self.random_access = isinstance(batches, Sequence)
+        self._ends = torch.tensor(sizes).cumsum(0)
+        self._pass: Iterator[Any] = iter(())
+        self._next = len(sizes)  # the first batch begins a pass
+
+    def __getitem__(self, part: Tensor) -> Any:
+        """Return the inputs (images, ...) of these indices (images,), or the batch they are in."""
+        numbers = torch.bucketize(part, self._ends, right=True)
+        if not self._by_image:
+            return self._batch(int(numbers[0]))
+        places, found = [], []
+        for number in torch.unique(numbers).tolist():
+            inputs, labels = self._batch(number)
+            places.append((numbers == number).nonzero().flatten())
+            found.append(inputs[part[places[-1]] - (int(self._ends[number]) - len(labels))])
+        return torch.cat(found)[torch.cat(places).argsort()]
+
+    def _batch(self, number: int) -> Any:
+        if isinstance(self._batches, Sequence):
+            return self._batches[number]
+        if number < self._next:
+            self._pass, self._next = iter(self._batches), 0
+        for _ in range(number - self._next):
+            next(self._pass)
+        self._next = number + 1
+        return next(self._pass)
+
+
 def in_memory(inputs: Tensor, labels: Tensor, batch_images: int) -> IndexedBatches:
     """Return batches of images that are in memory, inputs (images, ...) and labels (images,)."""
-    return IndexedBatches(
-        inputs, torch.split(torch.arange(len(labels)), batch_images), labels, True
-    )
+    parts = torch.split(torch.arange(len(labels)), batch_images)
+    return IndexedBatches(inputs, parts, labels, by_image=True)
 
 
 def hardest_first(batches: Batches, losses: Tensor) -> tuple[Batches, Tensor, bool]:
@@ -220,8 +298,7 @@ def single_images(batches: Batches) -> IndexedBatches:
     if isinstance(batches, IndexedBatches):
         return batches
     labels = [labels for _, labels in batches]
-    given = _given(batches, [len(part) for part in labels])
-    return IndexedBatches(GivenImages(given.data), given.parts, torch.cat(labels), True)
+    return _given(batches, [len(part) for part in labels], torch.cat(labels) if labels else None)
 
 
 def whole_batches(batches: Batches) -> IndexedBatches:
@@ -235,11 +312,12 @@ def whole_batches(batches: Batches) -> IndexedBatches:
     return _given(batches, [count_images(batch) for batch in batches])
 
 
-def _given(batches: Batches, sizes: Sequence[int]) -> IndexedBatches:
+def _given(batches: Batches, sizes: Sequence[int], labels: Tensor | None = None) -> IndexedBatches:
     if not sum(sizes):
         raise InputError("the calibration split is empty; give images to recover accuracy with")
     parts = [part for part in torch.split(torch.arange(sum(sizes)), list(sizes)) if len(part)]
-    return IndexedBatches(GivenBatches(batches, sizes), parts)
+    by_image = labels is not None
+    return IndexedBatches(GivenBatches(batches, sizes, by_image), parts, labels, by_image)
 
 
 def count_images(batch: Any) -> int:

@@ -10,10 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from slimnet.data.arrays import ARRAY_EXTENSIONS, open_arrays
 from slimnet.data.check import with_answers
-from slimnet.data.datasets import open_dataset
+from slimnet.data.datasets import is_dataset, item_splits, open_dataset
 from slimnet.data.images import open_folder, open_torchvision
-from slimnet.data.indexed import MEMORY_BYTES
-from slimnet.data.items import is_dataset, item_splits
 from slimnet.data.source import NAMES, Parts
 from slimnet.data.splits import as_given, divide
 from slimnet.errors import InputError
@@ -34,7 +32,6 @@ def load_splits(
     network: nn.Module | None = None,
     *,
     by_image: bool = True,
-    memory_bytes: int = MEMORY_BYTES,
 ) -> Splits:
     """Return the calibration, selection and test splits of some data, which is not changed.
 
@@ -45,20 +42,20 @@ def load_splits(
     ``labels="none"`` the network's own answers are the labels. Where it takes grey images only,
     colour images become grey. Unless the task is one of labelled images (``by_image``), live data
     sets may have items of any form, collated as torch does it. Each split caches images up to
-    ``memory_bytes``.
+    ``options.memory_mib``.
 
     Raises:
         InputError: the data cannot be read, are too few for three splits, or the network cannot
             label them.
     """
-    splits = _read_splits(data, options, network, by_image, memory_bytes)
+    splits = _read_splits(data, options, network, by_image)
     if network is not None and options.labels == "none":
         return with_answers(network, splits)
     return splits
 
 
 def _read_splits(
-    data: Data, options: DataOptions, network: nn.Module | None, by_image: bool, memory_bytes: int
+    data: Data, options: DataOptions, network: nn.Module | None, by_image: bool
 ) -> Splits:
     name = str(data) if isinstance(data, (str, Path)) else type(data).__name__
     given: Any = _called(data)
@@ -75,14 +72,14 @@ def _read_splits(
         return given
     if not by_image and (three or is_dataset(given)):
         datasets = given if three else [*_calibration_items(options), given]
-        return item_splits(datasets, name, options, memory_bytes)
+        return item_splits(datasets, name, options)
     if three:
         labelled = options.labels == "given"
         sources = [open_dataset(part, f"{name} ({which})", labelled)
                    for part, which in zip(given, NAMES, strict=True)]  # fmt: skip
-        return as_given(sources, options, network, memory_bytes)
+        return as_given(sources, options, network)
     parts = _with_calibration(_open(given, name, options), name, options)
-    return divide(parts, options, network, memory_bytes)
+    return divide(parts, options, network)
 
 
 def _calibration_items(options: DataOptions) -> list[Any]:
@@ -138,7 +135,7 @@ def _open(data: Any, name: str, options: DataOptions) -> Parts:
         return open_torchvision(data.removeprefix("torchvision:"))
     if isinstance(data, (str, Path)):
         return _open_path(Path(data).expanduser(), labelled)
-    if isinstance(data, Dataset) or hasattr(data, "__getitem__"):
+    if is_dataset(data):
         return Parts(open_dataset(data, name, labelled))
     hint = ": give its data set (loader.dataset)" if isinstance(data, DataLoader) else ""
     raise InputError(f"data are {FORMS}; got a {type(data).__name__}{hint}")

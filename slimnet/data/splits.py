@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from slimnet.data.batches import IndexedBatches
-from slimnet.data.indexed import MEMORY_BYTES, Items
+from slimnet.data.batches import IndexedBatches, Items
 from slimnet.data.preprocess import Preprocessor, build_preprocessor, with_grey_if_taken
 from slimnet.data.source import NAMES, Parts, Source, require_images
 from slimnet.errors import InputError
@@ -65,14 +64,13 @@ def divide(
     parts: Parts,
     options: DataOptions,
     network: nn.Module | None = None,
-    memory_bytes: int = MEMORY_BYTES,
 ) -> Splits:
     """Return splits that share no image, each class in proportion in all of them.
 
     With a training part, calibration is a sample of it; selection and test are halves of the
     images held out. Without one, calibration is a sample of at most a third, and selection and
     test halve the rest. Colour images become grey where the network takes one channel only. Each
-    split caches images up to ``memory_bytes``.
+    split caches images up to ``options.memory_mib``.
 
     Raises:
         InputError: too few images.
@@ -96,14 +94,13 @@ def divide(
         + f"; {'at random' if options.labels == 'none' else 'every class in proportion'}"
         + f", seed {seed}"
     )
-    return _make(chosen, where, options, network, memory_bytes)
+    return _make(chosen, where, options, network)
 
 
 def as_given(
     sources: Sequence[Source],
     options: DataOptions,
     network: nn.Module | None = None,
-    memory_bytes: int = MEMORY_BYTES,
 ) -> Splits:
     """Return three sources as the calibration, selection and test splits; see ``divide``.
 
@@ -113,7 +110,7 @@ def as_given(
     chosen = [(source, torch.arange(len(source))) for source in sources]
     counts = ", ".join(f"{len(s)} for {n}" for s, n in zip(sources, NAMES, strict=True))
     where = f"three data sets as they were given: {counts} images"
-    return _make(chosen, where, options, network, memory_bytes)
+    return _make(chosen, where, options, network)
 
 
 def _make(
@@ -121,7 +118,6 @@ def _make(
     description: str,
     options: DataOptions,
     network: nn.Module | None,
-    memory_bytes: int,
 ) -> Splits:
     for name, (source, indices) in zip(NAMES, parts, strict=True):
         fewest = MIN_CALIBRATION if name == "calibration" else MIN_HELD_OUT
@@ -135,7 +131,7 @@ def _make(
             name,
             len(indices),
             IndexedBatches(
-                _inputs(source, preprocessor, shape, memory_bytes),
+                _inputs(source, preprocessor, shape, options.memory_bytes),
                 torch.split(indices, options.batch_size),
                 source.labels,
                 by_image=True,

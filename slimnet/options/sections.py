@@ -120,7 +120,7 @@ class TaskOptions(Section):
 
 
 @dataclass(frozen=True)
-class DataOptions(DataFileOptions, SeedOptions, TaskOptions):
+class DataOptions(DataFileOptions, SeedOptions, MemoryOptions, TaskOptions):
     """How data are read, preprocessed and divided."""
 
     calibration_images: int = option(

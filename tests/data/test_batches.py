@@ -7,13 +7,13 @@ import torch
 
 from slimnet.data.batches import (
     IndexedBatches,
+    Items,
     hardest_first,
     in_memory,
     labels_of,
     single_images,
     whole_batches,
 )
-from slimnet.data.indexed import Items
 from slimnet.errors import InputError
 
 SHAPE = (1, 2, 2)

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from slimnet.data.batches import IndexedBatches
-from slimnet.data.indexed import Items
+from slimnet.data.batches import IndexedBatches, Items
 from slimnet.errors import InputError
 from slimnet.finetune.finetune import finetune
 from slimnet.finetune.train import TrainingRecipe, make_optimizer, norm_scales, recovery_loss

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def compare(
         source=loaded.source,
         source_sha256=loaded.sha256,
         data=splits.description,
-        settings=options.as_dict(),
+        settings=asdict(options),
         repaired=options.repair,
         environment=report.environment(),
         seconds=time.perf_counter() - started,

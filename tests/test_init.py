@@ -19,7 +19,7 @@ from slimnet.options import (
     options_of,
     read_configuration,
 )
-from slimnet.options.section import TITLES
+from slimnet.options.option import TITLES
 
 BESIDE = names_of(CommandOptions)
 NAMES = [one.name for one in options_of(Options, CommandOptions)]

@@ -1,4 +1,3 @@
 """Training the slim network on the calibration images."""
 
 from slimnet.finetune.finetune import finetune
-from slimnet.finetune.train import TrainingRecipe

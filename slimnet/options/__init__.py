@@ -10,8 +10,7 @@ from slimnet.options.commands import (
     SampleOptions,
 )
 from slimnet.options.configuration import read_configuration
-from slimnet.options.option import Option, nearest, option
-from slimnet.options.section import Section, names_of, options_of
+from slimnet.options.option import Option, Section, names_of, nearest, option, options_of
 from slimnet.options.sections import (
     PAPER_METRICS,
     RUNTIMES,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slimnet.options.option import option
-from slimnet.options.section import Section
+from slimnet.options.option import Section, option
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from typing import Any
 
 from slimnet.errors import InputError
 from slimnet.options.commands import CommandOptions
-from slimnet.options.option import nearest
-from slimnet.options.section import options_of
+from slimnet.options.option import nearest, options_of
 from slimnet.options.sections import Options
 
 TOML_MODULE = "tomllib" if sys.version_info >= (3, 11) else "tomli"

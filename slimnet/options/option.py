@@ -1,20 +1,23 @@
-"""One option: its type, unit, default and range, and how a value is read and checked."""
+"""One option and how its value is read and checked; a section: options that belong together."""
 
 from __future__ import annotations
 
 import difflib
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import Field, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from slimnet.errors import InputError
 
 KINDS: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
 RULES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 UNLIMITED, COUNT = (-math.inf, math.inf), (1, math.inf)
+# the order in which help and slimnet.toml show the sections
+TITLES = ("Model", "Data", "Budget", "Search", "Fine-tuning", "Latency", "Goals", "Output")
+S = TypeVar("S", bound="Section")
 
 
 def option(
@@ -183,3 +186,51 @@ def nearest(name: str, known: list[str]) -> str:
     """Return "; did you mean ...?" for a mistyped name, or what is known."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """Base of all sections. A class that inherits from several stands for all their options.
+
+    Raises:
+        InputError: a value is of the wrong type or outside its range; the message gives the rule.
+    """
+
+    title: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for one in options_of(type(self)):
+            one.require(getattr(self, one.name))
+
+    def changed(self: S, changes: Mapping[str, Any]) -> S:
+        """Return a copy with some options changed; a list may come as text with commas.
+
+        Raises:
+            InputError: a name is not an option (the message gives the nearest one), or a value is
+                of the wrong type or outside its range.
+        """
+        known = {one.name: one for one in options_of(type(self))}
+        for name in changes:
+            if name not in known:
+                raise InputError(f"unknown option {name!r}{nearest(name, list(known))}")
+        return replace(self, **{name: known[name].parse(value) for name, value in changes.items()})
+
+
+def _declaring(section: type[Section], name: str) -> type[Section]:
+    """Return the class that declares an option: there its default is an attribute."""
+    return next(each for each in section.__mro__ if name in vars(each))
+
+
+def options_of(*sections: type[Section]) -> tuple[Option, ...]:
+    """Return the options of some sections, each once, section by section."""
+    found = {
+        one.name: Option.of(one, _declaring(section, one.name).title)
+        for section in sections
+        for one in fields(section)
+    }
+    return tuple(sorted(found.values(), key=lambda one: TITLES.index(one.section)))
+
+
+def names_of(*sections: type[Section]) -> set[str]:
+    """Return the names of all options of some sections."""
+    return {one.name for one in options_of(*sections)}

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slimnet.errors import InputError
-from slimnet.options.option import option
-from slimnet.options.section import Section
+from slimnet.options.option import Section, option
 
 PAPER_METRICS = (
     "mean_square_weight",
@@ -336,7 +335,6 @@ class GoalOptions(LatencyOptions):
     """Goals for the finished network; they change nothing of what is done."""
 
     title = "Goals"
-    affects_search = False
 
     min_speedup: float | None = option(
         None,
@@ -397,7 +395,6 @@ class ExportOptions(Section):
     """The form of the ONNX files."""
 
     title = "Output"
-    affects_search = False
 
     opset: int = option(20, "ONNX operator-set version.", limits=(18, 23))
 

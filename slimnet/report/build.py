@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -85,7 +85,7 @@ def build_report(
         source=loaded.source,
         source_sha256=loaded.sha256,
         plan_sha256=plan_sha256(trajectory.plan),
-        settings=options.as_dict(),
+        settings=asdict(options),
         data=_data_summary(splits),
         environment=environment(),
         frozen=tuple(frozen),

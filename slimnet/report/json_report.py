@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -123,7 +124,7 @@ def run_sha256(
     if content_sha256 is None:
         return None
     # the option cache says whether a result may be used again, and changes nothing in it
-    values = {name: value for name, value in options.as_dict().items() if name != "cache"}
+    values = {name: value for name, value in asdict(options).items() if name != "cache"}
     plain = json.dumps([content_sha256, values, environment], sort_keys=True, default=str)
     return hashlib.sha256(plain.encode()).hexdigest()
 

@@ -13,7 +13,7 @@ import os
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,13 +23,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from slimnet.groups import Group
-from slimnet.options import SearchOptions
+from slimnet.options import DataOptions, ModelOptions, SearchOptions, names_of
 from slimnet.records import Split
 from slimnet.tasks import Task
 from slimnet.timing import RUNTIMES
 
 FORMAT = "slimnet journal 4"
 STEP = "step"
+# options that a search depends on; goals and the form of the files come after it
+DECISIVE = names_of(SearchOptions, DataOptions, ModelOptions)
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def fingerprint(
     matter only after the search do not count.
     """
     plain = {
-        "settings": options.search_dict(),
+        "settings": {key: x for key, x in asdict(options).items() if key in DECISIVE},
         "groups": [(group.name, group.units) for group in groups],
         "slimnet": version("slimnet"),
         "torch": torch.__version__,

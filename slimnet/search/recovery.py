@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slimnet.execution import VersionRunner, first_call
-from slimnet.finetune import TrainingRecipe
 from slimnet.options import BudgetOptions, RecoveryOptions
 from slimnet.records import FINE_TUNING, NORM_STATISTICS, REFIT, Drop, FineTuning, Split
 from slimnet.repair import TeacherOutputs
@@ -109,17 +108,8 @@ class Recovery:
 
     def _finetune(self, state: State, number: int) -> State | None:
         options = self.options
-        recipe = TrainingRecipe(
-            epochs=options.finetune_epochs,
-            optimizer=options.optimizer,
-            learning_rate=options.learning_rate,
-            distill_share=options.distill,
-            norm_scale_l1=options.norm_scale_l1,
-            weight_decay=options.weight_decay,
-            augment=options.augment,
-        )
         tuned, record = state.finetuned(
-            self.teacher.original, self.calibration, recipe, options.seed + number
+            self.teacher.original, self.calibration, options, options.seed + number
         )
         self.fine_tunings[number] = record
         return tuned

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.execution import Change, MemoryBudget, RunningNetwork, prepare_running, set_values
-from slimnet.finetune import TrainingRecipe, finetune
+from slimnet.finetune import finetune
 from slimnet.groups import Group, apply_plan, merge_plans, norms_behind, plan_for, shrink_groups
+from slimnet.options import FinetuneOptions
 from slimnet.records import FineTuning, Plan, Split
 from slimnet.repair import (
     InverseGram,
@@ -100,7 +101,7 @@ class State:
         return self._changed(model) if after < before else None
 
     def finetuned(
-        self, original: nn.Module, calibration: Split, recipe: TrainingRecipe, seed: int
+        self, original: nn.Module, calibration: Split, options: FinetuneOptions, seed: int
     ) -> tuple[State | None, FineTuning]:
         """Return the state after training, None where it did not help, and the record of it.
 
@@ -108,7 +109,7 @@ class State:
         """
         model = copy.deepcopy(self.model)
         batches, images = calibration.batches, calibration.images
-        record = finetune(model, original, batches, recipe, seed=seed, task=self.task)
+        record = finetune(model, original, batches, options, seed=seed, task=self.task)
         if not record.kept:
             return None, record
         inverse_grams: Mapping[str, InverseGram] = {}

@@ -14,7 +14,7 @@ import typer
 
 from slimnet import cli, timing
 from slimnet.options import CommandOptions, Options, options_of
-from slimnet.options.section import TITLES
+from slimnet.options.option import TITLES
 
 COMMANDS = typer.main.get_command(cli.app).commands
 # numbers that have no unit, and the ones that are in those of the pixels

@@ -8,14 +8,14 @@ from torch import nn
 from torch.nn import functional
 
 from slimnet.errors import InputError
-from slimnet.finetune.finetune import finetune
-from slimnet.finetune.train import TrainingRecipe, recovery_loss
+from slimnet.finetune.finetune import finetune, recovery_loss
 from slimnet.finetune.training_data import make_training_data
+from slimnet.options import FinetuneOptions
 from slimnet.tasks.classification import CLASSIFICATION, mean_loss
 from slimnet.tasks.task import Task
 
 OWN = Task(CLASSIFICATION.loss, CLASSIFICATION.score)
-RECIPE = TrainingRecipe(epochs=3, learning_rate=0.05)
+OPTIONS = FinetuneOptions(finetune_epochs=3, learning_rate=0.05)
 
 
 class Two(nn.Module):
@@ -45,9 +45,9 @@ def spoilt(trained):
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_it_learns_and_is_kept(trained, spoilt, share):
     model, splits = trained
-    recipe = TrainingRecipe(epochs=3, learning_rate=0.05, distill_share=share)
+    options = FinetuneOptions(finetune_epochs=3, learning_rate=0.05, distill=share)
     before = mean_loss(spoilt, splits.selection.batches)
-    told = finetune(spoilt, model, splits.calibration.batches, recipe, seed=0, task=OWN)
+    told = finetune(spoilt, model, splits.calibration.batches, options, seed=0, task=OWN)
     assert told.kept
     assert mean_loss(spoilt, splits.selection.batches) < 0.9 * before
     assert told.epoch_losses_nats[-1] < told.epoch_losses_nats[0]
@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_weights_and_the_original_stays(trained, sp
     model, splits = trained
     before, other = copy.deepcopy(model.state_dict()), copy.deepcopy(spoilt)
     for network in (spoilt, other):
-        finetune(network, model, splits.calibration.batches, RECIPE, seed=3, task=OWN)
+        finetune(network, model, splits.calibration.batches, OPTIONS, seed=3, task=OWN)
     pairs = zip(spoilt.state_dict().values(), other.state_dict().values(), strict=True)
     assert all(torch.equal(one, two) for one, two in pairs)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -86,7 +86,7 @@ def test_the_loss_is_the_tasks_and_relative_distances_of_all_outputs(share):
     model, original = Two(), Two().eval()
     batch = {"x": torch.randn(5, 3), "y": torch.tensor([0, 1, 0, 1, 1])}
     task = Task(two_loss, lambda *_: 50.0)
-    got = recovery_loss(model, original, batch, task, share=share, temperature=2)
+    got = recovery_loss(model, original, batch, task, share)
     found, wanted = model(batch["x"]), original(batch["x"])
     apart = [
         (found[name] - wanted[name]).square().sum() / wanted[name].square().sum()
@@ -102,6 +102,6 @@ def test_outputs_that_only_training_has_are_refused():
     batch = {"x": torch.randn(5, 3), "y": torch.tensor([0, 1, 0, 1, 1])}
     task = Task(two_loss, lambda *_: 50.0)
     with pytest.raises(InputError, match="--distill 0"):
-        finetune(Two(more=True), Two(more=True), [batch], RECIPE, seed=0, task=task)
-    plain = TrainingRecipe(epochs=1, distill_share=0)
+        finetune(Two(more=True), Two(more=True), [batch], OPTIONS, seed=0, task=task)
+    plain = FinetuneOptions(finetune_epochs=1, distill=0)
     assert finetune(Two(more=True), Two(), [batch], plain, seed=0, task=task).epoch_losses_nats

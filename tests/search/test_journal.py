@@ -11,9 +11,9 @@ import torch
 
 from slimnet.execution import layout
 from slimnet.groups.find import find_groups
-from slimnet.options import Options
+from slimnet.options import Options, names_of
 from slimnet.search import objective
-from slimnet.search.journal import STEP, Journal, fingerprint
+from slimnet.search.journal import DECISIVE, STEP, Journal, fingerprint
 from slimnet.search.oracle import Oracle
 from slimnet.search.search import search
 from slimnet.tasks.classification import CLASSIFICATION
@@ -221,3 +221,7 @@ def test_options_that_matter_only_after_the_search_keep_the_journal(trained):
     assert found() == found(max_params=5, baseline="old.json", max_regression=9.0)
     assert found() == found(cache=False, int8=True, opset=18)
     assert found() != found(max_drop=4.0)
+    assert names_of(Options) - DECISIVE == {
+        "min_speedup", "max_params", "max_macs", "max_bytes", "max_latency_ms", "baseline",
+        "max_regression", "opset", "int8", "cache",
+    }  # fmt: skip

@@ -82,7 +82,8 @@ def _require_usable(task: tasks.Task, data: Any, options: Options) -> None:
         InputError: one does not fit, or there is no data.
     """
     saliency.require_metrics(options.metrics or ())
-    tasks.require_classes(task, options.metrics or ())
+    if why := saliency.lacks_classes(task, options.metrics or ()):
+        raise InputError(f"{why}; leave the metric out")
     timing.require_runtime(timing.RUNTIMES[options.runtime])
     if data is None:
         raise InputError(

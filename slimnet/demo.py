@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from slimnet.errors import InputError, SlimnetError
 
+EPOCHS = 8
 COMMAND = ["slimnet", "compress", "model.pt", "--max-drop", "5"]
 CONFIGURATION = """\
 # What `slimnet compress model.pt --max-drop 5` reads in this folder.
@@ -96,13 +97,13 @@ def _network() -> nn.Sequential:
     )
 
 
-def _train(images: numpy.ndarray, labels: numpy.ndarray, epochs: int = 8) -> nn.Sequential:
+def _train(images: numpy.ndarray, labels: numpy.ndarray) -> nn.Sequential:
     torch.manual_seed(0)
     network = _network()
     inputs = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 16
     targets = torch.from_numpy(labels)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.05)
-    for _ in range(epochs):
+    for _ in range(EPOCHS):
         for batch in torch.split(torch.randperm(len(inputs)), 64):
             optimizer.zero_grad()
             loss: Tensor = functional.cross_entropy(network(inputs[batch]), targets[batch])

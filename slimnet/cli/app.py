@@ -1,7 +1,5 @@
 """The command: one line and an exit code for every error."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os

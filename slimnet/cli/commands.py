@@ -3,8 +3,6 @@
 Modules that take seconds to import are imported once the options are known to be good.
 """
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any

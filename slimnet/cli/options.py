@@ -1,7 +1,5 @@
 """Options of the command line: made from their declarations, chosen there or in slimnet.toml."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path

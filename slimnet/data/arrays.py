@@ -1,7 +1,5 @@
 """Read files that hold two arrays, ``images`` and ``labels``: .npz, .safetensors, .pt."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Try network and data on one another before any long work starts."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

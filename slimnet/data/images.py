@@ -1,7 +1,5 @@
 """Read image folders, one sub-folder a class, and torchvision's own data sets from the disk."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

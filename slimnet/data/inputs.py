@@ -1,7 +1,5 @@
 """Inputs for networks without data: of a given or guessed shape, or as ONNX files ask for."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Iterator, Sequence

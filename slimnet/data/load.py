@@ -1,7 +1,5 @@
 """Load the data, and divide it into calibration, selection and test."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Turn decoded pixels into the network's inputs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any

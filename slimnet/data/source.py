@@ -1,7 +1,5 @@
 """A set of labelled raw images, whatever it is read from."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Divide the data into calibration, selection and test, and say how."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

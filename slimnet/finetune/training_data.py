@@ -1,7 +1,5 @@
 """The images that a fine-tuning learns from, how they are augmented, and those held back."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any

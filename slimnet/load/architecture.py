@@ -1,7 +1,5 @@
 """Build the network that a state dict belongs to, and load the weights onto it, strictly."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path

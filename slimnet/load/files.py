@@ -1,7 +1,5 @@
 """Files: read whole or refused, written whole or not at all."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import secrets

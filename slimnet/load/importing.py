@@ -1,7 +1,5 @@
 """Import code that the user names, and quote names and errors of others in one line."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import importlib.util

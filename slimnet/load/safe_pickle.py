@@ -1,7 +1,5 @@
 """Read a torch file and run nothing that it names, but for a static list of network parts."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext

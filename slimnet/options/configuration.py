@@ -1,7 +1,5 @@
 """Read slimnet.toml, or [tool.slimnet] of pyproject.toml."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from pathlib import Path

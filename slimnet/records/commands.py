@@ -1,7 +1,5 @@
 """The record that each command returns."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

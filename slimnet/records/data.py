@@ -1,7 +1,5 @@
 """The start of a run: the data in three splits and the loaded network; and the plan it makes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """Measurements with their uncertainty, and the files that were written."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """How the search went, step by step, and how well metrics agree with the full oracle."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import asdict
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 

@@ -5,6 +5,7 @@ from slimnet.saliency.metrics import (
     GROUP_METRICS,
     METRICS,
     default_metrics,
+    lacks_classes,
     needs_removal_errors,
     read_by,
     require_metrics,

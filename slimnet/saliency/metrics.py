@@ -18,6 +18,7 @@ from slimnet.execution import weight_slices
 from slimnet.groups import Group
 from slimnet.options import PAPER_METRICS, nearest
 from slimnet.saliency.statistics import LayerStatistics
+from slimnet.tasks import Task
 
 
 class RemovalErrors(Protocol):
@@ -231,6 +232,17 @@ def read_by(metrics: Iterable[str]) -> set[str]:
     for metric in {base_name(metric) for metric in metrics} & set(METRICS):
         METRICS[metric](Asked(**fields))
     return asked & set(fields)
+
+
+def lacks_classes(task: Task, metrics: Iterable[str]) -> str:
+    """Return why a task cannot have these metrics, or "" where it can."""
+    compared = next((name for name in metrics if "prediction" in read_by([name])), None)
+    if compared is None or task.by_image:
+        return ""
+    return (
+        f"{compared} compares channels with the class that the network gives, which a task of "
+        "your own does not have"
+    )
 
 
 def require_metrics(names: tuple[str, ...]) -> None:

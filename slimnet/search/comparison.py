@@ -15,11 +15,16 @@ from slimnet.groups import Group
 from slimnet.options import SaliencyOptions
 from slimnet.records import OracleProgress, Split
 from slimnet.repair import gather_inverse_grams
-from slimnet.saliency import GROUP_METRICS, METRICS, needs_removal_errors, read_by
+from slimnet.saliency import (
+    GROUP_METRICS,
+    METRICS,
+    lacks_classes,
+    needs_removal_errors,
+    read_by,
+)
 from slimnet.search.evaluate import rank
 from slimnet.search.oracle import image_losses
 from slimnet.search.state import State
-from slimnet.tasks import lacks_classes
 
 
 def sample_units(groups: Sequence[Group], sample: int | None, seed: int) -> list[Tensor]:

@@ -1,7 +1,5 @@
 """Calling a network with anything that it takes, and calling the functions of a user's task."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping

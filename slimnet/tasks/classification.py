@@ -1,7 +1,5 @@
 """Classification, agreement with the original, or the task of the user's file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial

@@ -3,8 +3,6 @@
 It is counted image by image where each image is right or wrong, else score by score over batches.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """A task: the purpose of a network, as two functions of the user's, and how slimnet uses them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.data import IndexedBatches, count_images, first_batch, whole_batches
-from slimnet.errors import InputError
 from slimnet.records import Batches, Drop, Inputs, Split, Splits
 from slimnet.tasks.calls import (
     CallBatch,
@@ -176,24 +173,3 @@ class Task:
         it itself.
         """
         return self.drop(original, self.measure(slim, split, confidence), confidence)
-
-
-def lacks_classes(task: Task, metrics: Iterable[str]) -> str:
-    """Return why a task cannot have these metrics, or "" where it can."""
-    compared = next((name for name in metrics if name.endswith("mutual_information")), None)
-    if compared is None or task.by_image:
-        return ""
-    return (
-        f"{compared} compares channels with the class that the network gives, which a task of "
-        "your own does not have"
-    )
-
-
-def require_classes(task: Task, metrics: Iterable[str]) -> None:
-    """Refuse metrics that need the network to give classes, for a task that has none.
-
-    Raises:
-        InputError: there is such a metric.
-    """
-    if why := lacks_classes(task, metrics):
-        raise InputError(f"{why}; leave the metric out")

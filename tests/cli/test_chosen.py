@@ -1,7 +1,5 @@
 """The command line over slimnet.toml: every option can stand there, and can be taken back."""
 
-from __future__ import annotations
-
 import pytest
 import typer
 

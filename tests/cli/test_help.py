@@ -1,7 +1,5 @@
 """The help of every sub-command fits a terminal, shows an example, and tells units and defaults."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import subprocess

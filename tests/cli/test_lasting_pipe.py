@@ -1,7 +1,5 @@
 """Whoever reads the output may go; the work goes on, and the exit code is the work's."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What a pipeline reads: exit code, stdout, and the files that it asked for, whatever happens."""
 
-from __future__ import annotations
-
 import errno
 import io
 import json

@@ -1,7 +1,5 @@
 """Tables in a pipe: plain, whole, and on a narrow terminal nothing is cut."""
 
-from __future__ import annotations
-
 import io
 
 from rich.console import Console

@@ -1,7 +1,5 @@
 """Batches repeat, are cached up to a limit, and give the parts that are asked for."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Data files made to do harm, and images of every kind that a user may have."""
 
-from __future__ import annotations
-
 import io
 import resource
 import time

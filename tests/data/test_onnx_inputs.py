@@ -1,7 +1,5 @@
 """What ONNX files take, whoever wrote them, and inputs made for them."""
 
-from __future__ import annotations
-
 import onnx
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Augmentation: slow, obvious copies of what it does, and that it asks the original first."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -1,7 +1,5 @@
 """Fine-tuning: it recovers, does the same for the same seed, and touches only what it may."""
 
-from __future__ import annotations
-
 import copy
 import math
 from dataclasses import replace

@@ -3,8 +3,6 @@
 ``cli.run`` is what the command runs, so the exit code and the line are those of the command.
 """
 
-from __future__ import annotations
-
 import collections
 import functools
 import json

@@ -1,7 +1,5 @@
 """A run without data gives the same shapes and errors, or the network runs with data."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """Every option says its rule, what came, and takes nothing else in silence."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import asdict
 

@@ -13,8 +13,16 @@ from torch.nn import functional
 from slimnet.errors import InputError
 from slimnet.groups.find import find_groups
 from slimnet.groups.group import Gate
-from slimnet.saliency.metrics import METRICS, read_by, require_metrics, score_units
+from slimnet.saliency.metrics import (
+    METRICS,
+    lacks_classes,
+    read_by,
+    require_metrics,
+    score_units,
+)
 from slimnet.saliency.statistics import EVERY_SUM, LayerStatistics, gather_statistics
+from slimnet.tasks.classification import CLASSIFICATION
+from slimnet.tasks.task import Task
 
 
 @pytest.fixture
@@ -286,3 +294,11 @@ def test_only_what_is_read_is_gathered(observed):
     assert read_by(["reconstruction_error"]) == set()
     statistics, _ = gather_statistics(model, gates, batches, {"product"})
     assert statistics[gates[0].layer].square.numel() == 0
+
+
+def test_only_metrics_that_read_classes_need_a_task_with_classes():
+    own = Task(CLASSIFICATION.loss, CLASSIFICATION.score)
+    names = ("taylor_first_order", "transitive_mutual_information")
+    assert lacks_classes(own, names).startswith("transitive_mutual_information compares")
+    assert not lacks_classes(own, names[:1])
+    assert not lacks_classes(CLASSIFICATION, names)

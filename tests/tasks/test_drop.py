@@ -1,7 +1,5 @@
 """The drop that stops early: its verdict is that of all images."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

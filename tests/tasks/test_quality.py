@@ -1,7 +1,5 @@
 """Accuracy, loss, the paired drop and its bounds, and the guard against chance."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

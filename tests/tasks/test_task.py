@@ -12,7 +12,7 @@ from slimnet.errors import InputError
 from slimnet.options import Options
 from slimnet.records.data import Split, Splits
 from slimnet.tasks.classification import CLASSIFICATION, choose_task, mean_loss
-from slimnet.tasks.task import Task, require_classes
+from slimnet.tasks.task import Task
 
 
 class Masked(nn.Module):
@@ -198,14 +198,6 @@ def test_what_is_no_task_is_refused(tmp_path, monkeypatch, given, name, message)
     (tmp_path / "half.py").write_text("def loss(model, batch): return 0\n")
     with pytest.raises(InputError, match=message):
         choose_task(given, Options(task=name))
-
-
-def test_metrics_that_read_classes_are_refused():
-    names = ("taylor_first_order", "transitive_mutual_information")
-    with pytest.raises(InputError, match="transitive_mutual_information compares"):
-        require_classes(Task(loss, score), names)
-    require_classes(Task(loss, score), names[:1])
-    require_classes(CLASSIFICATION, names)
 
 
 def test_functional_loss_over_shared_batches_keeps_gradients(masked):

@@ -1,7 +1,6 @@
 """The data: read from whatever the user has, preprocessed, and divided into three splits."""
 
 from slimnet.data.batches import (
-    MEMORY_BYTES,
     IndexedBatches,
     count_images,
     first_batch,

@@ -16,8 +16,6 @@ from torch.utils.data import Dataset
 from slimnet.errors import InputError
 from slimnet.records import Batches
 
-MEMORY_BYTES = 512 * 1024**2  # the default of the option memory_mib
-
 # share of the classes that the best stride takes; a guess: at 1 one class of a hundred would be
 # reason enough to take half as many images
 ENOUGH_CLASSES = 0.9

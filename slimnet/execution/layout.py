@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from slimnet.data import MEMORY_BYTES
+from slimnet.execution.running import MEMORY_BYTES
 from slimnet.records import Split
 from slimnet.tasks import CLASSIFICATION, Task
 

@@ -9,10 +9,12 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from slimnet.data import MEMORY_BYTES
 from slimnet.execution.folding import folded, folded_values, norms_to_fold
 from slimnet.execution.replay import Call, Change, Replay, first_call, replaying, trace_calls
 from slimnet.execution.states import get_state, laid_out_as
+from slimnet.options import MemoryOptions
+
+MEMORY_BYTES = MemoryOptions().memory_bytes
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from slimnet.data import MEMORY_BYTES
 from slimnet.execution import Layout, lay_out_each
 from slimnet.options import RecoveryOptions
 from slimnet.records import Inputs, Split
@@ -46,12 +45,12 @@ def lay_out_sets(
     options: RecoveryOptions,
     layout: Layout,
     task: Task,
-    memory_bytes: int = MEMORY_BYTES,
 ) -> ImageSets:
     """Return the calibration images that a search of this network runs; it is not changed."""
     example = task.inputs(model, next(iter(calibration.batches)), 1)
     counts = images_used(model, example, calibration.images, options)
-    oracle, inverse_grams, refit = lay_out_each(calibration, counts, layout, task, memory_bytes)
+    memory = options.memory_bytes
+    oracle, inverse_grams, refit = lay_out_each(calibration, counts, layout, task, memory)
     training = oracle  # not used, and in memory anyway
     if options.finetune_epochs:
         # the repair's images had to fit in memory; training can read the others one by one

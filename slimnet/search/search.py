@@ -75,7 +75,7 @@ def search(
     unchanged = task.drop(original, original, options.confidence)
     if reason := _why_nothing_can_go(groups, unchanged, options):
         return Trajectory((), 0, reason, {}), copy.deepcopy(model)
-    images = lay_out_sets(model, splits.calibration, options, layout, task, options.memory_bytes)
+    images = lay_out_sets(model, splits.calibration, options, layout, task)
     progress = progress or (lambda _: None)
     journal = _open_journal(journal_file, model, groups, images, selection, original, options, task)
     if journal.steps:

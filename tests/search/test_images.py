@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slimnet.execution import Layout
-from slimnet.options import Options
+from slimnet.options import MemoryOptions, Options
 from slimnet.search.images import images_used, lay_out_sets, refit_images
 from slimnet.tasks.classification import CLASSIFICATION
 
@@ -35,10 +35,11 @@ def test_layers_are_refitted_on_more_images_where_that_takes_little(macs, layers
     assert refit_images(macs, layers) == images
 
 
-def test_fine_tuning_learns_from_images_that_do_not_fit_in_memory(trained):
+def test_fine_tuning_learns_from_images_that_do_not_fit_in_memory(trained, monkeypatch):
     model, splits = trained
     third = splits.calibration.batches[0][0][0].nbytes * (splits.calibration.images // 3)
+    monkeypatch.setattr(MemoryOptions, "memory_bytes", third)
     options = Options(finetune_epochs=1)
-    sets = lay_out_sets(model, splits.calibration, options, Layout(), CLASSIFICATION, third)
+    sets = lay_out_sets(model, splits.calibration, options, Layout(), CLASSIFICATION)
     assert sets.inverse_grams.images <= splits.calibration.images // 3
     assert sets.training.images == splits.calibration.images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,11 @@ def latency(subject: paper.Subject, slim: nn.Module, run_options: Options) -> di
         files = [Path(folder) / name for name in ("original.onnx", "slim.onnx")]
         for network, file in zip((subject.model, slim), files, strict=True):
             export.write_onnx(export.translate(network, example, run_options.opset), file, {})
-        protocol = timing.Protocol(
-            BATCH_SIZES, THREADS, run_options.latency_samples, run_options.seed
-        )
         pair = (timing.TimedNetwork(files[0]), timing.TimedNetwork(files[1]))
-        timed = timing.measure_latency(timing.RUNTIMES["ort-cpu"], pair, example, protocol)
+        timed = timing.measure_latency(
+            timing.RUNTIMES["ort-cpu"], pair, example, BATCH_SIZES,
+            replace(run_options, threads=THREADS),
+        )  # fmt: skip
     return {
         str(t.batch_size): {
             "original_ms": round(t.original_median_ms, 4),

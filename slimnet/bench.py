@@ -25,7 +25,7 @@ from slimnet.records import (
     Skipped,
 )
 from slimnet.tasks import fill_batch
-from slimnet.timing import RUNTIMES, Protocol, Runtime, TimedNetwork
+from slimnet.timing import RUNTIMES, Runtime, TimedNetwork
 
 SCHEMA_VERSION = 1
 MAX_ELEMENTS = 2**28  # of a batch: 1 GiB of float32, far beyond any batch that is worth timing
@@ -75,10 +75,8 @@ def bench(
     if model is not None and not all(runtime.reads_onnx for runtime in chosen):
         module = load.load_model(model, options).model
     first, second = (_timed_network(network, module, options) for network in pair)
-    protocol = Protocol(sizes, options.threads, options.latency_samples, options.seed)
-    timed, layers, failed = _time_all(
-        chosen, (first, second), data.made_up_onnx_inputs(wanted, options.seed), protocol, profile
-    )
+    example = data.made_up_onnx_inputs(wanted, options.seed)
+    timed, layers, failed = _time_all(chosen, (first, second), example, sizes, options, profile)
     skipped += failed
     if not timed:
         raise InputError(
@@ -170,7 +168,8 @@ def _time_all(
     runtimes: Sequence[Runtime],
     pair: tuple[TimedNetwork, TimedNetwork],
     example: Inputs,
-    protocol: Protocol,
+    batch_sizes: Sequence[int],
+    options: Options,
     profile: bool,
 ) -> tuple[list[Latency], list[LayerLatency], list[Skipped]]:
     """Time both networks on every runtime; where that fails, return why instead."""
@@ -181,10 +180,10 @@ def _time_all(
         try:
             if missing := runtime.missing():
                 raise InputError(f"this machine lacks {' and '.join(missing)}")
-            timed += timing.measure_latency(runtime, pair, example, protocol)
-            for size in protocol.batch_sizes if profile else ():
+            timed += timing.measure_latency(runtime, pair, example, batch_sizes, options)
+            for size in batch_sizes if profile else ():
                 batch = fill_batch(example, size)
-                layers += runtime.compare_layers(pair, batch, protocol.threads)
+                layers += runtime.compare_layers(pair, batch, options.threads)
         except SlimnetError as error:
             skipped.append(Skipped(runtime.name, str(error)))
     return timed, layers, skipped

@@ -19,7 +19,7 @@ from slimnet.load import sha256_of
 from slimnet.options import OutputOptions
 from slimnet.records import Artefacts, Drop, Inputs, Int8, Latency, Split, Splits
 from slimnet.tasks import Task, forward, input_tensors, output_tensors
-from slimnet.timing import RUNTIMES, OnnxNetwork, TimedNetwork, measure_latency, protocol_of
+from slimnet.timing import RUNTIMES, OnnxNetwork, TimedNetwork, measure_latency
 
 NAME = "slim.int8.onnx"
 MAX_IMAGES = 256  # for the ranges; a guess
@@ -198,9 +198,11 @@ def _with_latencies(
     record: Int8, path: Path, artefacts: Artefacts, example: Inputs, options: OutputOptions
 ) -> Int8:
     """Return the record with latencies, and with a reason if it is not faster than slim.onnx."""
-    int8, protocol = TimedNetwork(path), protocol_of(options)
+    int8, sizes = TimedNetwork(path), sorted(set(options.latency_batch))
     against_original, against_slim = (
-        measure_latency(RUNTIMES["ort-cpu"], (TimedNetwork(file.path), int8), example, protocol)
+        measure_latency(
+            RUNTIMES["ort-cpu"], (TimedNetwork(file.path), int8), example, sizes, options
+        )
         for file in (artefacts.original_onnx, artefacts.slim_onnx)
     )
     reason = _not_faster(against_slim)

@@ -1,23 +1,15 @@
 """How fast networks and their layers are, on each runtime."""
 
 import slimnet.execution.quiet_onnxruntime
-from slimnet.timing.latency import (
-    Protocol,
-    measure_latency,
-    measure_speed,
-    noise_warning,
-    protocol_of,
-)
-from slimnet.timing.machine import is_arm, knows_vnni, processor
-from slimnet.timing.onnx_profile import TRANSPOSED_WEIGHT
-from slimnet.timing.onnx_session import OnnxNetwork
-from slimnet.timing.paying_widths import measure_paying_widths
-from slimnet.timing.runtime import Runtime, TimedNetwork
-from slimnet.timing.runtimes import RUNTIMES, require_runtime
-from slimnet.timing.widths import (
+from slimnet.timing.latency import measure_latency, measure_speed, noise_warning
+from slimnet.timing.onnx_runtime import TRANSPOSED_WEIGHT, OnnxNetwork
+from slimnet.timing.paying_widths import (
     inputs_in_effect,
+    measure_paying_widths,
     narrow_widths,
     next_lower_width,
     width_in_effect,
     widths_in_words,
 )
+from slimnet.timing.runtime import Runtime, TimedNetwork, is_arm, knows_vnni, processor
+from slimnet.timing.runtimes import RUNTIMES, require_runtime

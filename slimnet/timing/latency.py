@@ -7,7 +7,6 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -22,33 +21,13 @@ from slimnet.timing.runtimes import RUNTIMES, available_runtimes
 MIN_SAMPLE_MS = 2.0  # shorter runs are repeated; a guess: the clock and the call take microseconds
 MIN_SAMPLES = 10  # a guess: fewer say little about the spread
 WARM_UP_RUNS = 5  # a guess
+MAX_SECONDS = 8.0  # for both networks at one batch size; a guess
 RESAMPLES = 2000  # of the bootstrap; a guess: fifty of them lie beyond each end of the interval
 # both guesses: a large network on a quiet machine has an interval of a few hundredths
 MAX_INTERVAL = 0.2  # of the speed-up
 MAX_SPREAD = 0.25  # of the median, for the middle half of the samples
 Timings = tuple[list[float], list[float]]
 """Paired samples of two networks, in milliseconds per run."""
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How latency is measured.
-
-    ``samples`` timings of each network are taken at each batch size, but fewer, at least 10, where
-    a batch size would take more than ``max_seconds``. ``seed`` is the bootstrap's.
-    """
-
-    batch_sizes: Sequence[int]
-    threads: int
-    samples: int
-    seed: int = 0
-    max_seconds: float = 8.0
-
-
-def protocol_of(options: LatencyOptions, further_batch_sizes: Sequence[int] = ()) -> Protocol:
-    """Return the protocol that the options ask for, with further batch sizes."""
-    sizes = tuple(sorted({*options.latency_batch, *further_batch_sizes}))
-    return Protocol(sizes, options.threads, options.latency_samples, options.seed)
 
 
 def measure_speed(
@@ -75,12 +54,12 @@ def measure_speed(
         TimedNetwork(artefacts.original_onnx.path, lambda device: original),
         TimedNetwork(artefacts.slim_onnx.path, lambda device: slim),
     )
-    protocol = protocol_of(options, further_batch_sizes)
+    sizes = sorted({*options.latency_batch, *further_batch_sizes})
     timed: list[Latency] = []
     for runtime in available_runtimes():
         if runtime.reads_onnx or runtime is RUNTIMES[options.runtime]:
             with suppress(RuntimeDoesNotStart):
-                timed += measure_latency(runtime, networks, example, protocol)
+                timed += measure_latency(runtime, networks, example, sizes, options)
     return tuple(timed)
 
 
@@ -88,32 +67,42 @@ def measure_latency(
     runtime: Runtime,
     networks: tuple[TimedNetwork, TimedNetwork],
     example: Inputs,
-    protocol: Protocol,
+    batch_sizes: Sequence[int],
+    options: LatencyOptions,
+    max_seconds: float = MAX_SECONDS,
 ) -> tuple[Latency, ...]:
     """Time original and slim network in turns, in each of the runtime's ways and batch sizes.
 
-    Changes neither network. ``example`` is preprocessed inputs (images, ...), repeated to fill a
-    batch. They lie on the device before the clock starts.
+    Changes neither network.
+
+    Args:
+        runtime: where they run.
+        networks: both of them.
+        example: preprocessed inputs (images, ...), repeated to fill a batch. They lie on the device
+            before the clock starts.
+        batch_sizes: in this order, whatever the options say.
+        options: latency_samples, threads and seed (of the bootstrap) are read.
+        max_seconds: fewer timings are taken, but at least 10, where a batch size would take longer.
 
     Raises:
         RuntimeDoesNotStart: the runtime does not start here.
         ProofError: a network cannot be opened or run.
     """
-    threads = runtime.threads_used(protocol.threads)
-    max_ms = 1000 * protocol.max_seconds / runtime.sessions
+    threads = runtime.threads_used(options.threads)
+    max_ms = 1000 * max_seconds / runtime.sessions
     timed: dict[tuple[str, int], list[Timings]] = defaultdict(list)
     with runtime.using(threads):
-        for number in range(min(runtime.sessions, protocol.samples)):
-            samples = len(range(number, protocol.samples, runtime.sessions))
+        for number in range(min(runtime.sessions, options.latency_samples)):
+            samples = len(range(number, options.latency_samples, runtime.sessions))
             opened = [runtime.open(network, threads) for network in networks]
-            for way, size in product(runtime.ways, protocol.batch_sizes):
+            for way, size in product(runtime.ways, batch_sizes):
                 batch = runtime.place(fill_batch(example, size))
-                original, slim = (session.prepare(batch, way) for session in opened)
+                original, slim = (prepare(batch, way) for prepare in opened)
                 if original is not None and slim is not None:
                     timings = time_in_turns(original, slim, samples, max_ms, runtime.sessions)
                     timed[way, size].append(timings)
     return tuple(
-        summarise(way, threads, size, sessions, seed=protocol.seed)
+        summarise(way, threads, size, sessions, seed=options.seed)
         for (way, size), sessions in timed.items()
     )
 

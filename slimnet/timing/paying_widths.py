@@ -1,11 +1,18 @@
-"""Which layer widths pay on a runtime: those below which the next channels really save time."""
+"""Which layer widths pay on a runtime, and which width costs as much as which.
+
+A runtime computes channels in blocks, such as 16 at once. A layer of 17 channels then takes as
+long as one of 32, and the widths that pay are 16, 32, 48 and so on: below those the next channels
+really save time.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +21,11 @@ import numpy
 from slimnet.errors import InputError
 from slimnet.load import partial_file
 from slimnet.timing.runtime import Runtime
-from slimnet.timing.widths import STEP, choose_widths
 
+STEP = 4  # channels between timed widths; half of the smallest block that was seen
+MIN_SHARE_SAVED = 0.5  # of the time that channels should save; a guess: halfway to nothing
+REORDERING = 3  # inputs, as seen in profiles
+MIN_SAVED = 0.1  # less is noise: a small layer on a GPU takes the same time at every width
 MAX_WIDTH = 128  # a guess: eight of the largest blocks of channels that were seen, 16
 ROUNDS = 11  # of all widths in one try; a guess
 MAX_TRIES = 5  # a guess: two alike are enough, and a busy machine may never give them
@@ -90,3 +100,95 @@ def _cache_file() -> Path:
     # the XDG specification says to ignore a path that is not absolute
     folder = given if given.is_absolute() else Path.home() / ".cache"
     return folder / "slimnet" / FILE
+
+
+def choose_widths(widths: Sequence[int], times: Sequence[float]) -> tuple[int, ...]:
+    """Return the widths that pay, ascending, from times at descending widths (any unit).
+
+    Going down from the widest, a width pays if it saves at least half of the time that its
+    channels should, seen from the last width that paid. Where the narrowest is hardly faster than
+    the widest, all widths pay: none is better than another.
+    """
+    if times[0] - times[-1] < MIN_SAVED * times[0]:
+        return tuple(sorted(widths))
+    per_channel = (times[0] - times[-1]) / (widths[0] - widths[-1])
+    paying = [0]
+    for number in range(1, len(widths)):
+        last = paying[-1]
+        saved = times[last] - times[number]
+        if saved >= MIN_SHARE_SAVED * per_channel * (widths[last] - widths[number]):
+            paying.append(number)
+    return tuple(sorted(widths[number] for number in paying))
+
+
+def next_lower_width(width: int, paying: Sequence[int]) -> int:
+    """Return the widest paying width below ``width``, or 0 if there is none.
+
+    Above the measured widths the last step between two paying ones repeats.
+    """
+    if not paying:
+        return width - 1
+    if width <= paying[-1]:
+        return max((w for w in paying if w < width), default=0)
+    step = _last_step(paying)
+    return paying[-1] + (width - 1 - paying[-1]) // step * step
+
+
+def width_in_effect(width: int, paying: Sequence[int]) -> int:
+    """Return the width that a layer takes as long as: the narrowest paying one, not below its own.
+
+    Above the measured widths the last step between two paying ones repeats.
+    """
+    if width <= 0 or not paying:
+        return width
+    if width <= paying[-1]:
+        return min(w for w in paying if w >= width)
+    step = _last_step(paying)
+    return paying[-1] + -(-(width - paying[-1]) // step) * step
+
+
+def inputs_in_effect(inputs: int, block: int) -> int:
+    """Return the number of inputs that a convolution takes as long as to read.
+
+    Fewer inputs than a block are brought into order first. That takes as long as three more, but
+    altogether never longer than a whole block.
+    """
+    return min(inputs + REORDERING, block) if inputs < block else inputs
+
+
+def narrow_widths(paying: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the widths worth going to, and those at which a layer's outputs are computed.
+
+    Convolutions put out whole blocks of channels, but fewer inputs than one block are read in
+    steps of four, see ``inputs_in_effect``. A width in these steps is worth it under the rule of
+    ``choose_widths``: all are but the one next to the block.
+    """
+    block = paying_block(paying)
+    worth, last = set(paying), block
+    for width in reversed(range(STEP, block, STEP)):
+        saved = inputs_in_effect(last, block) - inputs_in_effect(width, block)
+        if saved >= MIN_SHARE_SAVED * (last - width):
+            worth.add(width)
+            last = width
+    return tuple(sorted(worth)), tuple(width for width in paying if width >= block)
+
+
+def paying_block(paying: Sequence[int]) -> int:
+    """Return the channels that the runtime computes at once: the commonest step between widths."""
+    steps = Counter(high - low for low, high in pairwise((0, *paying)))
+    return steps.most_common(1)[0][0] if paying else 1
+
+
+def widths_in_words(paying: Sequence[int]) -> tuple[bool, str]:
+    """Return whether it pays to round widths to these, and a sentence that says why."""
+    if paying_block(paying) <= STEP:
+        return False, (
+            f"no width that was timed (in steps of {STEP} channels) pays more than its neighbours, "
+            "so that rounding widths gains nothing"
+        )
+    listed = ", ".join(map(str, paying))
+    return True, f"the widths that pay are {listed}, and on in steps of {_last_step(paying)}"
+
+
+def _last_step(paying: Sequence[int]) -> int:
+    return paying[-1] - paying[-2] if len(paying) > 1 else 1

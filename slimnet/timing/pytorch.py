@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from statistics import median
 from time import perf_counter
@@ -21,6 +22,7 @@ from slimnet.load import first_line
 from slimnet.records import Inputs
 from slimnet.tasks import forward
 from slimnet.timing.runtime import (
+    Prepare,
     Run,
     Runtime,
     TimedNetwork,
@@ -81,10 +83,27 @@ class PyTorch(Runtime):
             return batch.to(self.device)
         return tuple(tensor.to(self.device) for tensor in batch)
 
-    def open(self, network: TimedNetwork, threads: int) -> PyTorchSession:
-        """Copy the network to the device; see ``Runtime.open``."""
+    def open(self, network: TimedNetwork, threads: int) -> Prepare:
+        """Copy the network to the device; see ``Runtime.open``.
+
+        The copy runs in float32 with PyTorch's own settings.
+        """
         working = copy_to(_module(network, self.device), self.device)
-        return PyTorchSession(working, self.device, self.compiled)
+        return partial(self._prepare, working)
+
+    def _prepare(self, working: nn.Module, batch: Inputs, way: str) -> Run | None:
+        """Return what runs a network on a batch; both lie on the device.
+
+        None where the way is a CUDA graph and the network cannot be captured as one.
+        """
+        if way.endswith(GRAPH):
+            return graph_run(working, batch, self.device)
+        if not self.compiled:
+            return eager_run(working, batch, self.device)
+        # networks of one kind share the compiler's memory, which gives up after a few shapes
+        torch.compiler.reset()
+        compiled = torch.compile(working, dynamic=False)
+        return eager_run(compiled, batch, self.device)  # type: ignore[arg-type]
 
     def layer_times(
         self, networks: Sequence[TimedNetwork], batch: Inputs, threads: int
@@ -127,29 +146,6 @@ class PyTorch(Runtime):
 
         time_ms()
         return time_ms
-
-
-@dataclass(frozen=True)
-class PyTorchSession:
-    """A copy of a network on a device. It runs in float32 with PyTorch's own settings."""
-
-    network: nn.Module
-    device: str
-    compiled: bool
-
-    def prepare(self, batch: Inputs, way: str) -> Run | None:
-        """Return what runs the network on a batch, which lies on the device.
-
-        None where the way is a CUDA graph and the network cannot be captured as one.
-        """
-        if way.endswith(GRAPH):
-            return graph_run(self.network, batch, self.device)
-        if not self.compiled:
-            return eager_run(self.network, batch, self.device)
-        # networks of one kind share the compiler's memory, which gives up after a few shapes
-        torch.compiler.reset()
-        compiled = torch.compile(self.network, dynamic=False)
-        return eager_run(compiled, batch, self.device)  # type: ignore[arg-type]
 
 
 def eager_run(network: nn.Module, batch: Inputs, device: str) -> Run:

@@ -5,12 +5,13 @@ To add one, write a subclass of ``Runtime`` in a file of its own and list it in 
 
 from __future__ import annotations
 
+import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy
 import torch
@@ -19,10 +20,15 @@ from torch import nn
 
 from slimnet.errors import InputError
 from slimnet.records import Inputs, LayerLatency
-from slimnet.timing.machine import processor
 
 Run = Callable[[], None]
 """Runs a network once, and returns when the device has done its work."""
+
+Prepare = Callable[[Inputs, str], Run | None]
+"""Gives what runs an opened network on a batch, in one of the runtime's ways.
+
+None if the network cannot run in this way. A ProofError if it cannot run on the batch at all.
+"""
 
 Timer = Callable[[], float]
 """Gives the milliseconds of two runs."""
@@ -41,19 +47,6 @@ class TimedNetwork:
 
     onnx: Path | None = None
     module: Callable[[str], nn.Module] | None = None
-
-
-class Session(Protocol):
-    """A network that a runtime has opened."""
-
-    def prepare(self, batch: Inputs, way: str) -> Run | None:
-        """Return what runs the network on a batch in one of the runtime's ways.
-
-        None if the network cannot run in this way.
-
-        Raises:
-            ProofError: the network cannot run on the batch at all.
-        """
 
 
 @dataclass(frozen=True)
@@ -112,8 +105,8 @@ class Runtime(ABC):
         return batch
 
     @abstractmethod
-    def open(self, network: TimedNetwork, threads: int) -> Session:
-        """Open a network. It is not changed.
+    def open(self, network: TimedNetwork, threads: int) -> Prepare:
+        """Open a network, which is not changed, and return what prepares its runs.
 
         Raises:
             RuntimeDoesNotStart: the runtime does not start here.
@@ -171,3 +164,35 @@ def pair_images(count: int) -> NDArray[Any]:
     """Return images (count, 64, 16, 16) for such a pair."""
     shape = (count, PAIR_CHANNELS, PAIR_SIZE, PAIR_SIZE)
     return numpy.random.default_rng(0).random(shape, numpy.float32)
+
+
+CPU_LISTING = Path("/proc/cpuinfo")
+
+
+def processor() -> str:
+    """Return the processor's name and the vector instructions that torch finds in it.
+
+    The name alone may be that of several generations ("AMD EPYC"). Some of these compute 8
+    channels at once and others 16.
+    """
+    name = _listed("model name") or platform.processor() or "unknown"
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def is_arm() -> bool:
+    """Return whether the processor is an ARM."""
+    return platform.machine().lower().startswith(("arm", "aarch"))
+
+
+def knows_vnni() -> bool:
+    """Return whether the processor is known to sum products of int8 without saturation (VNNI)."""
+    return "vnni" in _listed("flags")
+
+
+def _listed(entry: str) -> str:
+    """Return an entry of the first processor in Linux's listing, "" where there is none."""
+    try:
+        lines = CPU_LISTING.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith(entry)), "")

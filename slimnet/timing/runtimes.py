@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from slimnet import options
 from slimnet.errors import InputError
-from slimnet.timing.onnx_runtime import OnnxRuntime
-from slimnet.timing.onnx_session import CPU
+from slimnet.timing.onnx_runtime import CPU, OnnxRuntime
 from slimnet.timing.pytorch import PyTorch
 from slimnet.timing.runtime import Runtime
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from slimnet.export.onnx_file import translate, write_onnx
 from slimnet.export.to_onnx import _overhang, pad_average_pools
-from slimnet.timing.onnx_session import open_session, session_options
+from slimnet.timing.onnx_runtime import open_session, session_options
 
 
 def export(tmp_path, pool, size):

@@ -8,7 +8,7 @@ from slimnet.errors import ProofError
 from slimnet.options import Options
 from slimnet.records import Artefacts, OnnxFile
 from slimnet.timing import latency
-from slimnet.timing.latency import Protocol, measure_latency, measure_speed, summarise
+from slimnet.timing.latency import measure_latency, measure_speed, summarise
 from slimnet.timing.onnx_runtime import OnnxRuntime
 from slimnet.timing.runtime import RuntimeDoesNotStart, TimedNetwork
 from slimnet.timing.runtimes import RUNTIMES
@@ -46,8 +46,8 @@ def example():
 
 def measured(files, example, batch_sizes=(1,), samples=10, **more):
     pair = tuple(TimedNetwork(file) for file in files)
-    protocol = Protocol(batch_sizes, 1, samples, **more)
-    return measure_latency(RUNTIMES["ort-cpu"], pair, example, protocol)
+    options = Options(threads=1, latency_samples=samples)
+    return measure_latency(RUNTIMES["ort-cpu"], pair, example, batch_sizes, options, **more)
 
 
 def test_smaller_network_is_faster_and_every_number_is_there(files, example):

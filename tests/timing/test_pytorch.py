@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from slimnet.errors import InputError, ProofError
+from slimnet.options import Options
 from slimnet.timing import pytorch
-from slimnet.timing.latency import Protocol, measure_latency
+from slimnet.timing.latency import measure_latency
 from slimnet.timing.pytorch import PyTorch, Stopwatch, copy_to, graph_run, occupy, wait
 from slimnet.timing.runtime import TimedNetwork
 
@@ -59,7 +60,7 @@ def test_a_network_that_does_not_run_there_is_refused_in_one_line():
     assert "second line" not in str(refused.value)
     pair = (timed(Unhappy()), timed(Unhappy()))
     with pytest.raises(ProofError, match="cannot run on cpu: TypeError"):
-        measure_latency(ON_CPU, pair, torch.zeros(1, 2), Protocol((1,), 1, 10))
+        measure_latency(ON_CPU, pair, torch.zeros(1, 2), (1,), Options(latency_samples=10))
 
 
 @pytest.mark.alone
@@ -71,8 +72,8 @@ def test_a_graph_is_timed_only_where_both_can_be_captured(monkeypatch, works, wa
 
     monkeypatch.setattr(pytorch, "graph_run", capture)
     pair = tuple(timed(nn.Sequential(nn.Linear(4, n))) for n in (8, 6))
-    protocol = Protocol((1,), 1, 10, max_seconds=0.01)
-    results = measure_latency(ON_CPU, pair, torch.zeros(1, 4), protocol)
+    options = Options(latency_samples=10)
+    results = measure_latency(ON_CPU, pair, torch.zeros(1, 4), (1,), options, max_seconds=0.01)
     assert [r.runtime for r in results] == ["torch-cpu", "torch-cpu-graph"][:ways]
 
 
@@ -157,7 +158,7 @@ def test_the_user_chooses_the_threads_on_the_cpu_alone(monkeypatch):
     model.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
     (result,) = measure_latency(
         PyTorch("torch-cpu", "torch-cpu", "cpu"), (timed(model), timed(model)), torch.zeros(1, 2),
-        Protocol((1,), 2, 1),
+        (1,), Options(threads=2, latency_samples=1),
     )  # fmt: skip
     assert (result.threads, set(seen), torch.get_num_threads()) == (2, {2}, before)
     assert PyTorch("torch-cuda", "torch-cuda", "cuda").threads_used(2) == 1

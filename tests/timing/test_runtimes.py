@@ -14,24 +14,16 @@ from torch import nn
 from slimnet import options
 from slimnet.errors import InputError, SlimnetError
 from slimnet.export.onnx_file import translate, write_onnx
-from slimnet.timing import onnx_session, runtimes
-from slimnet.timing.latency import Protocol, measure_latency
-from slimnet.timing.onnx_session import open_session, session_options
+from slimnet.timing import onnx_runtime, runtimes
+from slimnet.timing.latency import measure_latency
+from slimnet.timing.onnx_runtime import open_session, session_options
 from slimnet.timing.paying_widths import measure_paying_widths
 from slimnet.timing.runtime import Runtime, RuntimeDoesNotStart, TimedNetwork
 from slimnet.timing.runtimes import RUNTIMES, available_runtimes, require_runtime
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 EXAMPLE = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-PROTOCOL = Protocol((1, 3), threads=1, samples=10, max_seconds=0.05)
-
-
-class ToySession:
-    def __init__(self, network):
-        self.network = network
-
-    def prepare(self, batch, way):
-        return lambda: self.network(batch)
+OPTIONS = options.Options(threads=1, latency_samples=10)
 
 
 class Toy(Runtime):
@@ -41,7 +33,8 @@ class Toy(Runtime):
     library = "toy 1.0"
 
     def open(self, network, threads):
-        return ToySession(copy.deepcopy(network.module("cpu")))
+        module = copy.deepcopy(network.module("cpu"))
+        return lambda batch, way: lambda: module(batch)
 
     def layer_times(self, networks, batch, threads):
         modules = [network.module("cpu").named_modules() for network in networks]
@@ -106,7 +99,7 @@ def test_a_measurement_names_runtime_threads_library_and_processor(runtime):
 @pytest.mark.alone
 def test_the_smaller_network_is_faster_in_every_way_and_batch_size(runtime, pair, unchanged):
     threads, draws = torch.get_num_threads(), torch.get_rng_state()
-    results = measure_latency(runtime, pair[1], EXAMPLE, PROTOCOL)
+    results = measure_latency(runtime, pair[1], EXAMPLE, (1, 3), OPTIONS, max_seconds=0.05)
     assert [(r.runtime, r.batch_size) for r in results] == [
         (way, size) for way in runtime.ways for size in (1, 3)
     ]
@@ -140,7 +133,7 @@ def test_a_network_that_cannot_run_is_refused(runtime, pair):
     strange = torch.randn(1, 7)
     errors = (SlimnetError, RuntimeError) if isinstance(runtime, Toy) else SlimnetError
     with pytest.raises(errors):
-        measure_latency(runtime, pair[1], strange, PROTOCOL)
+        measure_latency(runtime, pair[1], strange, (1, 3), OPTIONS)
 
 
 def test_paying_widths_are_those_that_the_runtime_times():
@@ -153,7 +146,7 @@ def machine(monkeypatch):
 
     def pretend(gpu, providers):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-        monkeypatch.setattr(onnx_session.onnxruntime, "get_available_providers", lambda: providers)
+        monkeypatch.setattr(onnx_runtime.onnxruntime, "get_available_providers", lambda: providers)
 
     return pretend
 
@@ -200,7 +193,7 @@ def test_a_session_that_fell_back_to_the_cpu_is_refused(monkeypatch):
         def get_providers(self):
             return [CPU]
 
-    monkeypatch.setattr(onnx_session.onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(onnx_runtime.onnxruntime, "InferenceSession", Session)
     assert open_session(b"", session_options(1))
     with pytest.raises(RuntimeDoesNotStart, match="cannot start it"):
         open_session(b"", session_options(1), CUDA)
@@ -210,7 +203,7 @@ def test_another_runtime_thread_library_or_processor_is_another_machine(monkeypa
     monkeypatch.setattr("slimnet.timing.runtime.processor", lambda: "Fast One, AVX2")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Big GPU")
     monkeypatch.setattr(torch, "__version__", "2.9")
-    monkeypatch.setattr(onnx_session.onnxruntime, "__version__", "1.23")
+    monkeypatch.setattr(onnx_runtime.onnxruntime, "__version__", "1.23")
     assert [RUNTIMES[name].measured_on(2) for name in ("ort-cpu", "ort-cuda", "torch-cuda")] == [
         "onnxruntime-cpu, threads 2, onnxruntime 1.23, Fast One, AVX2",
         "onnxruntime-cuda, threads 2, onnxruntime 1.23, Big GPU",

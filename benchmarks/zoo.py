@@ -48,7 +48,6 @@ from slimnet.report.build import environment
 
 RESULTS = Path(__file__).parent / "results" / "zoo.json"
 LIMIT_SECONDS = 1800
-SHIPPED_TOLERANCE = 1e-4  # slimnet writes no result above it
 REASONS = 3
 
 
@@ -77,7 +76,7 @@ def run(name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         translated = export.translate(slim, example, Options.opset)
-        onnx = onnx_error(translated, folder, SHIPPED_TOLERANCE)
+        onnx = onnx_error(translated, folder)
         program = program_error(translated, folder)
         require_replay(lambda: zoo_network(name)[0], slim, plan, example, folder)
     return {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +22,6 @@ from slimnet.records import (
     Inputs,
     Latency,
     LayerLatency,
-    NetworkFile,
     OnnxInput,
     Skipped,
 )
@@ -29,6 +30,19 @@ from slimnet.timing import RUNTIMES, Runtime, TimedNetwork
 
 SCHEMA_VERSION = 1
 MAX_ELEMENTS = 2**28  # of a batch: 1 GiB of float32, far beyond any batch that is worth timing
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """A network to be timed: its ONNX file and, if it came in one, the folder slimnet wrote.
+
+    ``is_original`` is True for the folder's original.onnx, False for its slim.onnx.
+    """
+
+    name: str
+    onnx: Path
+    folder: Path | None
+    is_original: bool
 
 
 def bench(
@@ -74,7 +88,10 @@ def bench(
     module = None
     if model is not None and not all(runtime.reads_onnx for runtime in chosen):
         module = load.load_model(model, options).model
-    first, second = (_timed_network(network, module, options) for network in pair)
+    first, second = (
+        TimedNetwork(network.onnx, partial(_torch_network, network, module, options.trust_pickle))
+        for network in pair
+    )
     example = data.made_up_onnx_inputs(wanted, options.seed)
     timed, layers, failed = _time_all(chosen, (first, second), example, sizes, options, profile)
     skipped += failed
@@ -159,9 +176,32 @@ def possible_batch_sizes(
     return tuple(sizes), [Skipped(f"batch {size}", reason) for size in asked if size not in sizes]
 
 
-def _timed_network(network: NetworkFile, model: nn.Module | None, options: Options) -> TimedNetwork:
-    open_module = partial(export.torch_network, network, model, options.trust_pickle)
-    return TimedNetwork(network.onnx, open_module)
+def _torch_network(
+    network: NetworkFile, model: nn.Module | None, trust_pickle: bool, device: str
+) -> nn.Module:
+    """Return a network for PyTorch: built from the original ``model``, or else opened as .pt2.
+
+    The model is not changed. A .pt2 is opened on the device.
+
+    Raises:
+        InputError: there is neither, or the .pt2 may not be opened.
+    """
+    if network.folder is None:
+        raise InputError(f"PyTorch cannot run {network.name}; give a folder that slimnet wrote")
+    if model is not None:
+        own = copy.deepcopy(model)
+        return own if network.is_original else export.load_slim(network.folder, own)
+    if network.is_original:
+        raise InputError(
+            f"{network.folder} holds no PyTorch program of the original; name its model file with "
+            "--model"
+        )
+    if not trust_pickle:
+        raise InputError(
+            f"{network.folder / 'slim.pt2'} can hold code that would run when it is opened: allow "
+            "it with --trust-pickle, or name the original's model file with --model instead"
+        )
+    return export.load_program(network.folder / "slim.pt2", device)
 
 
 def _time_all(

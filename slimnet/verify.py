@@ -16,7 +16,7 @@ from slimnet import execution, export, load, tasks, timing
 from slimnet.data import load_splits, made_up_onnx_inputs, onnx_inputs
 from slimnet.errors import InputError, ProofError, SlimnetError
 from slimnet.export import NAME as INT8
-from slimnet.load import first_line
+from slimnet.load import first_line, record_from_json
 from slimnet.options import (
     BudgetOptions,
     DataFileOptions,
@@ -27,7 +27,6 @@ from slimnet.options import (
     options_from,
 )
 from slimnet.records import Artefacts, Check, Drop, Int8, Size, Split, Verification
-from slimnet.report import record_from_json
 
 BATCH_SIZES = (1, 3)  # one image, and a batch of a size that no test or export used
 INT8_POINTS = 0.5  # a guess: processors round int8 differently, and some saturate

@@ -13,8 +13,9 @@ import torch
 
 import slimnet
 from slimnet.cli.app import run
+from slimnet.load import record_from_json
 from slimnet.records.commands import Report
-from slimnet.report.json_report import as_plain, record_from_json
+from slimnet.report.json_report import as_plain
 
 OPTIONS = {"confidence": 0.5, "oracle_k": 2, "objective": "params", "latency_samples": 2,
          "latency_batch": (1,), "scale": 1.0}  # fmt: skip

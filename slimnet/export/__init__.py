@@ -1,7 +1,7 @@
 """The files of a result, each proven before it gets its name, and the folder that holds them."""
 
 import slimnet.execution.quiet_onnxruntime
-from slimnet.export.artefacts import provenance, write_artefacts
+from slimnet.export.artefacts import load_program, provenance, save_program, write_artefacts
 from slimnet.export.folder import (
     WorkFolder,
     check_output_folder,
@@ -11,8 +11,7 @@ from slimnet.export.folder import (
 )
 from slimnet.export.int8 import NAME, try_int8
 from slimnet.export.layer_timer import PROFILE_IMAGES, layer_timer
-from slimnet.export.onnx_file import Translated, translate, write_onnx
-from slimnet.export.parity import onnx_parity
+from slimnet.export.onnx_file import Translated, onnx_parity, translate, write_onnx
 from slimnet.export.plan_file import (
     load_plan,
     load_slim,
@@ -21,4 +20,3 @@ from slimnet.export.plan_file import (
     save_plan,
     save_weights,
 )
-from slimnet.export.program import save_program, torch_network

@@ -1,20 +1,31 @@
-"""All files that a deployment needs, written to one folder and proven there."""
+"""All files that a deployment needs, written to one folder and proven there; and the .pt2 itself.
+
+A .pt2 is a torch.export program: it runs without the class that defined the network.
+"""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.export.passes import move_to_device_pass
 
-from slimnet.export.onnx_file import Translated, translate, write_onnx
+from slimnet.errors import InputError, ProofError
+from slimnet.export.onnx_file import Translated, compare_outputs, translate, write_onnx
 from slimnet.export.plan_file import plan_sha256, save_plan, save_weights
-from slimnet.export.program import save_program
+from slimnet.export.tracing import deepest_cause, evaluation_copy, quiet
 from slimnet.groups import channels_of
-from slimnet.load import sha256_of
-from slimnet.records import Artefacts, Inputs, Plan
-from slimnet.tasks import fill_batch
+from slimnet.load import partial_file, sha256_of
+from slimnet.records import Artefacts, Inputs, Parity, Plan
+from slimnet.tasks import fill_batch, input_tensors, output_tensors
+
+TOLERANCE = 1e-6  # the program runs the same operators in float32, whose precision is 1e-7
 
 
 def provenance(source_sha256: str | None, plan: Plan) -> dict[str, str]:
@@ -58,3 +69,70 @@ def write_artefacts(
     save_plan(plan, folder / "plan.json", note.get("source_sha256"), channels, shape)
     digests = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
     return Artefacts(original_onnx, slim_onnx, slim_program, digests)
+
+
+def save_program(translated: Translated, path: Path) -> Parity:
+    """Write a translated network as .pt2 for any batch size; changes nothing.
+
+    The file is read back and compared on the example before it gets its name.
+
+    Raises:
+        InputError: the file cannot be written.
+        ProofError: the file does not run, or is off by more than 1e-6 of the largest output.
+    """
+    content = _serialise(translated.program, type(translated.model).__name__)
+    inputs = input_tensors(translated.example)
+    with torch.no_grad():
+        reference = output_tensors(evaluation_copy(translated.model)(*inputs))
+        try:
+            with quiet():
+                program = torch.export.load(io.BytesIO(content)).module()
+                outputs = output_tensors(program(*inputs))
+        except Exception as error:
+            raise ProofError(f"the .pt2 program does not run: {deepest_cause(error)}") from error
+    parity = compare_outputs(reference, outputs, TOLERANCE, "the .pt2 program")
+    with partial_file(path) as temporary:
+        temporary.write_bytes(content)
+    return parity
+
+
+class Program(nn.Module):
+    """A .pt2 file as a network. It has one mode only: train and eval change nothing."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        super().__init__()
+        self.program = program.module()
+
+    def train(self, mode: bool = True) -> Program:
+        """Return the network as it is."""
+        return self
+
+    def forward(self, *inputs: Any) -> Any:
+        """Return the program's outputs."""
+        return self.program(*inputs)
+
+
+def load_program(path: Path, device: str = "cpu") -> nn.Module:
+    """Open a .pt2 file on a device. This can run code that a forged file holds.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    try:
+        with quiet():
+            program = torch.export.load(path)
+            if device != "cpu":
+                program = move_to_device_pass(program, device)
+            return Program(program)
+    except Exception as error:
+        raise InputError(f"{path} cannot be opened as .pt2: {deepest_cause(error)}") from error
+
+
+def _serialise(program: ExportedProgram, name: str) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        with quiet():
+            torch.export.save(program, buffer)
+    except Exception as error:  # torch.export raises many unrelated classes
+        raise InputError(f"cannot export {name} to .pt2: {deepest_cause(error)}") from error
+    return buffer.getvalue()

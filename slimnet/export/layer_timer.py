@@ -11,8 +11,7 @@ import onnx
 from torch import Tensor, nn
 
 from slimnet.execution import can_fold, folded, normed_layers
-from slimnet.export.onnx_file import Translated, translate, write_onnx
-from slimnet.export.parity import onnx_parity
+from slimnet.export.onnx_file import Translated, onnx_parity, translate, write_onnx
 from slimnet.export.tracing import evaluation_copy
 from slimnet.options import LatencyOptions
 from slimnet.records import Inputs

@@ -4,22 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
+from pydantic import AfterValidator, Field, PositiveInt
+from pydantic_core import PydanticCustomError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from slimnet.errors import InputError
 from slimnet.groups import apply_plan
-from slimnet.load import partial_file
+from slimnet.load import partial_file, record_from_json
 from slimnet.records import Channels, Plan, PlanFile
 
 FORMAT = "slimnet-plan"
 VERSION = 1
-AXES = ("in", "out")
+
+
+def _rising(indices: tuple[int, ...]) -> tuple[int, ...]:
+    if list(indices) != sorted(set(indices)) or min(indices, default=0) < 0:
+        raise PydanticCustomError("rising", "the indices must rise from 0 without repeats")
+    return indices
+
+
+Axis = Annotated[str, Field(pattern="^(in|out)$")]
+Indices = Annotated[tuple[int, ...], AfterValidator(_rising)]
+
+
+@dataclass(frozen=True)
+class _Content:
+    """The fields of a plan file that are read. Older versions wrote neither of the last two."""
+
+    format: Literal["slimnet-plan"]
+    version: Literal[1]
+    plan: Mapping[str, Mapping[Axis, Indices]]
+    source_sha256: str | None = None
+    channels: Channels = field(default_factory=dict)
+    input_shape: tuple[PositiveInt, ...] | None = None
 
 
 def plan_sha256(plan: Plan) -> str:
@@ -91,60 +115,16 @@ def read_plan_file(path: Path) -> PlanFile:
         InputError: as for ``load_plan``.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = record_from_json(_Content, path.read_text(encoding="utf-8"))
+    except OSError as error:
         raise InputError(f"cannot read the plan {path.name}: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"a plan file says format {FORMAT!r}; {path.name} does not")
-    if content.get("version") != VERSION:
+    except ValueError as error:
         raise InputError(
-            f"a plan file must be of version {VERSION}; {path.name} is of version "
-            f"{content.get('version')!r}: use the slimnet that wrote it"
-        )
-    layers = content.get("plan")
-    if not isinstance(layers, dict):
-        raise InputError(f"a plan maps layers to indices; {path.name} holds no such map")
-    plan = {name: _read_axes(name, axes) for name, axes in layers.items()}
-    digest = content.get("source_sha256")
-    return PlanFile(
-        plan,
-        _read_channels(content.get("channels")),
-        digest if isinstance(digest, str) else None,
-        _read_shape(content.get("input_shape")),
-    )
-
-
-def _read_axes(layer: str, axes: Any) -> dict[str, tuple[int, ...]]:
-    if not isinstance(axes, dict) or not set(axes) <= set(AXES):
-        raise InputError(f"a plan gives each layer 'in' and 'out' indices; {layer!r} has others")
-    return {axis: _read_indices(layer, indices) for axis, indices in axes.items()}
-
-
-def _read_indices(layer: str, indices: Any) -> tuple[int, ...]:
-    if not isinstance(indices, list) or not all(type(index) is int for index in indices):
-        raise InputError(
-            f"a plan's indices are a list of whole numbers; those of {layer!r} are not"
-        )
-    if indices != sorted(set(indices)) or (indices and indices[0] < 0):
-        raise InputError(f"a plan's indices rise from 0 without repeats; those of {layer!r} do not")
-    return tuple(indices)
-
-
-def _read_channels(found: Any) -> dict[str, dict[str, int]]:
-    """Return how many channels the layers had; {} if an older version wrote the file."""
-    layers = found.items() if isinstance(found, dict) else ()
-    return {
-        name: {axis: count for axis, count in axes.items() if type(count) is int}
-        for name, axes in layers
-        if isinstance(axes, dict)
-    }
-
-
-def _read_shape(found: Any) -> tuple[int, ...] | None:
-    """Return the shape of one input; None if the file does not hold it."""
-    sizes = found if isinstance(found, list) else []
-    valid = sizes and all(type(size) is int and size > 0 for size in sizes)
-    return tuple(sizes) if valid else None
+            f"a plan is a file of format {FORMAT!r} and version {VERSION}; {path.name} cannot be "
+            f"read as one ({error}): use the slimnet that wrote it"
+        ) from error
+    shape = content.input_shape or None
+    return PlanFile(content.plan, content.channels, content.source_sha256, shape)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from slimnet.load.files import (
     partial_file,
+    record_from_json,
     require_file,
     require_held,
     require_plausible,

@@ -7,8 +7,10 @@ import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from slimnet.errors import InputError
@@ -20,6 +22,8 @@ UNSUSPICIOUS_BYTES = 64 * 1024**2
 # shared weights may claim twice what they hold; a guess that leaves room for that
 SHARED_BYTES = 256 * 1024**2
 READ_BYTES = 1 << 20
+
+Record = TypeVar("Record")
 
 
 @contextmanager
@@ -59,6 +63,20 @@ def require_file(path: Path) -> None:
         raise InputError(f"{path} cannot be opened: {first_line(error)}") from error
     if empty:
         raise InputError(f"{path} is empty; save it again")
+
+
+def record_from_json(kind: type[Record], text: str) -> Record:
+    """Return a record of some kind from JSON; fields that the kind does not have are ignored.
+
+    Raises:
+        ValueError: a field is missing or of another type, which is never converted; in one line.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from error
 
 
 def sha256_of(path: Path) -> str:

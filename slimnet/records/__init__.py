@@ -31,7 +31,6 @@ from slimnet.records.measured import (
     Drop,
     Int8,
     Latency,
-    NetworkFile,
     OnnxFile,
     OnnxInput,
     Parity,

@@ -166,19 +166,6 @@ class Int8:
 
 
 @dataclass(frozen=True)
-class NetworkFile:
-    """A network to be timed: its ONNX file and, if it came in one, the folder slimnet wrote.
-
-    ``is_original`` is True for the folder's original.onnx, False for its slim.onnx.
-    """
-
-    name: str
-    onnx: Path
-    folder: Path | None
-    is_original: bool
-
-
-@dataclass(frozen=True)
 class OnnxInput:
     """One input of an ONNX file. ``shape`` has the batch axis first; None is an axis of any size.
 

@@ -26,7 +26,6 @@ from slimnet.report.html import save_html
 from slimnet.report.json_report import (
     content_sha256,
     earlier_report,
-    record_from_json,
     report_json,
     run_sha256,
     save_report,

@@ -10,9 +10,9 @@ from rich.table import Table
 
 from slimnet.errors import InputError
 from slimnet.execution import measure_size
+from slimnet.load import record_from_json
 from slimnet.options import GoalOptions
 from slimnet.records import Artefacts, Drop, Goal, Inputs, Latency, LoadedModel, Report, Size
-from slimnet.report.json_report import record_from_json
 from slimnet.report.tables import TEXT, make_table
 from slimnet.timing import RUNTIMES
 

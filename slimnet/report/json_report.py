@@ -5,19 +5,18 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from slimnet.errors import SlimnetError
 from slimnet.export import require_intact
-from slimnet.load import partial_file, sha256_of
+from slimnet.load import partial_file, record_from_json, sha256_of
 from slimnet.options import Options
 from slimnet.records import Application, Report
 
 MAX_CODE_FILES = 1000  # a guess: more Python files than that are not one user's project
-Record = TypeVar("Record")
 
 
 def as_plain(record: Any) -> dict[str, Any]:
@@ -43,20 +42,6 @@ def save_report(report: Report | Application, path: Path) -> None:
     """
     with partial_file(path) as temporary:
         temporary.write_text(report_json(report), encoding="utf-8")
-
-
-def record_from_json(kind: type[Record], text: str) -> Record:
-    """Return a record of some kind from JSON; fields that the kind does not have are ignored.
-
-    Raises:
-        ValueError: a field is missing or of another type, which is never converted; in one line.
-    """
-    try:
-        return TypeAdapter(kind).validate_json(text, strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from error
 
 
 class _UnknownContentError(Exception):

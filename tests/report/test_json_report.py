@@ -14,12 +14,12 @@ import pytest
 
 import slimnet.report
 from slimnet.errors import InputError
+from slimnet.load import record_from_json
 from slimnet.options import Options
 from slimnet.records.commands import Goal, Report
 from slimnet.report.json_report import (
     as_plain,
     content_sha256,
-    record_from_json,
     report_json,
     report_schema,
     save_report,

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from slimnet.errors import InputError, ProofError
-from slimnet.export import program
+from slimnet.export import artefacts
+from slimnet.export.artefacts import save_program
 from slimnet.export.onnx_file import translate
-from slimnet.export.program import save_program
 
 
 class Net(nn.Module):
@@ -89,8 +89,8 @@ def test_program_that_differs_is_not_saved(net, images, tmp_path, monkeypatch):
     other = copy.deepcopy(net).eval()
     with torch.no_grad():
         other.conv.weight[0] += 0.01
-    wrong = program._serialise(translate(other, images, 20).program, "Net")
-    monkeypatch.setattr(program, "_serialise", lambda *_: wrong)
+    wrong = artefacts._serialise(translate(other, images, 20).program, "Net")
+    monkeypatch.setattr(artefacts, "_serialise", lambda *_: wrong)
     with pytest.raises(ProofError, match="apart"):
         save_program(translate(net, images, 20), tmp_path / "x.pt2")
     assert not list(tmp_path.iterdir())

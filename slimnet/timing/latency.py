@@ -69,7 +69,6 @@ def measure_latency(
     example: Inputs,
     batch_sizes: Sequence[int],
     options: LatencyOptions,
-    max_seconds: float = MAX_SECONDS,
 ) -> tuple[Latency, ...]:
     """Time original and slim network in turns, in each of the runtime's ways and batch sizes.
 
@@ -81,15 +80,15 @@ def measure_latency(
         example: preprocessed inputs (images, ...), repeated to fill a batch. They lie on the device
             before the clock starts.
         batch_sizes: in this order, whatever the options say.
-        options: latency_samples, threads and seed (of the bootstrap) are read.
-        max_seconds: fewer timings are taken, but at least 10, where a batch size would take longer.
+        options: latency_samples, threads and seed (of the bootstrap) are read. Fewer timings are
+            taken, but at least 10, where a batch size would take more than 8 seconds.
 
     Raises:
         RuntimeDoesNotStart: the runtime does not start here.
         ProofError: a network cannot be opened or run.
     """
     threads = runtime.threads_used(options.threads)
-    max_ms = 1000 * max_seconds / runtime.sessions
+    max_ms = 1000 * MAX_SECONDS / runtime.sessions
     timed: dict[tuple[str, int], list[Timings]] = defaultdict(list)
     with runtime.using(threads):
         for number in range(min(runtime.sessions, options.latency_samples)):

@@ -88,8 +88,12 @@ class PyTorch(Runtime):
 
         The copy runs in float32 with PyTorch's own settings.
         """
-        working = copy_to(_module(network, self.device), self.device)
-        return partial(self._prepare, working)
+        return partial(self._prepare, self._copy(network))
+
+    def _copy(self, network: TimedNetwork) -> nn.Module:
+        if network.module is None:
+            raise TypeError("PyTorch needs a network's module; there is only its ONNX file")
+        return copy_to(network.module(self.device), self.device)
 
     def _prepare(self, working: nn.Module, batch: Inputs, way: str) -> Run | None:
         """Return what runs a network on a batch; both lie on the device.
@@ -124,8 +128,7 @@ class PyTorch(Runtime):
             ) from error
 
     def _layer_times(self, network: TimedNetwork, batch: Inputs) -> dict[str, float]:
-        working = copy_to(_module(network, self.device), self.device)
-        runs = _profile(working, self.place(batch), self.device)
+        runs = _profile(self._copy(network), self.place(batch), self.device)
         names = {name for run in runs for name in run}
         return {name: median(run.get(name, 0.0) for run in runs) for name in names}
 
@@ -188,12 +191,6 @@ def capture(network: nn.Module, batch: Inputs) -> torch.cuda.CUDAGraph:
         with torch.cuda.graph(graph):
             forward(network, batch)
     return graph
-
-
-def _module(network: TimedNetwork, device: str) -> nn.Module:
-    if network.module is None:
-        raise TypeError("PyTorch needs a network's module; there is only its ONNX file")
-    return network.module(device)
 
 
 def copy_to(model: nn.Module, device: str) -> nn.Module:

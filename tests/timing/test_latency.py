@@ -44,10 +44,10 @@ def example():
     return torch.randn(2, 64, 256)
 
 
-def measured(files, example, batch_sizes=(1,), samples=10, **more):
+def measured(files, example, batch_sizes=(1,), samples=10):
     pair = tuple(TimedNetwork(file) for file in files)
     options = Options(threads=1, latency_samples=samples)
-    return measure_latency(RUNTIMES["ort-cpu"], pair, example, batch_sizes, options, **more)
+    return measure_latency(RUNTIMES["ort-cpu"], pair, example, batch_sizes, options)
 
 
 def test_smaller_network_is_faster_and_every_number_is_there(files, example):
@@ -63,8 +63,9 @@ def test_smaller_network_is_faster_and_every_number_is_there(files, example):
         assert result.measurable
 
 
-def test_time_limit_reduces_samples_but_not_below_ten(files, example):
-    (result,) = measured(files, example, samples=5000, max_seconds=0.01)
+def test_time_limit_reduces_samples_but_not_below_ten(files, example, monkeypatch):
+    monkeypatch.setattr(latency, "MAX_SECONDS", 0.01)
+    (result,) = measured(files, example, samples=5000)
     assert len(result.original_samples_ms) == 10
 
 
@@ -132,7 +133,8 @@ def test_both_files_are_opened_several_times(files, example, monkeypatch):
         return open_one(runtime, network, threads)
 
     monkeypatch.setattr(OnnxRuntime, "open", open_and_note)
-    results = measured(files, example, (1, 2), 11, max_seconds=0.01)
+    monkeypatch.setattr(latency, "MAX_SECONDS", 0.01)
+    results = measured(files, example, (1, 2), 11)
     assert opened == [*files] * OnnxRuntime.sessions
     assert [len(result.slim_samples_ms) for result in results] == [10, 10]
     (few,) = measured(files, example, samples=3)

@@ -10,7 +10,7 @@ from torch import nn
 
 from slimnet.errors import InputError, ProofError
 from slimnet.options import Options
-from slimnet.timing import pytorch
+from slimnet.timing import latency, pytorch
 from slimnet.timing.latency import measure_latency
 from slimnet.timing.pytorch import PyTorch, Stopwatch, copy_to, graph_run, occupy, wait
 from slimnet.timing.runtime import TimedNetwork
@@ -73,7 +73,8 @@ def test_a_graph_is_timed_only_where_both_can_be_captured(monkeypatch, works, wa
     monkeypatch.setattr(pytorch, "graph_run", capture)
     pair = tuple(timed(nn.Sequential(nn.Linear(4, n))) for n in (8, 6))
     options = Options(latency_samples=10)
-    results = measure_latency(ON_CPU, pair, torch.zeros(1, 4), (1,), options, max_seconds=0.01)
+    monkeypatch.setattr(latency, "MAX_SECONDS", 0.01)
+    results = measure_latency(ON_CPU, pair, torch.zeros(1, 4), (1,), options)
     assert [r.runtime for r in results] == ["torch-cpu", "torch-cpu-graph"][:ways]
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from slimnet import options
 from slimnet.errors import InputError, SlimnetError
 from slimnet.export.onnx_file import translate, write_onnx
-from slimnet.timing import onnx_runtime, runtimes
+from slimnet.timing import latency, onnx_runtime, runtimes
 from slimnet.timing.latency import measure_latency
 from slimnet.timing.onnx_runtime import open_session, session_options
 from slimnet.timing.paying_widths import measure_paying_widths
@@ -97,9 +97,12 @@ def test_a_measurement_names_runtime_threads_library_and_processor(runtime):
 
 
 @pytest.mark.alone
-def test_the_smaller_network_is_faster_in_every_way_and_batch_size(runtime, pair, unchanged):
+def test_the_smaller_network_is_faster_in_every_way_and_batch_size(
+    runtime, pair, unchanged, monkeypatch
+):
+    monkeypatch.setattr(latency, "MAX_SECONDS", 0.05)
     threads, draws = torch.get_num_threads(), torch.get_rng_state()
-    results = measure_latency(runtime, pair[1], EXAMPLE, (1, 3), OPTIONS, max_seconds=0.05)
+    results = measure_latency(runtime, pair[1], EXAMPLE, (1, 3), OPTIONS)
     assert [(r.runtime, r.batch_size) for r in results] == [
         (way, size) for way in runtime.ways for size in (1, 3)
     ]

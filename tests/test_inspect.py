@@ -19,7 +19,8 @@ from slimnet.groups.cut import slim_copy
 from slimnet.groups.find import find_groups
 from slimnet.groups.group import plan_for
 from slimnet.groups.probe import Probe
-from slimnet.report.commands import inspection_json, inspection_parts
+from slimnet.report.commands import inspection_parts
+from slimnet.report.json_report import record_json
 
 ERROR = "slimnet: error: "
 
@@ -173,7 +174,7 @@ def test_a_frozen_stream_is_one_line_and_every_layer_in_json(padded):
     assert {name for group in found.groups for name in group.layers} == {
         f"{block}.conv1" for block in range(2, 8)
     }
-    assert [e["layer"] for e in json.loads(inspection_json(found))["frozen"]] == list(reasons)
+    assert [e["layer"] for e in json.loads(record_json(found))["frozen"]] == list(reasons)
     table = inspection_parts(found)[1]
     assert [str(cell) for cell in table.columns[0].cells] == ["0, 2.conv2, ... (7 layers)", "10"]
     assert [str(cell) for cell in table.columns[1].cells] == [str(3 * 8 + 2 * 16 + 2 * 32), "4"]

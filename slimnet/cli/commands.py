@@ -116,7 +116,7 @@ def compare(
             options=options, progress=progress,
         )  # fmt: skip
     if json:
-        print(report.comparison_json(found))
+        print(report.record_json(found))
         return
     print_parts([*report.comparison_tables(found), *report.comparison_lines(found)])
 
@@ -139,7 +139,7 @@ def inspect(model: ModelArgument, json: JsonOption, **given: Any) -> None:
     with _status("inspecting ...", chosen):
         inspection = inspect_network(chosen["model"], input_shape=shape, options=options)
     if json:
-        print(report.inspection_json(inspection))
+        print(report.record_json(inspection))
         return
     print_parts(report.inspection_parts(inspection))
 
@@ -283,7 +283,7 @@ def bench(
             options=options,
         )
     if json:
-        print(report.benchmark_json(found))
+        print(report.record_json(found))
         return
     print_parts(report.benchmark_parts(found))
 

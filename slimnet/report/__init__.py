@@ -4,14 +4,11 @@ from slimnet.report.build import build_report, check_prediction, environment
 from slimnet.report.ci import junit_error, junit_xml, markdown_error, markdown_summary
 from slimnet.report.commands import (
     application_lines,
-    benchmark_json,
     benchmark_parts,
     check_comparison_folder,
     command_line,
-    comparison_json,
     comparison_lines,
     comparison_tables,
-    inspection_json,
     inspection_parts,
     save_comparison,
 )
@@ -26,6 +23,7 @@ from slimnet.report.html import save_html
 from slimnet.report.json_report import (
     content_sha256,
     earlier_report,
+    record_json,
     report_json,
     run_sha256,
     save_report,

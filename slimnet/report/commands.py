@@ -1,6 +1,5 @@
 """The text and JSON of apply, bench, inspect and compare, and the command line of a run."""
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -26,7 +25,7 @@ from slimnet.records import (
     MetricAgreement,
     Size,
 )
-from slimnet.report.json_report import as_plain
+from slimnet.report.json_report import record_json
 from slimnet.report.numbers import change, count, milliseconds, signed
 from slimnet.report.tables import NUMBER, RIGHT, TEXT, changes_table, latency_rows, make_table
 
@@ -75,11 +74,6 @@ def application_lines(application: Application) -> list[str]:
     ]
 
 
-def benchmark_json(benchmark: Benchmark) -> str:
-    """Return the benchmark as one JSON document, without a line end; does not change it."""
-    return json.dumps(as_plain(benchmark), indent=1, allow_nan=False)
-
-
 def benchmark_parts(benchmark: Benchmark) -> list[Table | Text]:
     """Return the tables and lines to print, in order; does not change the benchmark."""
     samples = {len(entry.slim_samples_ms) for entry in benchmark.latency}
@@ -112,11 +106,6 @@ def _times(original_ms: float | None, slim_ms: float | None) -> tuple[str, str, 
     shown = (NONE if time is None else milliseconds(time) for time in (original_ms, slim_ms))
     both = original_ms is not None and slim_ms is not None
     return (*shown, change(original_ms, slim_ms) if both else "")  # type: ignore[arg-type, return-value]
-
-
-def inspection_json(inspection: Inspection) -> str:
-    """Return the inspection as one JSON document, without a line end; does not change it."""
-    return json.dumps(as_plain(inspection), indent=1, allow_nan=False)
 
 
 def inspection_parts(inspection: Inspection) -> list[Table | Text]:
@@ -258,11 +247,6 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     return lines + [f"Left out: {name}: {why}." for name, why in found.left_out.items()]
 
 
-def comparison_json(comparison: Comparison) -> str:
-    """Return the comparison as one JSON document, without a line end; does not change it."""
-    return json.dumps(as_plain(comparison), indent=1, allow_nan=False)
-
-
 def check_comparison_folder(folder: Path) -> None:
     """Refuse a folder that cannot take the files; writes nothing. Call before long work.
 
@@ -291,6 +275,6 @@ def save_comparison(comparison: Comparison, folder: Path) -> None:
     plot = comparison_plot(comparison, by_agreement(comparison))
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    for name, text in ((JSON_FILE, comparison_json(comparison) + "\n"), (PLOT_FILE, plot)):
+    for name, text in ((JSON_FILE, record_json(comparison) + "\n"), (PLOT_FILE, plot)):
         with partial_file(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -29,6 +29,11 @@ def as_plain(record: Any) -> dict[str, Any]:
     return plain
 
 
+def record_json(record: Any) -> str:
+    """Return a record as one JSON document, without a line end; does not change it."""
+    return json.dumps(as_plain(record), indent=1, allow_nan=False)
+
+
 def report_json(report: Report | Application) -> str:
     """Return the text of report.json; does not change the report."""
     return json.dumps(as_plain(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"

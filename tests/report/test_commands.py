@@ -18,11 +18,11 @@ from slimnet.options import Options
 from slimnet.report.commands import (
     check_comparison_folder,
     command_line,
-    comparison_json,
     comparison_lines,
     comparison_tables,
     save_comparison,
 )
+from slimnet.report.json_report import record_json
 
 CHANGED = (
     {},
@@ -100,7 +100,7 @@ def test_json_and_plot_are_written_and_can_be_written_again(comparison, tmp_path
         save_comparison(comparison, folder)
     assert sorted(path.name for path in folder.iterdir()) == ["compare.json", "compare.svg"]
     content = json.loads((folder / "compare.json").read_text())
-    assert content == json.loads(comparison_json(comparison))
+    assert content == json.loads(record_json(comparison))
     assert content["metrics"][1]["layers"]["a"] == {"spearman": 0.9, "kendall": 0.8}
     assert content["groups"]["a"]["sensitivities_nats"] == {"0": 0.25, "3": None}
 

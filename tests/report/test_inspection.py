@@ -9,7 +9,8 @@ from rich.console import Console
 from slimnet.records.commands import GroupOffer, Inspection
 from slimnet.records.data import Frozen
 from slimnet.records.measured import Size
-from slimnet.report.commands import inspection_json, inspection_parts
+from slimnet.report.commands import inspection_parts
+from slimnet.report.json_report import record_json
 
 GOLDEN = Path(__file__).parent / "inspection.txt"
 LONG = "encoder.layers.encoder_layer_10.self_attention.output_projection"
@@ -69,7 +70,7 @@ def test_nothing_to_remove_is_said(inspection):
 
 
 def test_json_holds_every_field(inspection):
-    content = json.loads(inspection_json(inspection))
+    content = json.loads(record_json(inspection))
     assert list(content) == [field.name for field in dataclasses.fields(Inspection)]
     assert content["groups"][0]["layers"] == {"conv1": 64, LONG: 1_064}
     assert content["smallest_size"] == {"parameters": 2_334, "conv_weights": 294, "macs": 1_995_937}

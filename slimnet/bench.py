@@ -17,14 +17,7 @@ from torch import nn
 from slimnet import data, export, load, report, timing
 from slimnet.errors import InputError, SlimnetError
 from slimnet.options import Options, nearest, options_from
-from slimnet.records import (
-    Benchmark,
-    Inputs,
-    Latency,
-    LayerLatency,
-    OnnxInput,
-    Skipped,
-)
+from slimnet.records import Benchmark, Inputs, Latency, LayerLatency, OnnxInput, Skipped
 from slimnet.tasks import fill_batch
 from slimnet.timing import RUNTIMES, Runtime, TimedNetwork
 

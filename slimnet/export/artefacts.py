@@ -112,7 +112,7 @@ class Program(nn.Module):
         return self.program(*inputs)
 
 
-def load_program(path: Path, device: str = "cpu") -> nn.Module:
+def load_program(path: Path, device: str) -> nn.Module:
     """Open a .pt2 file on a device. This can run code that a forged file holds.
 
     Raises:

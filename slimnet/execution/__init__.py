@@ -11,6 +11,7 @@ from slimnet.execution.layers import (
     TRANSPOSED,
     Direction,
     channel_axis,
+    channel_count,
     channel_weights,
     has_one_axis,
     is_depthwise,
@@ -19,6 +20,13 @@ from slimnet.execution.layers import (
     weight_slices,
 )
 from slimnet.execution.layout import Layout, choose_layout, lay_out, lay_out_each
+from slimnet.execution.removed import (
+    ConstantOutput,
+    NoChannels,
+    RemovedLayer,
+    removed_layers,
+    replace_module,
+)
 from slimnet.execution.replay import Call, Change, Replay, first_call, replaying
 from slimnet.execution.running import MemoryBudget, RunningNetwork, prepare_running
 from slimnet.execution.size import count_conv_weights, count_parameters, measure_size

@@ -129,13 +129,24 @@ class VersionRunner:
 
 
 def changed_modules(before: nn.Module, now: nn.Module) -> set[str]:
-    """Return the names of the modules that have other parameters or buffers of their own."""
-    known = dict(_tensors(before))
-    return {
+    """Return the names of the modules that have other parameters or buffers of their own.
+
+    A module of another class, or of another number of outputs, has changed too.
+    """
+    known, new = dict(_tensors(before)), dict(_tensors(now))
+    tensors = {
         name.rpartition(".")[0]
-        for name, tensor in _tensors(now)
-        if name not in known or not torch.equal(known[name], tensor)
+        for name in known.keys() | new.keys()
+        if name not in known or name not in new or not torch.equal(known[name], new[name])
     }
+    kinds = dict(_kinds(before))
+    return tensors | {name for name, kind in _kinds(now) if kinds.get(name) != kind}
+
+
+def _kinds(model: nn.Module) -> Iterator[tuple[str, tuple[object, object]]]:
+    """Yield class and number of outputs of each module, by its name."""
+    for name, module in model.named_modules(remove_duplicate=False):
+        yield name, (type(module), getattr(module, "out_channels", None))
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

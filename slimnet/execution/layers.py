@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from slimnet.execution.removed import RemovedLayer
+
 Direction = Literal["out", "in"]
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -42,12 +44,31 @@ def has_one_axis(module: nn.Module) -> bool:
     return isinstance(module, TWO_SIDES_IN_ONE) or is_depthwise(module)
 
 
-def output_channels(model: nn.Module) -> dict[str, int]:
-    """Return how many output channels each convolution and linear layer has, by module name."""
+def channel_count(module: nn.Module, direction: Direction) -> int | None:
+    """Return how many channels a module has on one side, None if it has none of its own.
+
+    A norm has the same channels on both sides, and so has a depthwise convolution.
+    """
+    if isinstance(module, RemovedLayer):
+        return module.out_channels if direction == "out" else 0
+    if isinstance(module, nn.PReLU):
+        return module.num_parameters if module.num_parameters > 1 else None
+    names = ("out_channels", "out_features", "num_features")
+    if direction == "in" and not has_one_axis(module):
+        names = ("in_channels", "in_features", "num_features")
+    return next((getattr(module, name) for name in names if hasattr(module, name)), None)
+
+
+def output_channels(model: nn.Module, *, removed: bool = False) -> dict[str, int]:
+    """Return how many output channels each convolution and linear layer has, by module name.
+
+    With ``removed``, also those of layers that lost all outputs or all inputs.
+    """
+    kinds = (*PRODUCERS, RemovedLayer) if removed else PRODUCERS
     return {
         name: module.out_features if isinstance(module, nn.Linear) else module.out_channels
         for name, module in model.named_modules()
-        if isinstance(module, PRODUCERS)
+        if isinstance(module, kinds)
     }
 
 

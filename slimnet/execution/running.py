@@ -9,7 +9,7 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from slimnet.execution.folding import folded, folded_values, norms_to_fold
+from slimnet.execution.folding import can_fold, folded, folded_values, norms_to_fold
 from slimnet.execution.replay import Call, Change, Replay, first_call, replaying, trace_calls
 from slimnet.execution.states import get_state, laid_out_as
 from slimnet.options import MemoryOptions
@@ -70,8 +70,16 @@ class RunningNetwork:
         return folded(self.model, self.norms) if self.norms else self.model
 
     def with_model(self, model: nn.Module) -> RunningNetwork:
-        """Return another version of the network, with modules of the same names, run alike."""
-        return replace(self, model=model)
+        """Return another version of the network, with modules of the same names, run alike.
+
+        Norms behind layers of which nothing or a constant is left are not folded.
+        """
+        norms = {
+            layer: norm
+            for layer, norm in self.norms.items()
+            if can_fold(model.get_submodule(layer), model.get_submodule(norm))
+        }
+        return replace(self, model=model, norms=norms)
 
     def change(self, values: Mapping[str, Tensor]) -> Change:
         """Return new values of ``model`` as a change of ``folded_model``; neither is changed."""

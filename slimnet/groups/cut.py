@@ -1,7 +1,7 @@
 """Mask a plan's channels (weights at 0, shapes unchanged), or cut them out of the network."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -10,7 +10,18 @@ import torch_pruning
 from torch import Tensor, nn
 
 from slimnet.errors import InputError
-from slimnet.execution import Direction, is_depthwise, weight_slices
+from slimnet.execution import (
+    PRODUCERS,
+    ConstantOutput,
+    Direction,
+    NoChannels,
+    RemovedLayer,
+    channel_count,
+    has_one_axis,
+    is_depthwise,
+    replace_module,
+    weight_slices,
+)
 from slimnet.records import Plan
 
 OTHER_NETWORK = (
@@ -55,6 +66,9 @@ def slim_copy(model: nn.Module, plan: Plan) -> nn.Module:
 def apply_plan(model: nn.Module, plan: Plan) -> nn.Module:
     """Change the model in place: remove the plan's channels and their coupled weights.
 
+    A layer that loses all outputs is gone: ``NoChannels`` stands in its place, or an identity in
+    that of a norm. A layer that loses all inputs, but not all outputs, is a ``ConstantOutput``.
+
     Args:
         model: the network that the plan was made for, with its original shapes.
         plan: indices to remove, by module name and direction, in the original numbering.
@@ -70,14 +84,37 @@ def apply_plan(model: nn.Module, plan: Plan) -> nn.Module:
     learning = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     for name, axes in plan.items():
         module = model.get_submodule(name)
+        whole = {d for d, indices in axes.items() if len(indices) == _count(module, d)}
+        if "out" in whole or (whole and has_one_axis(module)):
+            channels = isinstance(module, (*PRODUCERS, RemovedLayer))
+            replace_module(model, module, NoChannels(module) if channels else nn.Identity())
+            continue
+        if "in" in whole:
+            constant = ConstantOutput(module)
+            replace_module(model, module, constant)
+            constant.cut(axes.get("out", ()))
+            continue
         for direction, indices in axes.items():
-            pruner = _pruner(name, module)
-            cut = pruner.prune_out_channels if direction == "out" else pruner.prune_in_channels
-            cut(module, list(indices))
+            _cut(name, module, direction, indices)
     for name, parameter in model.named_parameters():
         # cutting makes new parameters, which would learn even where the old ones were frozen
         parameter.requires_grad_(learning[name])
     return model
+
+
+def _count(module: nn.Module, direction: str) -> int | None:
+    """Return how many channels the module has on one side, None if there are none to remove."""
+    return channel_count(module, cast(Direction, direction)) or None
+
+
+def _cut(name: str, module: nn.Module, direction: str, indices: Sequence[int]) -> None:
+    """Change the module in place: some of its channels on one side go, not all."""
+    if isinstance(module, ConstantOutput):
+        module.cut(indices)
+        return
+    pruner = _pruner(name, module)
+    cut = pruner.prune_out_channels if direction == "out" else pruner.prune_in_channels
+    cut(module, list(indices))
 
 
 def _pruner(name: str, module: nn.Module) -> torch_pruning.pruner.function.BasePruningFunc:
@@ -110,14 +147,10 @@ def channels_of(model: nn.Module, plan: Plan) -> dict[str, dict[str, int]]:
                 f"{OTHER_NETWORK}"
             )
         module = modules[name]
-        pruner = _pruner(name, module)
-        counts = {
-            direction: pruner.get_out_channels(module)
-            if direction == "out" or is_depthwise(module)
-            else pruner.get_in_channels(module)
-            for direction in axes
-        }
-        found[name] = {d: int(size) for d, size in counts.items() if size is not None}
+        if not isinstance(module, RemovedLayer):
+            _pruner(name, module)
+        counts = {d: channel_count(module, cast(Direction, d)) for d in axes}
+        found[name] = {d: size for d, size in counts.items() if size is not None}
     return found
 
 

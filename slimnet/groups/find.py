@@ -205,7 +205,7 @@ def keep_layers(
     """
     layers = sorted({g.layer for group in groups for g in group.gates} | {f.layer for f in frozen})
     for pattern in patterns:
-        if not any(_matches(layer, pattern) for layer in layers):
+        if not any(matches(layer, pattern) for layer in layers):
             raise InputError(f"keep {pattern!r} matches no layer{_nearest(pattern, layers)}")
     open_groups: list[Group] = []
     kept: dict[str, str] = {}
@@ -230,7 +230,7 @@ def _reasons(layers: Sequence[str], patterns: Sequence[str]) -> dict[str, str]:
         layer: f"kept as asked (--keep {pattern})"
         for layer in layers
         for pattern in reversed(patterns)
-        if _matches(layer, pattern)
+        if matches(layer, pattern)
     }
     if not asked:
         return {}
@@ -238,7 +238,7 @@ def _reasons(layers: Sequence[str], patterns: Sequence[str]) -> dict[str, str]:
     return dict.fromkeys(layers, f"coupled to {first}, {reason}") | asked
 
 
-def _matches(layer: str, pattern: str) -> bool:
+def matches(layer: str, pattern: str) -> bool:
     """Return whether the pattern matches the layer or a module that contains it."""
     parts = layer.split(".")
     return any(fnmatchcase(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))

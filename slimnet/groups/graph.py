@@ -19,6 +19,7 @@ from slimnet.execution import (
     PRODUCERS,
     SUPPORTED,
     TRANSPOSED,
+    channel_count,
     has_one_axis,
     is_depthwise,
     output_channels,
@@ -236,6 +237,7 @@ def build_group(
             original=e.index,
             unit=unit_of[e.unit],
             norm=norm_after(e.module) if issubclass(e.kind, PRODUCERS) else None,
+            channels=_channels(model.get_submodule(e.module), e),
         )
         for e in modules
     )
@@ -246,6 +248,10 @@ def build_group(
         Gate(layer, norm_of[layer] or layer) for layer in sorted(producers, key=order.index)
     )
     return Group(name, members, gates, torch.arange(units))
+
+
+def _channels(module: nn.Module, entry: Entry) -> int:
+    return channel_count(module, "in" if entry.is_input else "out") or 0
 
 
 def produces(entry: Entry) -> bool:

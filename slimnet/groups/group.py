@@ -21,7 +21,8 @@ class Member:
 
     ``index``, ``original`` and ``unit`` are int64 of shape (entries,). ``original`` is ``index``
     in the numbering of the original network. Norms and depthwise convolutions have the direction
-    "out". ``norm`` is the batch norm that alone reads the module's output, if any.
+    "out". ``norm`` is the batch norm that alone reads the module's output, if any. ``channels`` is
+    how many the module has on this side, in this group or not; 0 if that is not known.
     """
 
     module: str
@@ -30,6 +31,7 @@ class Member:
     original: Tensor
     unit: Tensor
     norm: str | None = None
+    channels: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,47 @@ def merge_plans(first: Plan, second: Plan) -> Plan:
 
 
 def shrink_groups(groups: Sequence[Group], units: Sequence[Tensor]) -> list[Group]:
-    """Return the groups, renumbered, after ``units[i]`` of ``groups[i]`` were removed."""
+    """Return the groups, renumbered, after ``units[i]`` of ``groups[i]`` were removed.
+
+    A group that lost all units is dropped. Layers that are gone are in no group any more, and
+    layers that give a constant have no gates. A group that is left without gates, or without a
+    layer that reads its channels, is dropped too.
+    """
     plan = plan_for(groups, units)
-    # groups of untouched modules stay the same
-    return [
-        _shrink(group, gone, plan) if any(m.module in plan for m in group.members) else group
-        for group, gone in zip(groups, units, strict=True)
-    ]
+    gone, constant = emptied_layers(groups, plan)
+    left = []
+    for group, lost in zip(groups, units, strict=True):
+        if any(member.module in plan for member in group.members):
+            group = _without_layers(_shrink(group, lost, plan), gone, constant)
+            if not (group.units and group.gates and group.consumers):
+                continue
+        # groups of untouched modules stay the same
+        left.append(group)
+    return left
+
+
+def emptied_layers(groups: Sequence[Group], plan: Plan) -> tuple[set[str], set[str]]:
+    """Return the modules that lose all outputs by the plan, and those that then give a constant.
+
+    The plan is of these groups and in their numbering. A layer gives a constant where it loses all
+    inputs, but not all outputs.
+    """
+    emptied = {
+        (member.module, member.direction)
+        for group in groups
+        for member in group.members
+        if member.channels
+        and len(plan.get(member.module, {}).get(member.direction, ())) == member.channels
+    }
+    gone = {module for module, direction in emptied if direction == "out"}
+    return gone, {module for module, direction in emptied if direction == "in"} - gone
+
+
+def _without_layers(group: Group, gone: set[str], constant: set[str]) -> Group:
+    """Return the group without the members that have no channels left in it."""
+    members = (m for m in group.members if m.module not in gone and len(m.index))
+    gates = (gate for gate in group.gates if gate.layer not in gone | constant)
+    return replace(group, members=tuple(members), gates=tuple(gates))
 
 
 def _shrink(group: Group, gone: Tensor, plan: Plan) -> Group:
@@ -127,6 +163,7 @@ def _shrink(group: Group, gone: Tensor, plan: Plan) -> Group:
                 index=index,
                 original=member.original[stays],
                 unit=new_unit[member.unit[stays]],
+                channels=max(0, member.channels - len(removed)),
             )
         )
     return replace(group, members=tuple(members), original_units=group.original_units[kept])

@@ -27,8 +27,12 @@ MIN_CHANGE = 1e-12  # a removal that changes less proves nothing
 MAX_ERROR_OF_CHANGE = 1e-3  # of the change that the removal makes
 # The sum over all positions was up to 3,000 times the change of the output, so this is generous.
 LOW_INFLUENCE = 1e-5
+# Of how much the original's output varies between images. Rounding makes equal outputs vary by
+# 1e-16 of their scale, and an output that varies a millionth as much as before is of no use.
+MIN_VARIATION = 1e-6
 NOISE = 0.3  # of the size of fresh weights: enough to move a dead channel or a scale of 1e-6
 NO_INFLUENCE = "the network's output depends on it hardly or not at all, so nothing can be proven"
+NEEDED = "the network can't do without it: its output would no longer depend on its input"
 NOT_MASKING = (
     "removing its channels is not the same as masking them (proof in float64): a later step "
     "depends on the number or the positions of the channels, as a mean over channels, a shuffle, "
@@ -87,17 +91,23 @@ class Probe:
             InputError: the network gives another output each time.
         """
         try:
-            slim = apply_plan(self._copy(plan), plan)
-            found = self._run(slim)
+            found = self._slim_output(plan)
         except Exception as error:
             # the network's own code may raise anything on smaller shapes
             return f"the network fails with fewer channels{_where(error)}"
-        del slim  # gigabytes for a large network
-        with masked(self._model, plan):
-            expected = self._run(self._model)
+        expected = self._masked_output(plan)
         if text := _difference(found, expected, self._output, tolerance):
             self.require_repeats()  # only here: a pass of a large network takes long
         return text
+
+    def objection_to_branch(self, plan: Plan) -> str:
+        """Return why this branch cannot go, or "": ``objection``, and the input must still matter.
+
+        Raises:
+            InputError: the network gives another output each time.
+        """
+        varies = map(_varies, self._output, self._masked_output(plan))
+        return self.objection(plan) if all(varies) else NEEDED
 
     def objection_in_training(self, plan: Plan, _tolerance: float = TOLERANCE) -> str:
         """Return why the network cannot be trained after this removal, or "" if it can.
@@ -142,9 +152,25 @@ class Probe:
             self._model, {id(part): part for part in [*shared, *self._model.parameters()]}
         )
 
+    def _slim_output(self, plan: Plan) -> tuple[Tensor, ...]:
+        return self._run(apply_plan(self._copy(plan), plan))
+
+    def _masked_output(self, plan: Plan) -> tuple[Tensor, ...]:
+        with masked(self._model, plan):
+            return self._run(self._model)
+
     def _run(self, model: nn.Module) -> tuple[Tensor, ...]:
         with torch.no_grad():
             return output_tensors(forward(model, self._inputs))
+
+
+def _varies(whole: Tensor, masked: Tensor) -> bool:
+    """Return whether a masked output (images, ...) differs from image to image.
+
+    The original output ``whole`` shows how much it could; an output of one image cannot.
+    """
+    before, after = (float((part - part[:1]).abs().max()) for part in (whole, masked))
+    return before == 0 or after >= MIN_VARIATION * before
 
 
 def _difference(

@@ -78,7 +78,6 @@ def _without_failing(
         return [], []
     groups, known = [*proven, *candidates], list(range(len(proven)))
     removals = _patterns(groups, seed)[:patterns]
-    failing: Failing = []
 
     def objection(chosen: Sequence[int], tolerance: float) -> str:
         changed = False
@@ -95,14 +94,34 @@ def _without_failing(
             changed |= not text
         return "" if changed else NO_INFLUENCE
 
+    right, failing = select_right(known, range(len(known), len(groups)), objection)
+    return [groups[i] for i in right], [(groups[i], text) for i, text in failing]
+
+
+def select_right(
+    known: Sequence[int], new: Sequence[int], objection: Callable[[Sequence[int], float], str]
+) -> tuple[list[int], list[tuple[int, str]]]:
+    """Try all removals at once, then halves of the new ones, until each wrong one is alone.
+
+    Args:
+        known: numbers of removals that are right together.
+        new: numbers of those to try, together and beside the known ones.
+        objection: returns why these removals are wrong together, "" if they are right. It also
+            gets the error allowed, as a share of the output's scale.
+
+    Returns:
+        The new removals that are right, and each of the others with the reason.
+    """
+    failing: list[tuple[int, str]] = []
+
     def bisect(chosen: Sequence[int]) -> list[int]:
         """Return those of the chosen that are right together."""
-        # an error of one group may be small beside the changes that the others make
+        # an error of one removal may be small beside the changes that the others make
         tolerance = TOLERANCE if len(chosen) == 1 else ROUNDING
         if not chosen or not (text := objection(chosen, tolerance)):
             return list(chosen)
         if len(chosen) == 1:
-            failing.append((groups[chosen[0]], text))
+            failing.append((chosen[0], text))
             return []
         half = len(chosen) // 2
         first, second = bisect(chosen[:half]), bisect(chosen[half:])
@@ -113,18 +132,17 @@ def _without_failing(
         if not right or not others or not (text := objection(right + others, TOLERANCE)):
             return others
         if len(others) == 1:
-            failing.append((groups[others[0]], text))
+            failing.append((others[0], text))
             return []
         half = len(others) // 2
         first = beside(right, others[:half])
         return first + beside(right + first, others[half:])
 
-    new = list(range(len(proven), len(groups)))
-    if known and objection(known + new, ROUNDING):
-        new = beside(known, bisect(new))
-    elif not known:
-        new = bisect(new)
-    return [groups[i] for i in new], failing
+    if not known:
+        return bisect(new), failing
+    if not objection([*known, *new], ROUNDING):
+        return list(new), failing
+    return beside(list(known), bisect(new)), failing
 
 
 def _patterns(groups: Sequence[Group], seed: int) -> list[list[Tensor]]:

@@ -103,7 +103,10 @@ def masked_slim_error(model: nn.Module, plan: Plan, example: Any) -> float:
 
 @torch.no_grad()
 def expanded_copy(model: nn.Module, slim: nn.Module, plan: Plan) -> nn.Module:
-    """Return a copy of ``model`` with the weights of ``slim`` at their original places."""
+    """Return a copy of ``model`` with the weights of ``slim`` at their original places.
+
+    Layers that are gone whole keep the weights of ``model``, all of which the plan masks.
+    """
     full, coded = copy.deepcopy(model), copied_in(model, torch.float64)
     for state in (*coded.parameters(), *coded.buffers()):
         if state.is_floating_point():
@@ -111,6 +114,8 @@ def expanded_copy(model: nn.Module, slim: nn.Module, plan: Plan) -> nn.Module:
             state.copy_(torch.arange(state.numel(), dtype=state.dtype).reshape(state.shape))
     places, values = slim_copy(coded, plan).state_dict(), slim.state_dict()
     for name, state in full.state_dict().items():
+        if name not in places:
+            continue
         flat = state.flatten().clone()
         if state.is_floating_point():
             flat[places[name].flatten().long()] = values[name].flatten()
@@ -132,8 +137,10 @@ def prove_slim(model: nn.Module, slim: nn.Module, plan: Plan, example: Any) -> P
     """
     try:
         full = expanded_copy(model, slim, plan)
-        replayed = slim_copy(full, plan).state_dict()
-        same = all(torch.equal(v, replayed[k]) for k, v in slim.state_dict().items())
+        replayed, given = slim_copy(full, plan).state_dict(), slim.state_dict()
+        same = replayed.keys() == given.keys() and all(
+            torch.equal(value, replayed[name]) for name, value in given.items()
+        )
     except (RuntimeError, KeyError, IndexError) as misfit:
         raise ProofError("the plan does not fit the slim network; nothing was written") from misfit
     if not same:

@@ -77,7 +77,7 @@ def build_report(
     ``timed`` may hold more batch sizes than the options ask for; these are left out. ``baseline``
     adds goals. The other arguments are fields of ``Report``, or are what these are made from.
     """
-    left = output_channels(slim)
+    left = output_channels(slim, removed=True)
     report = Report(
         schema_version=SCHEMA_VERSION,
         slimnet_version=version("slimnet"),

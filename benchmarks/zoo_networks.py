@@ -14,8 +14,14 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import (
     convnext,
+    densenet,
+    efficientnet,
     maxvit,
+    mobilenetv2,
+    mobilenetv3,
+    regnet,
     resnet,
+    shufflenetv2,
     swin_transformer,
     vgg,
     vision_transformer,
@@ -102,11 +108,61 @@ def _narrow_convnext() -> nn.Module:
     return convnext.ConvNeXt(blocks, num_classes=CLASSES)
 
 
+def _short_efficientnet(*blocks: tuple[int, ...]) -> nn.Module:
+    """Return one of these blocks: expansion, kernel, stride, width before and after, layers.
+
+    The first may have a 0 in front: then it is fused.
+    """
+    settings = [
+        efficientnet.FusedMBConvConfig(*block[1:])
+        if block[0] == 0
+        else efficientnet.MBConvConfig(*block)
+        for block in blocks
+    ]
+    return efficientnet.EfficientNet(settings, 0.2, num_classes=CLASSES, last_channel=64)
+
+
+def _short_mobilenet_v3() -> nn.Module:
+    # width before, kernel, expanded, width after, squeezed, activation, stride, dilation, factor
+    blocks = [
+        mobilenetv3.InvertedResidualConfig(16, 3, 16, 16, True, "RE", 2, 1, 1.0),
+        mobilenetv3.InvertedResidualConfig(16, 3, 32, 24, False, "RE", 2, 1, 1.0),
+        mobilenetv3.InvertedResidualConfig(24, 5, 48, 24, True, "HS", 1, 1, 1.0),
+    ]
+    return mobilenetv3.MobileNetV3(blocks, 64, num_classes=CLASSES)
+
+
+def _short_regnet() -> nn.Module:
+    blocks = regnet.BlockParams([1, 2, 2], [16, 32, 64], [8, 8, 16], [1.0] * 3, [2] * 3)
+    return regnet.RegNet(blocks, num_classes=CLASSES)
+
+
 NARROW: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "alexnet": (_narrow_alexnet, 64),
     "convnext": (_narrow_convnext, 32),
+    "densenet": (
+        partial(densenet.DenseNet, 8, (2, 3, 2), 16, 2, num_classes=CLASSES), 32,
+    ),
+    "efficientnet": (
+        partial(_short_efficientnet, (1, 3, 1, 16, 8, 1), (6, 3, 2, 8, 16, 2),
+                (6, 5, 2, 16, 24, 2)), 32,
+    ),
+    "efficientnet_v2": (
+        partial(_short_efficientnet, (0, 1, 3, 1, 16, 16, 2), (0, 4, 3, 2, 16, 24, 2),
+                (4, 3, 2, 24, 32, 2)), 32,
+    ),
     "maxvit": (
         partial(maxvit.MaxVit, (32, 32), 8, 4, [16, 32], [1, 1], 8, 0.1, num_classes=CLASSES), 32,
+    ),
+    "mobilenet_v2": (
+        partial(mobilenetv2.MobileNetV2, CLASSES, 0.5,
+                [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 2, 2]]), 32,
+    ),
+    "mobilenet_v3": (_short_mobilenet_v3, 32),
+    "regnet": (_short_regnet, 32),
+    "shufflenet": (
+        partial(shufflenetv2.ShuffleNetV2, [2, 2, 2], [8, 16, 32, 64, 128], num_classes=CLASSES),
+        32,
     ),
     "swin": (
         partial(_narrow_swin, swin_transformer.SwinTransformerBlock,

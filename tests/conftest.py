@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,8 @@ from slimnet.records.data import Split, Splits
 torch.set_num_threads(1)
 
 HERE = Path(__file__).parent
-# Files and folders that start processes, export, train, or run whole commands. All others are fast.
+# Files and folders that start processes, export, train, draw, or run whole commands, and a few that
+# take long. All others are fast.
 SLOW = (
     "benchmarks",
     "cli/test_lasting_pipe.py",
@@ -27,12 +29,15 @@ SLOW = (
     "execution/test_layout.py",
     "export",
     "finetune",
+    "groups/test_branches.py",
     "groups/test_provable.py",
     "groups/test_random_networks.py",
     "groups/test_structures.py",
     "load/test_hostile_models.py",
     "repair/test_refit.py",
     "report/test_html.py",
+    "report/test_plots.py",
+    "saliency/test_score.py",
     "search",
     "test_action.py",
     "test_apply.py",
@@ -61,9 +66,9 @@ collect_ignore = [] if sys.platform == "linux" else [str(HERE / name) for name i
 
 
 def pytest_addoption(parser):
-    parser.addoption("--networks", type=int, default=300, help="random networks to check")
+    parser.addoption("--networks", type=int, default=100, help="random networks to check")
     parser.addoption(
-        "--kills", type=int, default=1, help="random moments to kill a run at (test_resume.py)"
+        "--kills", type=int, default=0, help="random moments to kill a run at (test_resume.py)"
     )
 
 
@@ -103,6 +108,24 @@ def _no_cache_of_the_users(tmp_path_factory):
     """Cache measurements in a temporary folder, here and in commands that tests start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _onnx_functions_are_read_once():
+    """Let torch read its table of ONNX functions at the first export, not at every one.
+
+    Reading takes a second or two. Nothing is changed where torch has no such table.
+    """
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+        read = ONNXRegistry.from_torchlib
+    except (ImportError, AttributeError):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(read)))
         yield
 
 
@@ -179,3 +202,17 @@ def trained() -> tuple[nn.Module, Splits]:
     parts = (("calibration", 0, 120), ("selection", 120, 180), ("test", 180, 240))
     made = [make_split(name, inputs[a:b], labels[a:b]) for name, a, b in parts]
     return model.eval(), Splits(*made, description="bright spots", classes=4, preprocessing={})
+
+
+@pytest.fixture(scope="session")
+def compressed(trained, tmp_path_factory) -> Path:
+    """Return a folder with model.pt and its result in slim; a test that changes it copies it."""
+    import slimnet
+
+    folder = tmp_path_factory.mktemp("compressed")
+    torch.save(trained[0], folder / "model.pt")
+    slimnet.compress(
+        folder / "model.pt", trained[1], 20, out=folder / "slim", confidence=0.5, oracle_k=3,
+        objective="params", latency_samples=3, latency_batch=(1,),
+    )  # fmt: skip
+    return folder

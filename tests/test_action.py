@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from slimnet import cli
 from slimnet.options import Options
 
 ROOT = Path(__file__).parents[1]
@@ -117,27 +117,30 @@ def test_pipelines_of_the_guide_use_existing_inputs_and_options(action):
     assert job["artifacts"]["reports"]["junit"] in words
 
 
-STAND_IN = f"""#!/bin/sh
-# python3 -m venv FOLDER, without the minutes that it takes
-mkdir -p "$3/bin"
-printf '#!/bin/sh\\necho pip "$@"\\n' > "$3/bin/pip"
-printf '#!/bin/sh\\nexec {shlex.quote(sys.executable)} -m slimnet "$@"\\n' > "$3/bin/slimnet"
-chmod +x "$3/bin/pip" "$3/bin/slimnet"
-"""
+# python3 -m venv FOLDER, without the minutes that it takes; pip says what it was given, and slimnet
+# writes it down, for cli.run to do it
+STAND_INS = {
+    "python3": '#!/bin/sh\nmkdir -p "$3/bin"\ncd "${0%/*}" && cp pip slimnet "$3/bin"\n',
+    "pip": '#!/bin/sh\necho pip "$@"\n',
+    "slimnet": '#!/bin/sh\nprintf "%s\\n" "$@" > words\nexit "$CODE"\n',
+}
 
 
-def run_steps(action, inputs, folder):
-    """Run the action as a runner would, and return the last step's outcome."""
+def run_steps(action, inputs, folder, code):
+    """Run the action as a runner would, with a slimnet that ends with this code.
+
+    Return the words that slimnet was given.
+    """
     (folder / "bin").mkdir()
-    (folder / "bin" / "python3").write_text(STAND_IN)
-    (folder / "bin" / "python3").chmod(0o755)
+    for name, text in STAND_INS.items():
+        (folder / "bin" / name).write_text(text)
+        (folder / "bin" / name).chmod(0o755)
     given = {name: described.get("default") for name, described in action["inputs"].items()}
     given |= inputs
     environment = {
         **os.environ, "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "RUNNER_TEMP": str(folder / "runner"), "GITHUB_ACTION_PATH": str(ACTION.parent),
-        "GITHUB_STEP_SUMMARY": str(folder / "summary.md"), "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
+        "GITHUB_STEP_SUMMARY": str(folder / "summary.md"), "CODE": str(code),
     }  # fmt: skip
     for step in action["runs"]["steps"]:
         (folder / "step.sh").write_text(step["run"])
@@ -155,14 +158,15 @@ def run_steps(action, inputs, folder):
         if step["name"] == "Install slimnet":
             source = Path(done.stdout.split()[-1])
             assert (source / "pyproject.toml").is_file()
-    return done
+    assert done.returncode == code, done.stderr
+    return (folder / "words").read_text().splitlines()
 
 
 @pytest.mark.parametrize(
     ("goal", "code", "failures"), [("--max-params 100000", 0, "0"), ("--max-bytes 1", 3, "1")]
 )
 def test_the_action_slims_and_fails_where_a_goal_is_missed(
-    goal, code, failures, action, trained, tmp_path
+    goal, code, failures, action, trained, tmp_path, monkeypatch, capsys
 ):
     network, splits = trained
     torch.save(network, tmp_path / "a network.pt")
@@ -170,9 +174,9 @@ def test_the_action_slims_and_fails_where_a_goal_is_missed(
     images, labels = (torch.cat([batch[i] for batch in batches]).numpy() for i in (0, 1))
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
     inputs = {"model": "a network.pt", "data": "data.npz", "goals": f"{QUICK} {goal}\n"}
-    done = run_steps(action, inputs, tmp_path)
-    assert done.returncode == code, done.stderr
-    assert "loading ..." not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(run_steps(action, inputs, tmp_path, code)) == code
+    assert "loading ..." not in capsys.readouterr().err
     suites = ElementTree.parse(tmp_path / "slimnet.xml").getroot()
     assert suites.get("failures") == failures
     cases = {case.get("name") for case in suites.iter("testcase")}
@@ -182,9 +186,9 @@ def test_the_action_slims_and_fails_where_a_goal_is_missed(
     assert (tmp_path / "slim" / "slim.onnx").is_file()
 
 
-def test_goals_of_the_action_are_words_never_code(action, tmp_path):
+def test_goals_of_the_action_are_words_never_code(action, tmp_path, monkeypatch):
     inputs = {"model": "m.pt", "data": "d.npz", "goals": "$(touch x) `touch y`; touch z"}
-    done = run_steps(action, inputs, tmp_path)
-    assert done.returncode == 2
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(run_steps(action, inputs, tmp_path, 2)) == 2
     assert not {"x", "y", "z"} & {path.name for path in tmp_path.iterdir()}
     assert ElementTree.parse(tmp_path / "slimnet.xml").getroot().get("errors") == "1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 
 import onnxruntime
 import pytest
@@ -65,16 +66,13 @@ def test_the_slim_network_is_the_models_own_weights_without_the_plans(here, retr
     assert slimnet.verify("new", model=retrained).checks[0].holds
 
 
-def test_the_shape_of_an_input_is_the_plans(here, retrained, trained):
-    slimnet.compress(*trained, 20, out="slim", latency_batch=(1,), latency_samples=3)
-    applied = slimnet.apply("slim", retrained)
+def test_the_shape_of_an_input_is_the_plans(compressed, retrained, trained):
+    applied = slimnet.apply(compressed / "slim", retrained)
     assert applied.report.input_shape == tuple(next(iter(trained[1].test.batches))[0].shape[1:])
     assert not applied.report.input_shape_guessed
-    assert slimnet.apply("slim", retrained, input_shape=(1, 16, 16)).report.input_shape == (
-        1,
-        16,
-        16,
-    )
+    assert slimnet.apply(
+        compressed / "slim", retrained, input_shape=(1, 16, 16)
+    ).report.input_shape == (1, 16, 16)
 
 
 def test_nothing_is_written_without_a_folder(here, retrained):
@@ -83,10 +81,8 @@ def test_nothing_is_written_without_a_folder(here, retrained):
     assert set(here.iterdir()) == there
 
 
-def test_a_result_of_compress_is_replayed_and_the_outcome_can_be_verified(here, trained, capsys):
-    torch.save(trained[0], "model.pt")
-    changes = {"oracle_k": 2, "objective": "params", "latency_samples": 1, "latency_batch": 1}
-    slimnet.compress("model.pt", trained[1], 30, out="slim", confidence=0.5, **changes)
+def test_a_result_of_compress_is_replayed_and_the_outcome_can_be_verified(here, compressed, capsys):
+    shutil.copytree(compressed, here, dirs_exist_ok=True)
     assert run(["apply", "slim", "model.pt", "--input-shape", "1,8,8", "--out", "again"]) == 0
     told = capsys.readouterr().out
     assert "Nothing was repaired" in told

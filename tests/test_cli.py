@@ -1,7 +1,7 @@
 """The installed command: what it prints where, its exit code, and what it leaves behind.
 
-Every run is a process of its own, and torch takes seconds to import, so they all run at once, two
-at a time, and the tests look at what they did.
+Torch takes seconds to import, so only good runs and a few bad ones are processes of their own. All
+run at once, the processes two at a time, and the tests look at what they did.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -39,40 +40,42 @@ ERROR = "slimnet: error: "
 class Bad:
     """A run that must be refused. FILES in a text is the folder of prepared files.
 
-    ``there`` are files of the working folder. ``inside``: run within this process, which is quick.
+    ``there`` are files of the working folder. ``apart``: run it as a process of its own.
     """
 
     arguments: list[str]
     told: list[str]
     there: dict[str, str] = field(default_factory=dict)
-    inside: bool = False
+    apart: bool = False
 
 
-def model(name: str, *told: str, more: str = "", inside: bool = False) -> Bad:
+def model(name: str, *told: str, more: str = "", apart: bool = False) -> Bad:
     words = f"compress FILES/{name} --data FILES/data.npz {more}".split()
-    return Bad(words, list(told), inside=inside)
+    return Bad(words, list(told), apart=apart)
 
 
-def data(name: str, *told: str, network: str = "model.pt", inside: bool = False) -> Bad:
+def data(name: str, *told: str, network: str = "model.pt", apart: bool = False) -> Bad:
     words = ["compress", f"FILES/{network}", "--data", f"FILES/{name}"]
-    return Bad(words, list(told), inside=inside)
+    return Bad(words, list(told), apart=apart)
 
 
-def option(more: str, *told: str, inside: bool = False) -> Bad:
-    return model("model.pt", *told, more=more, inside=inside)
+def option(more: str, *told: str, apart: bool = False) -> Bad:
+    return model("model.pt", *told, more=more, apart=apart)
 
 
-def with_file(name: str, text: str, *told: str, inside: bool = False) -> Bad:
-    return Bad(["compress", "FILES/model.pt"], list(told), {name: text}, inside)
+def with_file(name: str, text: str, *told: str, apart: bool = False) -> Bad:
+    return Bad(["compress", "FILES/model.pt"], list(told), {name: text}, apart)
 
 
 BAD = {
-    "model missing": model("absent.pt", "there is no file", "absent.pt"),
+    "model missing": model("absent.pt", "there is no file", "absent.pt", apart=True),
     "model empty": model("empty.pt", "empty.pt is empty"),
     "model a text": model("text.pt", "text.pt is not a model file"),
     "model truncated": model("truncated.pt", "truncated.pt is", "truncated", "again"),
-    "model a folder": model("no_images", "no_images is a folder", inside=True),
-    "class not allowed": model("evil.pt", "posix.system", "--allow", "--trust-pickle"),
+    "model a folder": model("no_images", "no_images is a folder"),
+    "class not allowed": model(
+        "evil.pt", "posix.system", "--allow", "--trust-pickle", apart=True
+    ),
     "weights alone": model("weights.pt", "weights without the network", "--arch"),
     "weights that do not fit": model(
         "weights.pt", "does not fit the architecture", "missing (2.weight, 2.bias)",
@@ -83,55 +86,56 @@ BAD = {
         "weights.pt", "no Python file", "nowhere.py", more="--arch nowhere.py:network"
     ),
     "arch name missing": model(
-        "weights.pt", "has no 'netwrk'", more="--arch FILES/arch.py:netwrk", inside=True
+        "weights.pt", "has no 'netwrk'", more="--arch FILES/arch.py:netwrk"
     ),
     "NaN in the weights": model("nan.pt", "0.weight", "NaN", "1 of 72"),
-    "data missing": data("absent.npz", "there is no file", "absent.npz", inside=True),
+    "data missing": data("absent.npz", "there is no file", "absent.npz"),
     "folder without images": data("no_images", "no_images", "holds no images"),
-    "folder without classes": data("no_images/a", "holds no class folders", inside=True),
+    "folder without classes": data("no_images/a", "holds no class folders"),
     "other number of classes": data(
         "five_classes", "4 outputs", "5 classes", network="colour.pt"
     ),
     "images of a wrong shape": data(
         "data.npz", "fails on images of the shape (2, 1, 8, 8)", "--size", network="colour.pt"
     ),
-    "labels beyond the outputs": data("label_9.npz", "label 9", "4 outputs", inside=True),
-    "labels missing": data("images.npz", "it holds images", "--labels none", inside=True),
+    "labels beyond the outputs": data("label_9.npz", "label 9", "4 outputs"),
+    "labels missing": data("images.npz", "it holds images", "--labels none"),
     "NaN in the images": data("nan.npz", "nan.npz", "NaN"),
-    "NaN in the loss": data("huge.npz", "the loss on the selection split is nan", "--scale"),
+    "NaN in the loss": data(
+        "huge.npz", "the loss on the selection split is nan", "--scale", apart=True
+    ),
     "network at chance": data("chance.npz", "at chance", "preprocessing", "--mean"),
     "too few images": data("few.npz", "needs 10 images or more", "from the 12 of"),
     "no data": Bad(["compress", "FILES/model.pt"], ["no data given", "--data", "slimnet.toml"]),
-    "no model": Bad(["compress"], ["no model given", "slimnet.toml"], inside=True),
+    "no model": Bad(["compress"], ["no model given", "slimnet.toml"]),
     "max drop 500": option("--max-drop 500", "percentage points, 0 to 100; got 500"),
     "max drop -5": option("--max-drop -5", "percentage points, 0 to 100; got -5"),
     "max drop abc": option("--max-drop abc", "percentage points, 0 to 100; got 'abc'"),
-    "max drop nan": option("--max-drop nan", "points, 0 to 100; got nan", inside=True),
-    "half a step": option("--step 0.5", "a whole number of channels", "'0.5'", inside=True),
+    "max drop nan": option("--max-drop nan", "points, 0 to 100; got nan"),
+    "half a step": option("--step 0.5", "a whole number of channels", "'0.5'"),
     "unknown option": option("--max-drp 5", "--max-drp", "--max-drop"),
-    "unknown command": Bad(["compres", "FILES/model.pt"], ["compres", "'compress'"], inside=True),
+    "unknown command": Bad(["compres", "FILES/model.pt"], ["compres", "'compress'"]),
     "unknown metric": option(
         "--metrics taylor_first", "'taylor_first'", "did you mean 'taylor_first_order'"
     ),
     "keep of no layer": option(
-        "--keep 3x", "keep '3x' matches no layer", "the nearest is '3'", inside=True
+        "--keep 3x", "keep '3x' matches no layer", "the nearest is '3'"
     ),
-    "a share of 2": option("--max-ratio 2", "max_ratio is a number, 0 to 1; got 2", inside=True),
+    "a share of 2": option("--max-ratio 2", "max_ratio is a number, 0 to 1; got 2"),
     "rounded single channels": option(
-        "--round-to auto --step 1", "got step 1 and round_to auto", "leave one", inside=True
+        "--round-to auto --step 1", "got step 1 and round_to auto", "leave one"
     ),
     "unknown key": with_file(
         "slimnet.toml", "max_drp = 5", "slimnet.toml", "'max_drp'", "did you mean 'max_drop'"
     ),
     "key of a wrong type": with_file(
         "pyproject.toml", "[tool.slimnet]\ndata = 5", "pyproject.toml", "data is text", "got 5",
-        inside=True,
     ),
     "number as text": with_file(
-        "slimnet.toml", "max_drop = 'five'", "points, 0 to 100; got 'five'", inside=True
+        "slimnet.toml", "max_drop = 'five'", "points, 0 to 100; got 'five'"
     ),
     "file not TOML": with_file(
-        "slimnet.toml", "max_drop 5", "slimnet.toml", "not valid TOML", inside=True
+        "slimnet.toml", "max_drop 5", "slimnet.toml", "not valid TOML"
     ),
     "output folder in use": Bad(
         ["compress", "FILES/model.pt", "--data", "FILES/data.npz"],
@@ -142,10 +146,9 @@ BAD = {
         ["compress", "FILES/model.pt", "--data", "FILES/data.npz", "--out", "taken"],
         ["taken is a file", "another name"],
         {"taken": "mine"},
-        inside=True,
     ),
     "demo folder in use": Bad(
-        ["demo", "."], ["a folder of its own", "something else"], {"thesis.tex": ""}, inside=True
+        ["demo", "."], ["a folder of its own", "something else"], {"thesis.tex": ""}
     ),
 }  # fmt: skip
 
@@ -273,17 +276,21 @@ def execute(words, there, files, folder) -> Done:
 def execute_inside(words, there, files, folder, monkeypatch) -> Done:
     lay_out(folder, there, files)
     before = contents(folder)
+    temporary = folder.with_name(f"{folder.name} temporary")
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.chdir(folder)
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
         code = cli.run([word.replace("FILES", str(files)) for word in words])
-    return Done(code, out.getvalue(), err.getvalue(), before, contents(folder), [])
+    left = [str(path) for path in temporary.rglob("*")]
+    return Done(code, out.getvalue(), err.getvalue(), before, contents(folder), left)
 
 
 @pytest.fixture(scope="module")
 def done(prepared, tmp_path_factory):
     """Every run by its name; good ones first, which take longest."""
     runs = GOOD | {name: ([COMMAND, *b.arguments], b.there)
-                   for name, b in BAD.items() if not b.inside}  # fmt: skip
+                   for name, b in BAD.items() if b.apart}  # fmt: skip
     before = set(contents(prepared))
     folder = tmp_path_factory.mktemp("runs")
     with ThreadPoolExecutor(2) as pool:
@@ -292,7 +299,7 @@ def done(prepared, tmp_path_factory):
         }
         finished = {name: future.result() for name, future in waiting.items()}
     for name, bad in BAD.items():
-        if bad.inside:
+        if not bad.apart:
             with pytest.MonkeyPatch.context() as patch:
                 finished[name] = execute_inside(
                     bad.arguments, bad.there, prepared, folder / name, patch

@@ -3,9 +3,13 @@
 The folder holds the files that examples may name: model.pt (a whole pickled network), weights.pt
 (its state dict), arch.py (``network()`` builds it), data.npz, and the image folders train/ and
 val/. A block whose first line is ``# NAME.toml``, ``.py`` or ``.sh`` is written to that file
-instead of being run. The shell script runs with goals that are met, and with goals that are missed.
+instead of being run. The shell script runs with a stand-in for slimnet. Then the command that it
+gave is run, with goals that are met, and with goals that are missed.
 A command with the output "slimnet: error: ..." must fail with exactly this line. Lines that begin
 with ``python3 -m venv`` install slimnet; .ci/run runs the one with the tests.
+
+Commands and Python run within this process, because torch takes seconds to import. The folder's
+configuration asks for few timings.
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ MAX_README_LINES = 250
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w-]+\.(?:toml|py|sh))\n")
 ERROR = "slimnet: error: "
+FEW_TIMINGS = "latency_samples = 10\nlatency_batch = [1]\n"
+STAND_IN = '#!/bin/sh\nprintf "%s\\n" "$@" > words\nexit "$CODE"\n'
 ARCHITECTURE = """
 from torch import nn
 
@@ -109,6 +115,7 @@ def folder(tmp_path_factory):
     here = tmp_path_factory.mktemp("readme")
     torch.manual_seed(0)
     (here / "arch.py").write_text(ARCHITECTURE)
+    (here / "pyproject.toml").write_text(f"[tool.slimnet]\n{FEW_TIMINGS}")
     names: dict = {}
     exec(ARCHITECTURE, names)
     images, labels = quadrants(80, seed=1)
@@ -122,12 +129,13 @@ def folder(tmp_path_factory):
     return here
 
 
-def execute(words, folder):
-    place = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return subprocess.run(
-        words, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": place},
-        capture_output=True, encoding="utf-8", check=False, timeout=280,
-    )  # fmt: skip
+@pytest.fixture
+def here(folder, monkeypatch):
+    """The folder, as the working folder, and on Python's path as for a script."""
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder
+    sys.modules.pop("arch", None)
 
 
 @pytest.mark.parametrize("page", [README, GUIDE], ids=lambda page: page.name)
@@ -144,20 +152,24 @@ def test_the_readme_is_short():
 @pytest.mark.parametrize(
     ("kind", "subject", "text"), ITEMS, ids=[f"{kind} {subject}" for kind, subject, _ in ITEMS]
 )
-def test_example_works(kind, subject, text, folder, monkeypatch):
+def test_example_works(kind, subject, text, here, monkeypatch, capsys):
     if kind == "file":
-        (folder / subject).write_text(text, encoding="utf-8")
+        more = FEW_TIMINGS if subject == "slimnet.toml" else ""
+        (here / subject).write_text(text + more, encoding="utf-8")
         return
-    words = shlex.split(subject, comments=True)
-    if words[:2] == ["slimnet", "demo"]:  # test_demo.py runs it
+    if kind == "python":
+        exec(compile(text, "example", "exec"), {"__name__": "__main__"})
+        return
+    words = shlex.split(subject, comments=True)[1:]
+    if words[:1] == ["init"]:  # it refuses to hide this table
+        (here / "pyproject.toml").unlink()
+    if words[:1] == ["demo"]:  # test_demo.py runs it
         monkeypatch.setattr(demo, "run_demo", lambda folder: None)
-        assert cli.run(words[1:]) == 0
-        return
-    done = execute([sys.executable, "-c", text] if kind == "python" else words, folder)
-    if kind == "command" and text:
-        assert (done.returncode, done.stderr.strip()) == (2, text.strip())
+    code, told = cli.run(words), capsys.readouterr().err
+    if text:
+        assert (code, told.strip()) == (2, text.strip())
     else:
-        assert done.returncode == 0, done.stderr
+        assert code == 0, told
 
 
 @pytest.mark.parametrize(
@@ -170,21 +182,31 @@ def test_example_works(kind, subject, text, folder, monkeypatch):
     ],
 )  # fmt: skip
 def test_the_pipeline_script_reports_by_exit_code_summary_and_junit(
-    more, code, line, troubles, folder
+    more, code, line, troubles, here, capsys
 ):
     ((name, text),) = [(i[1], i[2]) for i in ITEMS if i[0] == "file" and i[1].endswith(".sh")]
-    (folder / name).write_text(text, encoding="utf-8")
+    (here / name).write_text(text, encoding="utf-8")
     for left in ("slimnet.xml", "slimnet.md"):
-        (folder / left).unlink(missing_ok=True)
+        (here / left).unlink(missing_ok=True)
     # parameters: which widths pay depends on the machine, and this network is narrow
     quick = ["--objective", "params", "--latency-samples", "10", "--latency-batch", "1"]
-    done = execute(["sh", name, *more.split(), *quick], folder)
+    (here / "bin").mkdir(exist_ok=True)
+    (here / "bin" / "slimnet").write_text(STAND_IN)
+    (here / "bin" / "slimnet").chmod(0o755)
+    place = f"{here / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    done = subprocess.run(
+        ["sh", name, *more.split(), *quick], env={**os.environ, "PATH": place, "CODE": str(code)},
+        capture_output=True, encoding="utf-8", check=False, timeout=60,
+    )  # fmt: skip
     assert done.returncode == code, done.stderr
-    suites = ElementTree.parse(folder / "slimnet.xml").getroot()
-    assert [suites.get("failures"), suites.get("errors")] == troubles
-    assert line in (folder / "slimnet.md").read_text(encoding="utf-8").replace("\\", "")
     assert ("do not merge" in done.stdout) == (code != 0)
-    assert (folder / "slim" / "report.json").is_file()
+    words = (here / "words").read_text().splitlines()
+    assert cli.run(words) == code, capsys.readouterr().err
+    suites = ElementTree.parse(here / "slimnet.xml").getroot()
+    assert [suites.get("failures"), suites.get("errors")] == troubles
+    told = done.stdout + (here / "slimnet.md").read_text(encoding="utf-8").replace("\\", "")
+    assert line in told
+    assert (here / "slim" / "report.json").is_file()
 
 
 def test_the_line_that_ci_runs_is_there_once():

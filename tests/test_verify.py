@@ -22,14 +22,9 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def finished(trained, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("verify")
-    torch.save(trained[0], folder / "model.pt")
-    slimnet.compress(
-        folder / "model.pt", trained[1], 20, out=folder / "slim", latency_batch=(1,), **OPTIONS
-    )
-    return folder
+@pytest.fixture
+def finished(compressed):
+    return compressed
 
 
 @pytest.fixture
@@ -189,9 +184,11 @@ def fresh():
     ).eval()  # fmt: skip
 
 
-def test_the_command_reads_the_working_folders_configuration(finished, monkeypatch, capsys):
-    monkeypatch.chdir(finished)
-    (finished / "slimnet.toml").write_text('model = "model.pt"\nmax_drop = 20\n')
+def test_the_command_reads_the_working_folders_configuration(
+    finished, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "slimnet.toml").write_text('model = "model.pt"\nmax_drop = 20\n')
     assert run(["verify"]) == 0
     assert "plan on model" in capsys.readouterr().out
-    (finished / "slimnet.toml").unlink()

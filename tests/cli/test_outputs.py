@@ -24,6 +24,7 @@ from slimnet.report.progress import TerminalProgress
 
 ERROR = "slimnet: error: "
 QUICK = "data = 'data.npz'\nconfidence = 0.5\noracle_k = 2\nstep = 4\nlatency_samples = 10\n"
+QUICK += "latency_batch = [1]\n"
 NOISY = "print('a network that talks')\n\ndef network():\n    return Sequential({})\n"
 
 

@@ -37,14 +37,22 @@ def made(structure):
     return model, example, *found
 
 
-@pytest.mark.parametrize("structure", ALL, ids=lambda s: s.name)
-def test_verdict(structure):
+@pytest.fixture(scope="module", params=ALL, ids=lambda structure: structure.name)
+def verdict(request):
+    """The structure, and its network with its groups, which nothing may change, or a refusal."""
     try:
-        model, _, groups, frozen = made(structure)
-    except InputError:
+        return request.param, made(request.param)
+    except InputError as refusal:
+        return request.param, refusal
+
+
+def test_verdict(verdict):
+    structure, found = verdict
+    if isinstance(found, InputError):
         if structure.prunable:  # to refuse all of a network is too much where parts of it can go
-            raise
+            raise found
         return
+    model, _, groups, frozen = found
     require_complete(model, groups, frozen)
     offered = {gate.layer for group in groups for gate in group.gates}
     reasons = {entry.layer: entry.reason for entry in frozen}
@@ -57,12 +65,10 @@ def test_verdict(structure):
             assert any(word in told for word in words), f"{layer}: {reasons[layer]}"
 
 
-@pytest.mark.parametrize("structure", ALL, ids=lambda s: s.name)
-def test_what_is_offered_is_right(structure):
-    try:
-        model, example, groups, _ = made(structure)
-    except InputError:
+def test_what_is_offered_is_right(verdict):
+    if isinstance(verdict[1], InputError):
         return
+    model, example, groups, _ = verdict[1]
     for together in (groups, *([group] for group in groups)):
         plan = plan_for(together, random_units(together, THIRD, seed=1))
         worst, changes_output = compare(model, plan, example)

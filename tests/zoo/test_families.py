@@ -27,7 +27,13 @@ USUALLY_OFFERED = 0.9
 EXPORTED = ("shufflenet", "squeezenet", "vit")
 
 
-@pytest.fixture(scope="module", params=sorted(FAMILIES))
+# inception has the same heads for training only, and takes half as long
+SLOW = ("googlenet",)
+CHECKED = [pytest.param(family, marks=pytest.mark.slow_zoo) if family in SLOW else family
+           for family in sorted(FAMILIES)]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=CHECKED)
 def found(request):
     model, example = smallest(request.param)
     return request.param, model, example, *find_groups(model, example, layers="all")

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 from torch import Tensor, nn
 
-from slimnet.execution import can_fold, folded, normed_layers
+from slimnet.execution import can_fold, folded, normed_layers, removed_layers
 from slimnet.export.onnx_file import Translated, onnx_parity, translate, write_onnx
 from slimnet.export.tracing import evaluation_copy
 from slimnet.options import LatencyOptions
@@ -47,7 +47,8 @@ def layer_timer(original: Translated, options: LatencyOptions) -> LayerTimer:
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder) / name for name in ("original.onnx", "profiled.onnx")]
             files[0].write_bytes(original.proto.SerializeToString())
-            if not write_reweighted(last.proto, network, two_images, files[1]):
+            same_layers = removed_layers(network).keys() == removed_layers(last.model).keys()
+            if not same_layers or not write_reweighted(last.proto, network, two_images, files[1]):
                 last = translate(network, two_images, original.opset)
                 write_onnx(last, files[1], {}, check_batches=())
             networks = [TimedNetwork(file) for file in files]

@@ -17,6 +17,8 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
 from slimnet.errors import InputError
+from slimnet.execution import removed_layers
+from slimnet.export.simplify import simplified
 from slimnet.records import Inputs
 from slimnet.tasks import input_tensors
 
@@ -28,6 +30,8 @@ LOCAL_NOTES = ("stack_trace", "from_node")  # they name source files of this mac
 def trace(model: nn.Module, example: Inputs) -> ExportedProgram:
     """Return a copy of the model as a program for any batch size; does not change the model.
 
+    Where layers are removed whole, the program is ``simplified``.
+
     Raises:
         InputError: the network cannot be traced.
     """
@@ -37,6 +41,8 @@ def trace(model: nn.Module, example: Inputs) -> ExportedProgram:
             program = torch.export.export(
                 subject, neutral_inputs(example), dynamic_shapes=batch_shapes(example)
             )
+            if removed_layers(subject):
+                program = simplified(program)
     except Exception as error:  # torch.export raises many unrelated classes
         raise InputError(f"cannot export {type(model).__name__}: {_reason(error)}") from error
     for module in program.graph_module.modules():

@@ -199,7 +199,8 @@ class Transformer(Net):
         x = self.patches(x).flatten(2).transpose(1, 2)
         y = self.norm1(x)
         q, k, v = (
-            layer(y).view(len(y), 16, -1, 4).transpose(1, 2) for layer in (self.q, self.k, self.v)
+            layer(y).view(y.shape[0], 16, -1, 4).transpose(1, 2)
+            for layer in (self.q, self.k, self.v)
         )
         y = functional.scaled_dot_product_attention(q, k, v)
         x = x + self.out(y.transpose(1, 2).flatten(2))

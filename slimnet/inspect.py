@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from slimnet import data, load, report
 from slimnet.errors import InputError
 from slimnet.execution import measure_size, output_channels
-from slimnet.groups import Group, apply_plan, find_groups, plan_for
+from slimnet.groups import Group, apply_plan, find_branches, find_groups, plan_for
 from slimnet.load import first_line
 from slimnet.options import Options, options_from
-from slimnet.records import GroupOffer, Inspection, Size
+from slimnet.records import BranchOffer, GroupOffer, Inspection, Size
 from slimnet.saliency import saved_parameters
 from slimnet.search import Cost, macs_cost, saved_by, widths_of
 
@@ -58,6 +58,7 @@ def inspect(
         _offer(group, loaded.model, parameters, cost)
         for group, parameters in zip(found, saved, strict=True)
     ]
+    branches = _branch_offers(loaded.model, found, probing, cost, options.seed)
     size = measure_size(loaded.model, example)
     smallest = _smallest_size(loaded.model, found, saved, example)
     channels = sum(output_channels(loaded.model).values())
@@ -83,6 +84,7 @@ def inspect(
         removable_macs_percent=_gone(size.macs, smallest.macs),
         environment=report.environment(),
         seconds=time.perf_counter() - started,
+        branches=branches,
     )
 
 
@@ -96,6 +98,25 @@ def _offer(group: Group, model: nn.Module, parameters: Tensor, cost: Cost) -> Gr
         parameters_per_unit=float(parameters.mean()),
         macs_per_unit=_mean_macs(group, model, parameters, cost),
     )
+
+
+def _branch_offers(
+    model: nn.Module, groups: Sequence[Group], example: Tensor, cost: Cost, seed: int
+) -> tuple[BranchOffer, ...]:
+    """Return the branches that can go, and after them those that cannot; ``cost`` is in MACs."""
+    branches, needed = find_branches(model, groups, example, seed=seed)
+    widths = widths_of(model)
+    total = sum(cost(name, width) for name, width in widths.items())
+    offers = [
+        BranchOffer(
+            name=branch.name,
+            layers=branch.gone,
+            constant=branch.constant,
+            macs_percent=_percent(saved_by(branch.plan(groups), model, widths, cost), total),
+        )
+        for branch in branches
+    ]
+    return (*offers, *(BranchOffer(name, reason=reason) for name, reason in needed))
 
 
 def _channels_of(group: Group, model: nn.Module) -> dict[str, int]:
@@ -143,7 +164,7 @@ def _must_stay(group: Group, parameters: Tensor) -> set[int]:
     return kept
 
 
-def _percent(part: int, whole: int) -> float:
+def _percent(part: float, whole: float) -> float:
     return 100 * part / whole if whole else 0.0
 
 

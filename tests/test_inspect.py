@@ -266,3 +266,20 @@ def test_the_proof_takes_smaller_images_where_the_network_does():
     fixed = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 94 * 78, 2)).eval()
     for network in (fixed, nn.Conv2d(3, 4, 3)):
         assert smaller_inputs(network, large) is large
+
+
+def test_branches_are_offered_with_their_share_of_the_macs(residual):
+    found = slimnet.inspect(residual, input_shape=(3, 8, 8), layers="all")
+    offers = {offer.name: offer for offer in found.branches}
+    assert offers["inner"].layers == ("inner",)
+    assert offers["inner"].constant == ("outer",)
+    macs = 2 * 6 * 8 * 9 * 64
+    assert offers["inner"].macs_percent == pytest.approx(100 * macs / found.size.macs)
+    assert "no longer depends on the input" in offers["stem"].reason
+    slim = slim_copy(residual, plan_for(*zip(*_whole(residual, "inner"), strict=True)))
+    assert found.size.macs - measure_size(slim, torch.randn(1, 3, 8, 8)).macs == macs
+
+
+def _whole(network, name):
+    groups, _ = find_groups(network, torch.randn(2, 3, 8, 8), layers="all")
+    return [(group, torch.arange(group.units if group.name == name else 0)) for group in groups]

@@ -32,7 +32,7 @@ LOW_INFLUENCE = 1e-5
 MIN_VARIATION = 1e-6
 NOISE = 0.3  # of the size of fresh weights: enough to move a dead channel or a scale of 1e-6
 NO_INFLUENCE = "the network's output depends on it hardly or not at all, so nothing can be proven"
-NEEDED = "the network can't do without it: its output would no longer depend on its input"
+NEEDED = "without it the output no longer depends on the input"
 NOT_MASKING = (
     "removing its channels is not the same as masking them (proof in float64): a later step "
     "depends on the number or the positions of the channels, as a mean over channels, a shuffle, "

@@ -4,6 +4,7 @@ from slimnet.records.commands import (
     Application,
     Applied,
     Benchmark,
+    BranchOffer,
     Check,
     Goal,
     GroupOffer,

@@ -97,6 +97,22 @@ class GroupOffer:
 
 
 @dataclass(frozen=True)
+class BranchOffer:
+    """A branch of the network that can go whole, or a reason why it cannot.
+
+    ``name`` is its first layer. Nothing is left of ``layers``, and only the bias of the layers
+    ``constant``. ``macs_percent`` is the share of the network's MACs that goes. Where ``reason``
+    says why the branch cannot go, there is nothing but the name.
+    """
+
+    name: str
+    layers: tuple[str, ...] = ()
+    constant: tuple[str, ...] = ()
+    macs_percent: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Inspection:
     """How much slimming could remove from a network at most.
 
@@ -104,7 +120,8 @@ class Inspection:
     the options of these names. ``smallest_size`` is the size with every group down to the fewest
     units that leave each of its layers a channel; the ``removable_`` shares are gone then.
     ``channels`` counts the output channels of all convolutions and linear layers, and
-    ``prunable_channels`` those that are in a group.
+    ``prunable_channels`` those that are in a group. Of the ``branches``, those without a reason can
+    go whole.
     """
 
     schema_version: int
@@ -127,6 +144,7 @@ class Inspection:
     removable_macs_percent: float
     environment: Mapping[str, Any]
     seconds: float
+    branches: tuple[BranchOffer, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from slimnet.options import Options, options_of
 from slimnet.records import (
     Application,
     Benchmark,
+    BranchOffer,
     Comparison,
     Frozen,
     GroupOffer,
@@ -115,6 +116,7 @@ def inspection_parts(inspection: Inspection) -> list[Table | Text]:
         parts.append(_groups_table(inspection.groups))
     if inspection.frozen:
         parts.append(_frozen_table(inspection.frozen))
+    parts += _branch_tables(inspection.branches)
     if inspection.groups:
         parts.append(_offer_table(inspection.size, inspection.smallest_size))
     return [*parts, *map(Text, _lines(inspection))]
@@ -147,6 +149,27 @@ def _frozen_table(frozen: Sequence[Frozen]) -> Table:
         for reason, entries in by_reason.items()
     ]
     return make_table({"frozen layers": TEXT, "channels": NUMBER, "why": TEXT}, [rows])
+
+
+def _branch_tables(branches: Sequence[BranchOffer]) -> list[Table]:
+    """Return a table of the branches that can go, one row each, and one of the others."""
+    open_rows = [
+        (_shortened(branch.layers), f"{branch.macs_percent:.1f} %")
+        for branch in branches
+        if not branch.reason
+    ]
+    by_reason: dict[str, list[str]] = {}
+    for branch in branches:
+        by_reason.setdefault(branch.reason, []).append(branch.name)
+    closed_rows = [(_shortened(names), reason) for reason, names in by_reason.items() if reason]
+    return [
+        make_table(columns, [rows])
+        for columns, rows in (
+            ({"branches that can go whole": TEXT, "MACs": NUMBER}, open_rows),
+            ({"branches that cannot": TEXT, "why": TEXT}, closed_rows),
+        )
+        if rows
+    ]
 
 
 def _shortened(layers: Sequence[str]) -> str:

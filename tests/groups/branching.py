@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 ALL: list[Case] = []
-NEEDED = "its output would no longer depend on its input"
+NEEDED = "without it the output no longer depends on the input"
 
 
 @dataclass(frozen=True)

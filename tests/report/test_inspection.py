@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from slimnet.records.commands import GroupOffer, Inspection
+from slimnet.records.commands import BranchOffer, GroupOffer, Inspection
 from slimnet.records.data import Frozen
 from slimnet.records.measured import Size
 from slimnet.report.commands import inspection_parts
@@ -42,6 +42,10 @@ def inspection():
         removable_macs_percent=99.89,
         environment={"torch": "2"},
         seconds=1.5,
+        branches=(
+            BranchOffer("blocks[red].conv", ("blocks[red].conv", LONG), ("head",), 12.34),
+            BranchOffer("conv1", reason="without it the output no longer depends on the input"),
+        ),
     )
 
 

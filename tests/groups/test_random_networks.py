@@ -18,9 +18,10 @@ from random_removal import (
 )
 
 from slimnet.errors import InputError
+from slimnet.groups.branches import find_branches
 from slimnet.groups.cut import slim_copy
 from slimnet.groups.find import find_groups
-from slimnet.groups.group import plan_for
+from slimnet.groups.group import plan_for, shrink_groups
 
 SECONDS_EACH = 20.0  # of this process, so that other work on the machine counts nothing
 THIRD = 1 / 3
@@ -56,6 +57,19 @@ def judge(description, seed=0):
     require_intact(model, plan)
     if not training_error(model, example):
         assert training_error(slim_copy(model, plan), example) == ""
+    branches, needed = find_branches(model, groups, example)
+    assert all(reason for _, reason in needed)
+    for branch in branches:
+        plan = branch.plan(groups)
+        assert compare(model, plan, example, seed).worst <= TOLERANCE, "masked branch is not slim"
+        require_intact(model, plan)
+        units, smaller = branch.units(groups), shrink_groups(groups, branch.units(groups))
+        if smaller:
+            more = plan_for(smaller, random_units(smaller, THIRD, seed))
+            slim = slim_copy(model, plan_for(groups, units))
+            assert compare(slim, more, example, seed).worst <= TOLERANCE, "masked is not slim then"
+    if branches:
+        return "right, with branches"
     return "right" if groups else "right, nothing offered"
 
 
@@ -92,4 +106,8 @@ def test_every_network_is_right_or_refused(request):
     check()
     refused = [end for end in ends if end.startswith("refused")]
     assert len(refused) <= len(ends) // 20, f"{len(refused)} of {len(ends)} refused whole"
-    assert ends.count("right") > len(ends) // 3, "few networks have groups: little is judged"
+    whole = ends.count("right, with branches")
+    assert whole > len(ends) // 10, "few networks have branches that can go"
+    assert ends.count("right") + whole > len(ends) // 3, (
+        "few networks have groups: little is judged"
+    )

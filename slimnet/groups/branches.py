@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,20 +11,21 @@ from torch import Tensor, nn
 
 from slimnet.execution import PRODUCERS, has_one_axis
 from slimnet.groups.find import matches
-from slimnet.groups.group import Group, emptied_layers, plan_for
+from slimnet.groups.group import Group, emptied_layers, plan_for, shrink_groups
 from slimnet.groups.probe import Probe
 from slimnet.groups.provable import select_right
+from slimnet.groups.prove import TOLERANCE
 from slimnet.records import Plan
 
 Needed = list[tuple[str, str]]
-"""The first groups of branches that cannot go, each with the reason."""
+"""The names of branches that cannot go, each with the reason."""
 
 
 @dataclass(frozen=True)
 class Branch:
     """Groups that can only lose all of their units together, and what becomes of the layers.
 
-    ``name`` is that of its first group, ``groups`` holds the names of all. Nothing is left of the
+    ``name`` is that of one of the groups, ``groups`` holds the names of all. Nothing is left of the
     layers ``gone``, and only the bias of the layers ``constant``, which lose all inputs.
     """
 
@@ -74,7 +75,7 @@ def _branch(model: nn.Module, groups: Sequence[Group], start: Group) -> Branch:
             break
         chosen |= more
     return Branch(
-        name=part[0].name,
+        name=start.name,
         groups=tuple(group.name for group in part),
         gone=_layers(model, gone),
         constant=_layers(model, constant),
@@ -107,7 +108,7 @@ def find_branches(
     """Find every branch whose removal is proven right; the model is not changed.
 
     Each branch is tried alone: the slim network must compute what the masked one does, its output
-    must still depend on its input, and it must still run in training. Then all are tried together.
+    must still depend on its input. Then all that can go one after the other are tried together.
 
     Args:
         model: a network in eval mode.
@@ -126,26 +127,59 @@ def find_branches(
     if not candidates:
         return [], []
     probe = Probe(model, example, seed)
-    plans = [branch.plan(groups) for branch in candidates]
     needed: dict[int, str] = {}
-    for number, (branch, plan) in enumerate(zip(candidates, plans, strict=True)):
-        reason = (
-            _kept(branch, keep)
-            or probe.objection_to_branch(plan)
-            or probe.objection_in_training(plan)
-        )
+    for number, branch in enumerate(candidates):
+        reason = _kept(branch, keep) or probe.objection_to_branch(branch.plan(groups))
         if reason:
             needed[number] = reason
-    right = [number for number in range(len(plans)) if number not in needed]
+    right = [number for number in range(len(candidates)) if number not in needed]
+    apart = _apart(model, groups, [candidates[number] for number in right])
+    for check in (probe.objection, probe.objection_in_training):
 
-    def objection(chosen: Sequence[int], tolerance: float) -> str:
-        units = _all_units(groups, (candidates[number] for number in chosen))
-        return probe.objection(plan_for(groups, units), tolerance)
+        def objection(
+            chosen: Sequence[int], tolerance: float, check: Callable[..., str] = check
+        ) -> str:
+            names = {name for number in chosen for name in candidates[number].groups}
+            part = [group for group in groups if group.name in names]
+            units = [torch.arange(group.units) for group in part]
+            return check(plan_for(part, units), tolerance)
 
-    together, failing = select_right((), right, objection)
-    needed |= dict(failing)
+        together = [number for number in right if candidates[number].name in apart]
+        needed |= dict(select_right((), together, objection)[1])
+        for number in set(right).difference(together):
+            if text := objection([number], TOLERANCE):
+                needed[number] = text
+        right = [number for number in right if number not in needed]
     reasons = [(candidates[number].name, needed[number]) for number in sorted(needed)]
-    return [candidates[number] for number in together], reasons
+    return [candidates[number] for number in right], reasons
+
+
+def open_branches(
+    model: nn.Module, groups: Sequence[Group], branches: Sequence[Branch]
+) -> list[Branch]:
+    """Return the branches that can still go as they were found; the model is not changed.
+
+    Where others have gone, a branch may have become the only way to a layer, and would now take
+    more with it: of three that are concatenated, the last one. ``groups`` are of the channels left.
+    """
+    found = []
+    for branch in branches:
+        left = [group for group in groups if group.name in branch.groups]
+        if left:
+            now = _branch(model, groups, left[0])
+            if set(now.groups) == {group.name for group in left}:
+                found.append(branch)
+    return found
+
+
+def _apart(model: nn.Module, groups: Sequence[Group], branches: Sequence[Branch]) -> set[str]:
+    """Return the names of branches that can go one after the other, as many as are found."""
+    chosen = set()
+    for branch in branches:
+        if open_branches(model, groups, [branch]):
+            groups = shrink_groups(groups, branch.units(groups))
+            chosen.add(branch.name)
+    return chosen
 
 
 def _kept(branch: Branch, keep: Sequence[str]) -> str:
@@ -155,8 +189,3 @@ def _kept(branch: Branch, keep: Sequence[str]) -> str:
             if matches(layer, pattern):
                 return f"it holds {layer}, kept as asked (--keep {pattern})"
     return ""
-
-
-def _all_units(groups: Sequence[Group], branches: Iterable[Branch]) -> list[Tensor]:
-    names = {name for branch in branches for name in branch.groups}
-    return [torch.arange(group.units if group.name in names else 0) for group in groups]

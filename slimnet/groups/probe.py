@@ -90,12 +90,17 @@ class Probe:
         Raises:
             InputError: the network gives another output each time.
         """
+        return self._objection(plan, tolerance)
+
+    def _objection(
+        self, plan: Plan, tolerance: float, masked_output: tuple[Tensor, ...] | None = None
+    ) -> str:
         try:
             found = self._slim_output(plan)
         except Exception as error:
             # the network's own code may raise anything on smaller shapes
             return f"the network fails with fewer channels{_where(error)}"
-        expected = self._masked_output(plan)
+        expected = masked_output or self._masked_output(plan)
         if text := _difference(found, expected, self._output, tolerance):
             self.require_repeats()  # only here: a pass of a large network takes long
         return text
@@ -106,8 +111,10 @@ class Probe:
         Raises:
             InputError: the network gives another output each time.
         """
-        varies = map(_varies, self._output, self._masked_output(plan))
-        return self.objection(plan) if all(varies) else NEEDED
+        expected = self._masked_output(plan)
+        if not all(map(_varies, self._output, expected)):
+            return NEEDED
+        return self._objection(plan, TOLERANCE, expected)
 
     def objection_in_training(self, plan: Plan, _tolerance: float = TOLERANCE) -> str:
         """Return why the network cannot be trained after this removal, or "" if it can.

@@ -100,7 +100,7 @@ class GroupOffer:
 class BranchOffer:
     """A branch of the network that can go whole, or a reason why it cannot.
 
-    ``name`` is its first layer. Nothing is left of ``layers``, and only the bias of the layers
+    ``name`` is one of its layers. Nothing is left of ``layers``, and only the bias of the layers
     ``constant``. ``macs_percent`` is the share of the network's MACs that goes. Where ``reason``
     says why the branch cannot go, there is nothing but the name.
     """

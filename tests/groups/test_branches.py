@@ -13,7 +13,7 @@ from torch import nn
 from slimnet.errors import ProofError
 from slimnet.execution.removed import ConstantOutput, NoChannels
 from slimnet.execution.size import measure_size
-from slimnet.groups.branches import branches_of, find_branches
+from slimnet.groups.branches import branches_of, find_branches, open_branches
 from slimnet.groups.cut import apply_plan, channels_of, masked, slim_copy
 from slimnet.groups.find import find_groups, keep_layers
 from slimnet.groups.group import merge_plans, plan_for, shrink_groups
@@ -134,13 +134,16 @@ def test_a_body_takes_all_of_its_parameters_and_macs():
     assert whole.parameters - left.parameters == body + 4  # the bias of ``outer`` stays
 
 
-def test_branches_are_read_anew_from_what_is_left():
+def test_the_last_way_to_a_layer_is_no_branch_any_more():
     model, groups, _ = built(Concat)
-    branches = {branch.name: branch for branch in branches_of(model, groups)}
+    found = find_branches(model, groups, EXAMPLE)[0]
+    branches = {branch.name: branch for branch in found}
     left = groups
+    assert open_branches(model, left, found) == found
     for name in ("one", "two"):
         units = branches[name].units(left)
         model, left = apply_plan(model, plan_for(left, units)), shrink_groups(left, units)
+    assert open_branches(model, left, found) == []
     again = {branch.name: branch for branch in branches_of(model, left)}
     # ``pooled`` has become the only way
     assert set(again["stem"].gone) == {"stem", "pooled", "reader"}
@@ -166,3 +169,29 @@ def test_what_needs_channels_keeps_its_branch():
     branches, needed = find_branches(model, groups, EXAMPLE)
     assert branches == []
     assert "fails with fewer channels: y = nn.functional.max_pool2d" in dict(needed)["inner"]
+
+
+def test_a_branch_inside_another_may_go_first():
+    model, groups, _ = built(Inverted)
+    outer, inner = find_branches(model, groups, EXAMPLE)[0]
+    units = inner.units(groups)
+    slim, left = slim_copy(model, plan_for(groups, units)), shrink_groups(groups, units)
+    assert open_branches(slim, left, [outer, inner]) == [outer]
+    slim = apply_plan(slim, outer.plan(left))
+    plan = merge_plans(inner.plan(groups), outer.plan(left, original=True))
+    assert slim(EXAMPLE).equal(slim_copy(model, outer.plan(groups))(EXAMPLE))
+    prove_slim(model, slim, plan, EXAMPLE)
+
+
+def test_branches_that_only_fail_all_at_once_are_found():
+    class Pools(Concat):
+        def forward(self, x):
+            x = self.stem(x).relu()
+            pooled = self.pooled(nn.functional.avg_pool2d(x, 3, 1, 1))
+            x = torch.cat([self.one(x), self.three(self.two(x).relu()), pooled], 1)
+            x = nn.functional.max_pool2d(self.norm(x).relu(), 2)
+            return self.head(self.reader(x).mean((2, 3)))
+
+    model, groups, _ = built(Pools)
+    names = [branch.name for branch in find_branches(model, groups, EXAMPLE)[0]]
+    assert names == ["one", "two", "pooled"]

@@ -108,6 +108,4 @@ def test_every_network_is_right_or_refused(request):
     assert len(refused) <= len(ends) // 20, f"{len(refused)} of {len(ends)} refused whole"
     whole = ends.count("right, with branches")
     assert whole > len(ends) // 10, "few networks have branches that can go"
-    assert ends.count("right") + whole > len(ends) // 3, (
-        "few networks have groups: little is judged"
-    )
+    assert ends.count("right") + whole > len(ends) // 3, "few networks have groups"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from slimnet.execution import PRODUCERS, has_one_axis
 from slimnet.groups.find import matches
-from slimnet.groups.group import Group, emptied_layers, plan_for, shrink_groups
+from slimnet.groups.group import Group, plan_for, shrink_groups
 from slimnet.groups.probe import Probe
 from slimnet.groups.provable import select_right
 from slimnet.groups.prove import TOLERANCE
@@ -48,44 +49,62 @@ def branches_of(model: nn.Module, groups: Sequence[Group]) -> list[Branch]:
 
     Nothing is proven. ``groups`` are those of the network as it stands.
     """
-    found: dict[tuple[str, ...], Branch] = {}
+    closures, found = _Closures(model, groups), dict[tuple[str, ...], Branch]()
     for group in groups:
-        branch = _branch(model, groups, group)
+        branch = closures.branch(group.name)
         found.setdefault(branch.groups, branch)
     return list(found.values())
 
 
-def _branch(model: nn.Module, groups: Sequence[Group], start: Group) -> Branch:
-    """Return what goes when all units of ``start`` go.
+class _Closures:
+    """What goes when all units of a group go.
 
     A group goes too if nothing that reads its channels is left, or if its channels have become
     constant.
     """
-    chosen = {start.name}
-    while True:
-        part = [group for group in groups if group.name in chosen]
-        plan = plan_for(part, [torch.arange(group.units) for group in part])
-        gone, constant = emptied_layers(groups, plan)
-        more = {
-            group.name
+
+    def __init__(self, model: nn.Module, groups: Sequence[Group]) -> None:
+        self._model = model
+        self._groups = {group.name: group for group in groups}
+        self._consumers = {group.name: set(group.consumers) for group in groups}
+        # a norm or depthwise convolution only passes the channels on
+        sides = {(m.module, m.direction) for group in groups for m in group.members}
+        through = {name for name, _ in sides if has_one_axis(model.get_submodule(name))}
+        self._sources = {
+            group.name: {m.module for m in group.members if m.direction == "out"} - through
             for group in groups
-            if set(group.consumers) <= gone or _sources(model, group) <= gone | constant
         }
-        if more <= chosen:
-            break
-        chosen |= more
-    return Branch(
-        name=start.name,
-        groups=tuple(group.name for group in part),
-        gone=_layers(model, gone),
-        constant=_layers(model, constant),
-    )
+        # by group: how many channels it has of each side of a module
+        self._shares: dict[str, Counter[tuple[str, str]]] = {}
+        self._channels: dict[tuple[str, str], int] = {}
+        for group in groups:
+            places = {(m.module, m.direction, i) for m in group.members for i in m.index.tolist()}
+            self._shares[group.name] = Counter((module, side) for module, side, _ in places)
+            self._channels |= {(m.module, m.direction): m.channels for m in group.members}
 
-
-def _sources(model: nn.Module, group: Group) -> set[str]:
-    """Return the layers that make the group's channels, from others than these channels."""
-    made = {m.module for m in group.members if m.direction == "out"}
-    return {name for name in made if not has_one_axis(model.get_submodule(name))}
+    def branch(self, start: str) -> Branch:
+        """Return what goes with the group of this name."""
+        chosen, new = set[str](), {start}
+        lost: Counter[tuple[str, str]] = Counter()
+        gone, constant = set[str](), set[str]()
+        while new:
+            chosen |= new
+            for name in new:
+                lost.update(self._shares[name])
+            empty = {side for side, count in lost.items() if count == self._channels[side]}
+            gone = {module for module, direction in empty if direction == "out"}
+            constant = {module for module, direction in empty if direction == "in"} - gone
+            new = {
+                name
+                for name in self._groups.keys() - chosen
+                if self._consumers[name] <= gone or self._sources[name] <= gone | constant
+            }
+        return Branch(
+            name=start,
+            groups=tuple(name for name in self._groups if name in chosen),
+            gone=_layers(self._model, gone),
+            constant=_layers(self._model, constant),
+        )
 
 
 def _layers(model: nn.Module, names: Collection[str]) -> tuple[str, ...]:
@@ -162,13 +181,11 @@ def open_branches(
     Where others have gone, a branch may have become the only way to a layer, and would now take
     more with it: of three that are concatenated, the last one. ``groups`` are of the channels left.
     """
-    found = []
+    closures, found = _Closures(model, groups), []
     for branch in branches:
-        left = [group for group in groups if group.name in branch.groups]
-        if left:
-            now = _branch(model, groups, left[0])
-            if set(now.groups) == {group.name for group in left}:
-                found.append(branch)
+        left = tuple(group.name for group in groups if group.name in branch.groups)
+        if left and closures.branch(left[0]).groups == left:
+            found.append(branch)
     return found
 
 

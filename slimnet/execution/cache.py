@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slimnet.execution.removed import RemovedLayer
 from slimnet.execution.replay import Replay, first_call
 from slimnet.execution.running import RunningNetwork
 
@@ -131,7 +132,7 @@ class VersionRunner:
 def changed_modules(before: nn.Module, now: nn.Module) -> set[str]:
     """Return the names of the modules that have other parameters or buffers of their own.
 
-    A module of another class, or of another number of outputs, has changed too.
+    A layer that was removed, or has another number of outputs, has changed too.
     """
     known, new = dict(_tensors(before)), dict(_tensors(now))
     tensors = {
@@ -144,9 +145,9 @@ def changed_modules(before: nn.Module, now: nn.Module) -> set[str]:
 
 
 def _kinds(model: nn.Module) -> Iterator[tuple[str, tuple[object, object]]]:
-    """Yield class and number of outputs of each module, by its name."""
+    """Yield for each module whether it was removed, and its number of outputs."""
     for name, module in model.named_modules(remove_duplicate=False):
-        yield name, (type(module), getattr(module, "out_channels", None))
+        yield name, (isinstance(module, RemovedLayer), getattr(module, "out_channels", None))
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt
-from pydantic_core import PydanticCustomError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ VERSION = 1
 
 def _rising(indices: tuple[int, ...]) -> tuple[int, ...]:
     if list(indices) != sorted(set(indices)) or min(indices, default=0) < 0:
-        raise PydanticCustomError("rising", "the indices must rise from 0 without repeats")
+        raise ValueError("the indices must rise from 0 without repeats")
     return indices
 
 

@@ -34,7 +34,7 @@ def test_hash_sees_content_not_order():
         ({"plan": []}, r"\(plan: "),
         ({"plan": {"conv": [1]}}, r"\(plan\.conv: "),
         ({"plan": {"conv": {"sideways": [1]}}}, r"\(plan\.conv\.sideways"),
-        ({"plan": {"conv": {"out": [2, 1]}}}, r"plan\.conv\.out: the indices must rise"),
+        ({"plan": {"conv": {"out": [2, 1]}}}, r"plan\.conv\.out: .*the indices must rise"),
         ({"plan": {"conv": {"out": [1, 1]}}}, "rise"),
         ({"plan": {"conv": {"out": [-1]}}}, "rise"),
         ({"plan": {"conv": {"out": [True]}}}, r"plan\.conv\.out\.0: .*integer"),

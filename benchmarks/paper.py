@@ -21,7 +21,7 @@ from slimnet.errors import InputError
 from slimnet.execution.layout import Layout, lay_out
 from slimnet.options import Options
 from slimnet.records.data import Split, Splits
-from slimnet.search.objective import LayerTimer
+from slimnet.search.latency_table import LayerTimer
 
 ARCHITECTURES = Path(__file__).parent / "networks.py"
 RESULTS = Path(__file__).parent / "results"

@@ -30,7 +30,7 @@ from torch import nn
 from slimnet.errors import SlimnetError
 from slimnet.options import Options
 from slimnet.report.build import environment
-from slimnet.search.objective import LayerTimer
+from slimnet.search.latency_table import LayerTimer
 from slimnet.search.search import search
 
 SLIMNET: dict[str, dict[str, Any]] = {

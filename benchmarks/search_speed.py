@@ -118,7 +118,7 @@ def agreeing(plain: list[PlainStep], ours: list[Step], names: list[str]) -> int:
     The first other step is printed, and whether it is a tie. Later steps cannot be compared.
     """
     for number, (reference, step) in enumerate(zip(plain, ours, strict=False)):
-        chosen = step.candidates[step.chosen]
+        chosen = step.candidates[step.chosen[0]]
         if chosen.channels != {names[reference.unit[0]]: (reference.unit[1],)}:
             tie = abs(chosen.sensitivity - reference.sensitivity) <= TIE_NATS
             print(f"step {number + 1} differs: {reference}, {chosen}; tie: {tie}")

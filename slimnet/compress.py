@@ -121,12 +121,18 @@ def _compress(
             loaded.model, example, layers=options.layers, seed=options.seed
         )
         found, frozen = groups.keep_layers(found, frozen, options.keep)
+        branches: list[groups.Branch] = []
+        if options.branches_may_go:
+            branches, _ = groups.find_branches(
+                loaded.model, found, example, keep=options.keep, seed=options.seed
+            )
     with clock("searching"):
         time_layers = export.layer_timer(original, options)
         journal_file = work.claim()
         trajectory, slim = search(
-            loaded.model, found, splits, options, clock.progress, time_layers, journal_file, task
-        )
+            loaded.model, found, splits, options, clock.progress, time_layers, journal_file, task,
+            branches,
+        )  # fmt: skip
     with clock("slimming and proving"):
         plan = trajectory.plan
         masked_slim = groups.prove_slim(loaded.model, slim, plan, example)

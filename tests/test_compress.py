@@ -257,8 +257,11 @@ def test_report_trajectory_and_plan_tell_the_same(live):
     ]  # fmt: skip
     gone = sum(before - after for before, after in report["channels_per_layer"].values())
     assert gone == sum(step["channels_removed"] for step in kept)
-    assert kept[-1]["drop"] == report["selection_drop"]
-    assert 0 < kept[-1]["drop"]["points"] <= 5
+    # a recovery after the last step may have lowered its drop
+    recovered = bool(report["trajectory"]["finished_by"])
+    last, final = kept[-1]["drop"]["points"], report["selection_drop"]["points"]
+    assert 0 < final <= last <= 5
+    assert recovered or final == last
     assert len(kept) < len(report["trajectory"]["steps"])
     left = dict(live[0].model.named_modules())
     for layer, (_, after) in report["channels_per_layer"].items():

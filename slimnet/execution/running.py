@@ -26,8 +26,8 @@ class MemoryBudget:
     The caches that live at the same time hold ``total_bytes`` together: activations of the last
     evaluated network, outputs of the teacher, and the trials of a round or, while layers are
     refitted, the activations before them. A smaller budget makes a search slower and changes no
-    result, but for exchanges: see ``slimnet.search.exchange``. The default is a guess that leaves
-    a laptop of 8 GB usable; the paper's networks need less.
+    result. The default is a guess that leaves a laptop of 8 GB usable; the paper's networks need
+    less.
     """
 
     total_bytes: int = MEMORY_BYTES

@@ -278,14 +278,21 @@ class ObjectiveOptions(LatencyOptions):
         "channels with --step.",
         choices=("latency", "params", "macs", "channels"),
     )
+    depth: str | None = option(
+        None,
+        "Whether whole branches may go, such as the body of a residual block: on or off. Not "
+        "given: on with latency and macs.",
+        choices=("on", "off"),
+    )
     oracle_k: int = option(
         16,
-        "Candidates that are measured at each step. A group's first measurement takes more.",
+        "Candidates that are measured for each width of a group, or at each step with --step.",
         unit="candidates",
     )
     step: int | None = option(
         None,
-        "Channels that the first steps remove; 1 is the paper's scheme. Not given: 4 % of all.",
+        "Channels that the first steps remove, from all layers together; 1 is the paper's scheme. "
+        "Not given: every layer is measured at several widths in each round.",
         unit="channels",
     )
     max_ratio: float | None = option(
@@ -304,8 +311,20 @@ class ObjectiveOptions(LatencyOptions):
         example=8,
     )
 
+    @property
+    def branches_may_go(self) -> bool:
+        """Whether whole branches may go."""
+        if self.depth is not None:
+            return self.depth == "on"
+        return self.step is None and self.objective in (None, "latency", "macs")
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.depth == "on" and self.step is not None:
+            raise InputError(
+                "--step removes a number of channels at a time (1 is the paper's scheme), and no "
+                f"branches; got step {self.step} and depth on: leave one of them out"
+            )
         if self.objective == "latency" and self.step is not None:
             raise InputError(
                 "--step cannot be combined with the latency objective, which removes as many "

@@ -13,10 +13,13 @@ REFIT, NORM_STATISTICS, FINE_TUNING = "refit", "norm statistics", "fine-tuning"
 
 @dataclass(frozen=True)
 class Candidate:
-    """Units that a metric proposed for removal together, and the measured change of the loss.
+    """Units that a metric proposed for removal together, and the sensitivity that was measured.
 
-    ``channels`` maps the name of a group to its units, in the original numbering. ``sensitivity``
-    is in nats, measured on ``images`` images.
+    ``metric`` is "branch" where all units of some groups go. ``channels`` maps the name of a group
+    to its units, in the original numbering. ``sensitivity`` is the change of the loss in nats with
+    ``--step``; in rounds it is the change of the distance from the original's outputs, a share of
+    their mean square without unit, less what a refit takes back. It is measured on ``images``
+    images.
     """
 
     metric: str
@@ -51,17 +54,17 @@ class FineTuning:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the search: the candidates measured, the one removed, and its cost.
+    """One step of the search: the candidates measured, those removed, and their cost.
 
-    ``chosen`` is an index of ``candidates``. The removed shares and the drop are those of the whole
+    ``chosen`` are indices of ``candidates``. The removed shares and the drop are those of the whole
     network after the step. A step is ``taken_back`` if it broke the budget and the search went
-    another way. ``recovered_by`` names what gave accuracy back after it, beside the repair.
-    ``given_back`` maps groups to units that earlier steps removed and this one restored.
+    another way, or if a larger choice from the same table took its place. ``recovered_by`` names
+    what gave accuracy back after it, beside the repair.
     """
 
     number: int
     candidates: tuple[Candidate, ...]
-    chosen: int
+    chosen: tuple[int, ...]
     channels_removed: int
     conv_weights_removed_percent: float
     parameters_removed_percent: float
@@ -71,18 +74,17 @@ class Step:
     taken_back: bool
     seconds: float
     recovered_by: tuple[str, ...] = ()
-    given_back: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Trajectory:
     """The whole search. ``kept_steps`` is the number of the last step kept, 0 for none.
 
-    ``plan`` holds the channels of all steps up to that one, without the steps taken back and the
-    units given back. ``predicted`` is None if the search did not predict latency. ``finished_by``
-    names what gave accuracy back after the last step. ``fine_tunings`` maps the number of a step
-    to the fine-tuning after it, kept or not. ``notes`` go into the report. An interrupted run
-    measured the steps up to ``resumed_after_step`` (0: none).
+    ``plan`` holds the channels of all steps up to that one, without the steps taken back.
+    ``predicted`` is None if the search did not predict latency. ``finished_by`` names what gave
+    accuracy back after the last step. ``fine_tunings`` maps the number of a step to the fine-tuning
+    after it, kept or not. ``notes`` go into the report. An interrupted run measured the steps up to
+    ``resumed_after_step`` (0: none).
     """
 
     steps: tuple[Step, ...]

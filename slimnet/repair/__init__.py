@@ -1,7 +1,7 @@
 """Closed-form repair of the layers that read what was removed, and refits against the original."""
 
 from slimnet.repair.norm_statistics import recalibrate_norms
-from slimnet.repair.refit import TeacherOutputs, refit
+from slimnet.repair.refit import refit
 from slimnet.repair.removal_errors import RemovalErrors
 from slimnet.repair.repair import (
     InverseGram,
@@ -10,3 +10,4 @@ from slimnet.repair.repair import (
     repaired_weights,
     shrink_inverse_grams,
 )
+from slimnet.repair.teacher import TeacherOutputs

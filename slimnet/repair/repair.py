@@ -66,7 +66,7 @@ def gather_inverse_grams(
     batches hold: of each, only as many positions are taken as a layer has use for.
     """
     consumers = {m.module: m for g in groups for m in g.members if m.direction == "in"}
-    consumers = {k: m for k, m in consumers.items() if _repairable(model.get_submodule(k))}
+    consumers = {k: m for k, m in consumers.items() if is_repairable(model.get_submodule(k))}
     grams = {name: _Gram() for name in consumers}
     biases = {name: _bias_of(model, member) for name, member in consumers.items()}
     positions = {name: Positions(images) for name in consumers}
@@ -129,7 +129,8 @@ class _Gram:
             self._sum += product
 
 
-def _repairable(module: nn.Module) -> bool:
+def is_repairable(module: nn.Module) -> bool:
+    """Tell whether the layer is one that least squares can solve anew."""
     if isinstance(module, nn.Linear):
         return module.in_features < MAX_COLUMNS
     if not isinstance(module, nn.Conv2d) or module.groups == module.in_channels > 1:

@@ -55,15 +55,14 @@ def html_page(report: Report) -> str:
 
 
 def _step_row(step: Step, report: Report) -> tuple[str, ...]:
-    chosen = step.candidates[step.chosen]
-    units = [f"{name}: {len(units)}" for name, units in chosen.channels.items()]
-    units += [f"{name}: {len(units)} given back" for name, units in step.given_back.items()]
+    chosen = [step.candidates[number] for number in step.chosen]
+    units = [f"{name}: {len(u)}" for one in chosen for name, u in one.channels.items()]
     outcome = "kept" if step.number <= report.trajectory.kept_steps else "beyond the budget"
     return (
         str(step.number),
-        chosen.metric,
+        ", ".join(dict.fromkeys(one.metric for one in chosen)),
         "; ".join(units),
-        f"{chosen.sensitivity:+.4f}",
+        f"{sum(one.sensitivity for one in chosen):+.4f}",
         f"{step.parameters_removed_percent:.1f} %",
         points(step.drop.points),
         "taken back" if step.taken_back else outcome,

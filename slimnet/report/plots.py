@@ -120,12 +120,13 @@ def _shortened(name: str) -> str:
 def metrics_plot(report: Report) -> str:
     """Draw which metric proposed what was removed, as the network shrank."""
     steps = report.trajectory.standing_steps
-    names = sorted({step.candidates[step.chosen].metric for step in steps})
+    chosen = [(step, step.candidates[number]) for step in steps for number in step.chosen]
+    names = sorted({one.metric for _, one in chosen})
     with _figure_as_svg(1.1 + 0.32 * len(names)) as (axes, svg):
         axes.scatter(
-            [step.parameters_removed_percent for step in steps],
-            [names.index(step.candidates[step.chosen].metric) for step in steps],
-            s=[12 + 6 * step.channels_removed for step in steps],
+            [step.parameters_removed_percent for step, _ in chosen],
+            [names.index(one.metric) for _, one in chosen],
+            s=[12 + 6 * sum(map(len, one.channels.values())) for _, one in chosen],
             color=BLUE, edgecolors=INK, linewidths=0.6, alpha=0.7,
         )  # fmt: skip
         axes.set_yticks(range(len(names)), names)
@@ -135,10 +136,10 @@ def metrics_plot(report: Report) -> str:
 
 
 def sensitivities_plot(report: Report) -> str:
-    """Draw the measured change of the loss for every candidate, and the chosen ones."""
+    """Draw the measured sensitivity of every candidate, and the chosen ones."""
     steps = report.trajectory.steps
     proposed = [(step.number, one.sensitivity) for step in steps for one in step.candidates]
-    chosen = [(step.number, step.candidates[step.chosen].sensitivity) for step in steps]
+    chosen = [(s.number, s.candidates[number].sensitivity) for s in steps for number in s.chosen]
     with _figure_as_svg(3.2) as (axes, svg):
         axes.plot(*_finite(proposed), ".", color=BLUE, alpha=0.5, label="proposed")
         axes.plot(*_finite(chosen), "D", color=ORANGE, markersize=5,
@@ -147,7 +148,7 @@ def sensitivities_plot(report: Report) -> str:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("step")
-        axes.set_ylabel("change of the loss (nats)")
+        axes.set_ylabel("sensitivity")
         axes.legend(loc="upper left", ncols=2)
     return svg()
 

@@ -10,14 +10,16 @@ from torch import nn
 from slimnet.execution import Layout, lay_out_each
 from slimnet.options import RecoveryOptions
 from slimnet.records import Inputs, Split
-from slimnet.search.objective import macs_cost, widths_of
+from slimnet.search.latency_table import widths_of
+from slimnet.search.objective import macs_cost
 from slimnet.tasks import Task
 
-MIN_REFIT_IMAGES, MAX_REFIT_IMAGES = 512, 4096
-REFIT_MACS = 2**40
-"""A refit of all layers runs each image through the whole network once a layer. It gets as many
-images as take REFIT_MACS multiply-accumulates, within the limits. All three are guesses: at 20 G a
-second 2**40 take a minute."""
+MIN_REFIT_IMAGES, MAX_REFIT_IMAGES = 512, 16384
+REFIT_MACS = 2**41
+"""A refit of all layers runs each image through the whole network once a layer, unless the outputs
+of the layers before fit in memory. It gets as many images as take REFIT_MACS multiply-accumulates,
+within the limits. ResNet-20 with half of its inner channels lost 5.9 points after a refit on 1,104
+images, 5.0 on 3,000 and 4.5 on 7,728."""
 
 
 @dataclass(frozen=True)

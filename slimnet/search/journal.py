@@ -22,13 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from slimnet.groups import Group
+from slimnet.groups import Branch, Group
 from slimnet.options import DataOptions, ModelOptions, SearchOptions, names_of
 from slimnet.records import Split
 from slimnet.tasks import Task
 from slimnet.timing import RUNTIMES
 
-FORMAT = "slimnet journal 4"
+FORMAT = "slimnet journal 5"
 STEP = "step"
 # options that a search depends on; goals and the form of the files come after it
 DECISIVE = names_of(SearchOptions, DataOptions, ModelOptions)
@@ -128,6 +128,7 @@ def _checksum(text: str) -> str:
 def fingerprint(
     model: nn.Module,
     groups: Sequence[Group],
+    branches: Sequence[Branch],
     images: Sequence[Split],
     selection: Any,
     options: SearchOptions,
@@ -135,13 +136,14 @@ def fingerprint(
 ) -> str:
     """Return the hash of all that a search depends on; the model is not changed.
 
-    That is weights, groups, options, task, versions, threads and processor, the images themselves
-    and, of the selection images, the record ``selection`` of the model's answers. Options that
-    matter only after the search do not count.
+    That is weights, groups, branches, options, task, versions, threads and processor, the images
+    themselves and, of the selection images, the record ``selection`` of the model's answers.
+    Options that matter only after the search do not count.
     """
     plain = {
         "settings": {key: x for key, x in asdict(options).items() if key in DECISIVE},
         "groups": [(group.name, group.units) for group in groups],
+        "branches": [branch.groups for branch in branches],
         "slimnet": version("slimnet"),
         "torch": torch.__version__,
         "machine": RUNTIMES[options.runtime].measured_on(options.threads),

@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from slimnet.execution import is_depthwise, output_channels, watching
+from slimnet.execution import is_depthwise, watching
 from slimnet.groups import Group, plan_for
 from slimnet.load import on_shapes
 from slimnet.options import ObjectiveOptions
 from slimnet.records import Batches, Inputs, Plan, PredictedLatency
-from slimnet.search.candidates import BlockProposer, Proposal, Proposer, SetProposer
+from slimnet.search.candidates import Proposal
 from slimnet.search.journal import Journal
+from slimnet.search.latency_table import Cost, LatencyTable, LayerTimer, Width, Widths, widths_of
 from slimnet.search.state import State
-from slimnet.search.widths import allow_widths
+from slimnet.search.widths import AllowedWidths, allow_widths
 from slimnet.tasks import CLASSIFICATION, Task, fill_batch, forward
 from slimnet.timing import (
     RUNTIMES,
-    inputs_in_effect,
     measure_paying_widths,
     narrow_widths,
-    width_in_effect,
     widths_in_words,
 )
-
-
-@dataclass(frozen=True)
-class Width:
-    """The input and output channels of one layer."""
-
-    inputs: int
-    outputs: int
-
-
-Widths = Mapping[str, Width]
-Cost = Callable[[str, Width], float]
-"""The cost of one layer, by its name and width, in the unit of the objective."""
 
 MIN_SAVING = 1e-12
 """Keeps the cost per saving finite where nothing is saved."""
@@ -58,32 +44,29 @@ def cost_per_saving(sensitivity: float, saved: float) -> float:
     return sensitivity * cost_factor(sensitivity, saved)
 
 
-def widths_of(model: nn.Module) -> dict[str, Width]:
-    """Return the width of every convolution and linear layer by module name."""
-    widths = {}
-    for name, outputs in output_channels(model).items():
-        module = model.get_submodule(name)
-        inputs = module.in_features if isinstance(module, nn.Linear) else module.in_channels
-        assert isinstance(inputs, int)
-        widths[name] = Width(inputs, outputs)
-    return widths
+def removed_widths(plan: Plan, model: nn.Module, widths: Widths) -> dict[str, Width]:
+    """Return the inputs and outputs that each layer of ``model`` loses by a plan for it."""
+    removed = {}
+    for name, axes in plan.items():
+        if name in widths:
+            inputs, outputs = len(axes.get("in", ())), len(axes.get("out", ()))
+            if is_depthwise(model.get_submodule(name)):
+                inputs = outputs
+            removed[name] = Width(inputs, outputs)
+    return removed
 
 
 def saved_by(plan: Plan, model: nn.Module, widths: Widths, cost: Cost) -> float:
-    """Return how much a plan, in the numbering of ``model``, saves in the unit of ``cost``."""
-    saved = 0.0
-    for name, axes in plan.items():
-        if name not in widths:
-            continue
-        before = widths[name]
-        after = Width(
-            inputs=before.inputs - len(axes.get("in", ())),
-            outputs=before.outputs - len(axes.get("out", ())),
-        )
-        if is_depthwise(model.get_submodule(name)):
-            after = Width(after.outputs, after.outputs)
-        saved += cost(name, before) - cost(name, after)
-    return saved
+    """Return how much a plan for ``model`` saves, in the unit of ``cost``."""
+    return saved(removed_widths(plan, model, widths), widths, cost)
+
+
+def saved(removed: Widths, widths: Widths, cost: Cost) -> float:
+    """Return how much is saved where layers lose these inputs and outputs."""
+    return sum(
+        cost(name, widths[name]) - cost(name, widths[name].without(less))
+        for name, less in removed.items()
+    )
 
 
 def weights_cost(model: nn.Module) -> Cost:
@@ -131,115 +114,41 @@ def _weights_per_pair(module: nn.Module) -> tuple[float, bool]:
     return weight[0, 0].numel() / groups, False
 
 
-LayerTimer = Callable[[nn.Module], Mapping[str, float]]
-"""Returns the milliseconds of each layer of a network by module name, and of the rest under "".
-
-All are at one speed of the machine, even where the machine's own speed varies.
-"""
-
-REFRESH_BELOW = 0.8
-"""Layers are timed again when the network takes this share of the time. A guess: with 0.9 they are
-timed twice as often, with 0.64 half as often."""
-
-
-class LatencyTable:
-    """Predicts the milliseconds of each layer at any width, from the times at the present widths.
-
-    The time of a convolution is proportional to its input times its output channels, both rounded
-    up to the next of the given widths. A linear layer mostly reads its weights from memory: its
-    time is proportional to the channels themselves. A network that has become a fifth faster is
-    profiled again, since the prediction is best near the widths that were measured.
-
-    Args:
-        time_layers: returns the milliseconds of each layer of a network.
-        model: the network before the search; it is not changed.
-        input_widths: ascending; a convolution takes as long as with the next of these inputs.
-        output_widths: the same for its outputs.
-    """
-
-    def __init__(
-        self,
-        time_layers: LayerTimer,
-        model: nn.Module,
-        input_widths: Sequence[int] = (),
-        output_widths: Sequence[int] = (),
-    ) -> None:
-        self._input_widths, self._output_widths = input_widths, output_widths
-        self._time_layers = time_layers
-        self._profiles = 0
-        self._profile(model)
-        self._original_ms = self.total(self._widths)
-
-    def _profile(self, model: nn.Module) -> None:
-        self._profiles += 1
-        self._times = dict(self._time_layers(model))
-        self._widths = widths_of(model)
-        modules = {name: model.get_submodule(name) for name in self._widths}
-        self._depthwise = {name for name, module in modules.items() if is_depthwise(module)}
-        self._linear = {name for name, module in modules.items() if isinstance(module, nn.Linear)}
-
-    def cost(self, name: str, width: Width) -> float:
-        """Return the milliseconds of a layer at this width."""
-        known, now = self._in_effect(name, self._widths[name]), self._in_effect(name, width)
-        share = now.outputs / known.outputs
-        if name not in self._depthwise:
-            share *= now.inputs / known.inputs
-        return self._times.get(name, 0.0) * share
-
-    def _in_effect(self, name: str, width: Width) -> Width:
-        if name in self._linear:
-            return width
-        inputs = width_in_effect(width.inputs, self._input_widths)
-        block = min(self._output_widths, default=0)
-        outputs = width_in_effect(width.outputs, self._output_widths)
-        return Width(inputs_in_effect(inputs, block), outputs)
-
-    def total(self, widths: Widths) -> float:
-        """Return the predicted milliseconds of the network at these widths."""
-        return self._times.get("", 0.0) + sum(self.cost(n, w) for n, w in widths.items())
-
-    def prediction(self, model: nn.Module) -> PredictedLatency:
-        """Predict the time of a network, beside that of the first one; does not change it."""
-        predicted_ms = self.total(widths_of(model))
-        return PredictedLatency(self._original_ms, predicted_ms, self._profiles - 1)
-
-    def refresh(self, model: nn.Module) -> None:
-        """Profile the network anew if it has become much faster since the last time."""
-        if self.total(widths_of(model)) < REFRESH_BELOW * self.total(self._widths):
-            self._profile(model)
-
-
 @dataclass(frozen=True)
 class Objective:
-    """How candidates are proposed, and how much each saves; cost=None: each unit saves 1.
+    """How much the removal of candidates saves; cost=None: each unit saves 1.
 
-    ``table`` predicts the time of networks, where time is what counts. ``notes`` tell the user what
-    was found out about widths.
+    ``allowed`` are the widths that layers may have. ``table`` predicts the time of networks, where
+    time is what counts. ``notes`` tell the user what was found out about widths.
     """
 
-    proposer: Proposer
+    allowed: AllowedWidths
     cost: Cost | None
     table: LatencyTable | None = None
     notes: tuple[str, ...] = ()
 
+    def widths(self, state: State) -> Widths:
+        """Return the width of everything that costs; without a cost, the units of each group."""
+        if self.cost is None:
+            return {group.name: Width(0, group.units) for group in state.groups}
+        return widths_of(state.model)
+
+    def cost_of(self, name: str, width: Width) -> float:
+        """Return what one of ``widths`` costs at this width."""
+        return float(width.outputs) if self.cost is None else self.cost(name, width)
+
+    def removed(self, state: State, proposal: Proposal, widths: Widths) -> dict[str, Width]:
+        """Return what a candidate takes from each of ``widths``."""
+        if self.cost is None:
+            pairs = zip(state.groups, proposal.units, strict=True)
+            return {group.name: Width(0, len(units)) for group, units in pairs if len(units)}
+        return removed_widths(plan_for(state.groups, proposal.units), state.model, widths)
+
     def savings(self, state: State, proposals: Sequence[Proposal]) -> list[float]:
         """Return how much each candidate saves, in the unit of the objective; at least 0."""
-        if self.cost is None:
-            return [float(proposal.count) for proposal in proposals]
-        widths = widths_of(state.model)
-        plans = [plan_for(state.groups, proposal.units) for proposal in proposals]
-        return [max(0.0, saved_by(plan, state.model, widths, self.cost)) for plan in plans]
-
-    def learn(
-        self,
-        groups: Sequence[Group],
-        proposals: Sequence[Proposal],
-        savings: Sequence[float],
-        sensitivities: Sequence[float],
-    ) -> None:
-        """Hand the cost per saving of each measured candidate to the proposer."""
-        measured = zip(sensitivities, savings, strict=True)
-        self.proposer.learn(groups, proposals, [cost_per_saving(*both) for both in measured])
+        widths = self.widths(state)
+        removed = (self.removed(state, proposal, widths) for proposal in proposals)
+        return [max(0.0, saved(less, widths, self.cost_of)) for less in removed]
 
     def refresh(self, model: nn.Module) -> None:
         """Time the layers again where the network has changed much."""
@@ -263,25 +172,21 @@ def choose_objective(
     """Return the objective that the options name; the model is not changed.
 
     The default is latency, or channels where the options give a step or layers cannot be timed.
-    With latency or ``round_to``, candidates are blocks that take layers to an allowed width.
     """
     named = options.objective or ("channels" if options.step else "latency")
     timer = time_layers if named == "latency" else None
     paying, notes = _paying_widths(options, timer is not None, journal)
     widths, blocks = narrow_widths(paying)
     allowed = allow_widths(model, groups, options, widths)
-    proposer: Proposer = SetProposer(groups, options.oracle_k, options.step, allowed)
-    if timer is not None or widths or allowed.multiple > 1:
-        proposer = BlockProposer(groups, options.oracle_k, allowed)
     if timer is not None:
         table = LatencyTable(_journalled(timer, journal), model, widths, blocks)
-        return Objective(proposer, table.cost, table, notes)
+        return Objective(allowed, table.cost, table, notes)
     cost: Cost | None = None
     if named == "params":
         cost = weights_cost(model)
     elif named == "macs":
         cost = macs_cost(model, task.inputs(model, next(iter(batches)), 1))
-    return Objective(proposer, cost, notes=notes)
+    return Objective(allowed, cost, notes=notes)
 
 
 def _journalled(timer: LayerTimer, journal: Journal) -> LayerTimer:

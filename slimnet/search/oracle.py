@@ -1,15 +1,17 @@
 """The oracle: it measures the change of the loss when channels go (sensitivity; paper, eq. 6).
 
 A candidate is measured as it would be shipped: with its consumers repaired, unless the repair is
-switched off, which is the paper's method. Candidates run a race over the images. The hardest images
-come first, because the loss changes mostly on them. A candidate is eliminated once its best
-possible cost exceeds another's likely worst.
+switched off, which is the paper's method. The candidates of a contest run a race over the images,
+the hardest first, because the loss changes mostly on them. After a sixteenth, an eighth and a
+quarter of the images the cheaper half of the candidates stays (successive halving; Karnin, Koren
+and Somekh 2013, Almost Optimal Exploration in Multi-Armed Bandits).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,94 +19,73 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.data import hardest_first
-from slimnet.execution import Change
 from slimnet.records import Sensitivity, Split
 from slimnet.search.candidates import Proposal
-from slimnet.search.objective import cost_factor, cost_per_saving
+from slimnet.search.objective import cost_per_saving
 from slimnet.search.state import State
-from slimnet.tasks import Classification, Task
+from slimnet.tasks import Task
 
-SAFETY = 8.0
-"""Measured on 240 steps of ResNet-20 with six draws of images: the race eliminated the true winner
-6 times at 6, 5 times at 8 and 3 times at 32. Each time the removal of one channel changed the
-answer on images that the network had been sure of."""
+TINY = 1e-12
+"""Keeps shares of outputs that are all zero finite."""
 
-MAX_LOSS = 20.0
-MIN_ODDS = 1e-12
-"""Both keep odds finite: a loss of 20 nats is a probability of 2e-9."""
+CHECKPOINTS = (1 / 16, 1 / 8, 1 / 4)
+"""Shares of the images after which half of the candidates stay."""
 
 
 def surviving_candidates(
-    live: Sequence[int],
-    seen: Sequence[Sequence[Tensor]],
-    savings: Sequence[float],
-    losses: Tensor,
-    *,
-    likelihoods: bool,
+    live: Sequence[int], changes: Sequence[Sequence[Tensor]], savings: Sequence[float], keep: int
 ) -> list[int]:
-    """Return the candidates that may still have the lowest cost per saving over all images.
-
-    A candidate is eliminated once its best possible cost exceeds another's likely worst, or once
-    changes as large as on the last batch cannot turn the order. The first rule needs likelihoods.
+    """Return the ``keep`` candidates of the lowest cost per saving so far, the cheapest first.
 
     Args:
         live: the numbers of the candidates that are not eliminated yet.
-        seen: by candidate, the changes of the losses on each batch so far, (images,) each.
+        changes: by candidate, the changes of the losses on each batch so far, (images,) each.
         savings: how much each candidate saves.
-        losses: of all images before any change, (images,) in nats, in the order in which they are
-            run. They fall from image to image, unless all images were run.
-        likelihoods: whether the losses are -log p of the right answer.
+        keep: how many stay; those whose loss is no number never do.
     """
-    changes = {i: torch.cat(list(seen[i])) for i in live}
-    totals = {i: float(change.sum()) for i, change in changes.items()}
-    numbers = [i for i in live if math.isfinite(totals[i])]
-    if not numbers:
-        return []
-    factors = torch.tensor([cost_factor(totals[i], savings[i]) for i in numbers]).double()
-    costs = torch.tensor([totals[i] for i in numbers]).double() * factors
-    leader = int(costs.argmin())
-    passed = sum(len(change) for change in seen[numbers[leader]])
-    before, rest = losses[:passed].double(), losses[passed:].double()
-    last = torch.stack([seen[i][-1] for i in numbers]) * factors[:, None]
-    # losses fall, so later changes are mostly smaller than the last ones
-    possible = costs - costs[leader] <= len(rest) * (last - last[leader]).abs().mean(1)
-    if likelihoods:
-        sizes = [len(batch) for batch in seen[numbers[leader]]]
-        rises = _likely_rises(torch.stack([changes[i] for i in numbers]), sizes, before, rest)
-        # no loss falls below zero, and a total that changes its sign has another factor
-        gain = float(rest.clamp_min(0).sum())
-        best = [cost_per_saving(totals[i] - gain, savings[i]) for i in numbers]
-        worst = [
-            cost_per_saving(totals[i] + rise, savings[i])
-            for i, rise in zip(numbers, rises.tolist(), strict=True)
-        ]
-        possible &= torch.tensor([cost <= min(worst) for cost in best])
-    possible[leader] = True
-    return [i for i, may_win in zip(numbers, possible.tolist(), strict=True) if may_win]
+    totals = {i: float(torch.cat(list(changes[i])).sum()) for i in live}
+    costs = {i: cost_per_saving(total, savings[i]) for i, total in totals.items()}
+    finite = [i for i in live if math.isfinite(totals[i])]
+    return sorted(finite, key=costs.__getitem__)[:keep]
 
 
-def _likely_rises(changes: Tensor, sizes: list[int], before: Tensor, rest: Tensor) -> Tensor:
-    """Return by how much each candidate may raise the summed losses of the images left, in nats.
+def output_distances(
+    task: Task, network: nn.Module, batch: Any, wanted: Sequence[Tensor]
+) -> Tensor:
+    """Return how far each image's outputs are from ``wanted``, (images,) float64, without unit.
 
-    A change of the class scores multiplies the odds of a wrong answer, (1 - p) / p, however small
-    they are, and the loss changes by no more than the odds. The factor is taken from the batch
-    where it was largest, since one image may lose much among many that lose nothing.
-    ``changes`` (candidates, images) came in batches of these ``sizes``.
+    It is the squared distance as a share of the mean square of ``wanted``, the mean over outputs.
+    An output that does not have one row for each image counts as a whole, for all of them. The
+    network is not changed.
     """
-    growth = (_odds(before + changes) / _odds(before).clamp_min(MIN_ODDS) - 1).abs()
-    batches = torch.split(growth, sizes, dim=1)
-    largest = torch.stack([batch.mean(1) for batch in batches]).amax(0)
-    return SAFETY * largest * _odds(rest).sum()
-
-
-def _odds(losses: Tensor) -> Tensor:
-    """Return the odds of a wrong answer from cross-entropies in nats, -log p."""
-    return torch.expm1(losses.clamp(0, MAX_LOSS))
+    images, shares = task.images(batch), []
+    for found, aim in zip(task.outputs(network, batch), wanted, strict=True):
+        squares = (found - aim).double().square() / aim.double().square().mean().clamp_min(TINY)
+        rows = squares.flatten(1).mean(1) if squares.ndim and len(squares) == images else None
+        shares.append(squares.mean().expand(images) if rows is None else rows)
+    return torch.stack(shares).mean(0)
 
 
 def image_losses(task: Task, network: nn.Module, batch: Any) -> Tensor:
     """Return the loss of each image, (images,) float64, in nats; the network is not changed."""
     return task.losses(network, batch).double()
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What the oracle measured of some candidates. ``winner`` is the number of the cheapest.
+
+    ``better_half`` are those that stayed after the first part of the race.
+    """
+
+    sensitivities: Sequence[Sensitivity]
+    winner: int | None
+    better_half: Sequence[int]
+
+    def scaled(self, share: float) -> Contest:
+        """Return the contest with a share of every sensitivity."""
+        scaled = [Sensitivity(share * one.nats, one.images) for one in self.sensitivities]
+        return replace(self, sensitivities=scaled)
 
 
 class Oracle:
@@ -117,51 +98,75 @@ class Oracle:
     def measure(
         self,
         state: State,
-        proposals: Sequence[Proposal],
+        contests: Sequence[Sequence[Proposal]],
         losses: Tensor,
-        savings: Sequence[float],
-        known: dict[Hashable, list[Tensor]] | None = None,
-    ) -> tuple[list[Sensitivity], int | None]:
-        """Return the sensitivity of each candidate, and the number of the cheapest, if any.
+        savings: Sequence[Sequence[float]],
+        reference: nn.Module | None = None,
+    ) -> list[Contest]:
+        """Return the sensitivities of the candidates of each contest, and who wins it.
 
-        The cheapest has the lowest cost per saving. Candidates that are eliminated on the way are
-        measured on fewer images. There is no cheapest where no loss is a number. The state is as
-        it was when this returns.
+        With a reference, they are changes of the distance from its outputs, not of the loss.
+
+        The winner has the lowest cost per saving, and is measured on all images. A contest has no
+        winner where no loss is a number. The state is as it was when this returns.
 
         Args:
             state: the network as it stands.
-            proposals: the candidates.
+            contests: the candidates of each contest.
             losses: of each calibration image as they are now, (images,), in nats.
             savings: how much each candidate saves.
-            known: a cache of changes of the losses by candidate and batch, of this very state:
-                they are not measured again, and what is measured is added. It changes no result.
+            reference: the network whose outputs are aimed at.
         """
-        cache = {} if known is None else known
-        changes = [cache.setdefault(proposal.key, []) for proposal in proposals]
-        trials, network = _Trials(state, proposals), state.running.folded_model
-        batches, losses, falling = hardest_first(self._batches, losses)
-        live, raced, passed = list(range(len(proposals))), [0] * len(proposals), 0
+        found: list[Contest] = []
+        for chunk in _chunks(state, contests):
+            found += self._race(state, contests[chunk], losses, savings[chunk], reference)
+        return found
+
+    def _race(
+        self,
+        state: State,
+        contests: Sequence[Sequence[Proposal]],
+        losses: Tensor,
+        savings: Sequence[Sequence[float]],
+        reference: nn.Module | None,
+    ) -> list[Contest]:
+        trials = [[state.trial(p.units) for p in proposals] for proposals in contests]
+        changes: list[list[list[Tensor]]] = [[[] for _ in one] for one in contests]
+        live = [list(range(len(one))) for one in contests]
+        network, passed = state.running.folded_model, 0
+        batches, _, _ = hardest_first(self._batches, losses)
+        checkpoints = [*CHECKPOINTS, 1]
+        better: dict[int, list[int]] = {}
         with torch.inference_mode(), state.running.replay() as replay:
-            for number, batch in enumerate(batches if live else ()):
-                missing = [i for i in live if len(changes[i]) <= number]
+            for batch in batches:
+                entries = [(c, i) for c, left in enumerate(live) for i in left]
+                if not entries:
+                    break
                 run = partial(image_losses, self._task, network, batch)
-                measured = replay.differences(run, network, [trials[i] for i in missing])
-                for i, change in zip(missing, measured, strict=True):
-                    changes[i].append(change)
-                for i in live:
-                    raced[i] = number + 1
+                if reference is not None:
+                    wanted = self._task.outputs(reference, batch)
+                    run = partial(output_distances, self._task, network, batch, wanted)
+                measured = replay.differences(run, network, [trials[c][i] for c, i in entries])
+                for (c, i), change in zip(entries, measured, strict=True):
+                    changes[c][i].append(change)
                 passed += self._task.images(batch)
-                if falling or passed == self._images:
-                    seen = [of_one[: number + 1] for of_one in changes]
-                    likelihoods = isinstance(self._task, Classification)
-                    live = surviving_candidates(
-                        live, seen, savings, losses, likelihoods=likelihoods
-                    )
-                    if len(live) < 2:
-                        break
-        # more batches may be known than this race took
-        parts = [of_one[:count] for of_one, count in zip(changes, raced, strict=True)]
-        return [self._sensitivity(part) for part in parts], next(iter(live), None)
+                if passed < checkpoints[0] * self._images:
+                    continue
+                while checkpoints and passed >= checkpoints[0] * self._images:
+                    del checkpoints[0]
+                halvings = len(CHECKPOINTS) + 1 - len(checkpoints)
+                for c, candidates in enumerate(contests):
+                    keep = -(-len(candidates) // 2**halvings) if checkpoints else 1
+                    live[c] = surviving_candidates(live[c], changes[c], savings[c], keep)
+                    better.setdefault(c, live[c])
+        return [
+            Contest(
+                [self._sensitivity(part) for part in changes[c]],
+                live[c][0] if live[c] else None,
+                better.get(c, live[c]),
+            )
+            for c in range(len(contests))
+        ]
 
     def _sensitivity(self, changes: Sequence[Tensor]) -> Sensitivity:
         total = sum(float(change.sum()) for change in changes) / self._images
@@ -169,19 +174,14 @@ class Oracle:
         return Sensitivity(nats, sum(map(len, changes)))
 
 
-class _Trials:
-    """The trial of each candidate, made when it is first asked for, and cached if memory allows."""
-
-    def __init__(self, state: State, proposals: Sequence[Proposal]) -> None:
-        self._state, self._proposals = state, proposals
-        self._cache: dict[int, Change] = {}
-        self._bytes = 0
-
-    def __getitem__(self, number: int) -> Change:
-        if number in self._cache:
-            return self._cache[number]
-        trial = self._state.trial(self._proposals[number].units)
-        self._bytes += trial.nbytes
-        if self._bytes <= self._state.running.memory.trials:
-            self._cache[number] = trial
-        return trial
+def _chunks(state: State, contests: Sequence[Sequence[Proposal]]) -> Iterator[slice]:
+    """Yield slices of contests whose trials are in memory at the same time."""
+    start, room = 0, state.running.memory.trials
+    for number, proposals in enumerate(contests):
+        needed = sum(state.trial_bytes(proposal.units) for proposal in proposals)
+        if number > start and needed > room:
+            yield slice(start, number)
+            start, room = number, state.running.memory.trials
+        room -= needed
+    if start < len(contests):
+        yield slice(start, len(contests))

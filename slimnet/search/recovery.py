@@ -54,6 +54,20 @@ class Recovery:
     fine_tunings: dict[int, FineTuning] = field(default_factory=dict)
     _refitted_at: int | None = None
 
+    def after_round(self, state: State, number: int) -> EvaluatedState:
+        """Return the state after step ``number``, refitted and evaluated.
+
+        Fine-tuned too, where that is due.
+        """
+        refitted = None
+        if self.options.repair and not state.tuned:
+            refitted = state.refitted(self.teacher)
+        found = EvaluatedState(state, self.measure_drop(state))
+        found = self._better(found, refitted, REFIT)
+        if self._worth_tuning(number, self._excess_points(found) > 0):
+            found = self._better(found, self._finetune(found.state, number), FINE_TUNING)
+        return found
+
     def after_step(self, state: State, number: int, *, last: bool = False) -> EvaluatedState:
         """Return the state after step ``number``, evaluated, and recovered where that may help.
 

@@ -11,21 +11,25 @@ from typing import Any
 from torch import nn
 
 from slimnet.execution import MemoryBudget, choose_layout, lay_out
-from slimnet.groups import Group
+from slimnet.groups import Branch, Group
 from slimnet.options import BudgetOptions, SearchOptions
 from slimnet.records import Drop, Split, Splits, Step, Trajectory
 from slimnet.repair import TeacherOutputs
-from slimnet.search.evaluate import StepEvaluator
-from slimnet.search.exchange import start_of_exchanges
-from slimnet.search.greedy import GreedySearch
+from slimnet.search.evaluate import CandidateEvaluator, Refits
 from slimnet.search.images import ImageSets, lay_out_sets
 from slimnet.search.journal import Journal, fingerprint
-from slimnet.search.objective import LayerTimer, choose_objective
+from slimnet.search.latency_table import LayerTimer
+from slimnet.search.objective import Objective, choose_objective
 from slimnet.search.oracle import Oracle
 from slimnet.search.recovery import AccuracyEvaluator, EvaluatedState, Recovery
+from slimnet.search.rounds import RoundSearch
+from slimnet.search.sets import SetSearch
 from slimnet.search.state import State, first_state
 from slimnet.search.steps import StepRecords
 from slimnet.tasks import CLASSIFICATION, Task
+
+HELD_OUT_EVERY = 3
+"""Of the oracle's images, those on which small refits are evaluated. A guess."""
 
 Progress = Callable[["str | Step"], None]
 
@@ -39,17 +43,14 @@ def search(
     time_layers: LayerTimer | None = None,
     journal_file: Path | None = None,
     task: Task = CLASSIFICATION,
+    branches: Sequence[Branch] = (),
 ) -> tuple[Trajectory, nn.Module]:
     """Find which channels can go within the budget; the model is not changed.
 
-    At each step the metrics propose candidates, the oracle measures them, and the one with the
-    lowest loss increase for what it saves is removed. A step that breaks the budget is taken back
-    and something smaller is tried: sets of channels are halved; blocks become one width each, and
-    a group whose next block breaks the budget is left as it is. With single channels the search
-    takes a few steps more, since accuracy on a finite split is noisy, and returns to the last step
-    within the budget. That network is recovered once more, and the search goes on if this makes
-    room in the budget. With blocks it also goes on if a removed block can be given back for
-    another one that saves more.
+    In rounds, every group is measured at several widths, and the combination that saves most for
+    what it costs goes; see ``RoundSearch``. With ``step``, the cheapest set of units goes, again
+    and again; see ``SetSearch``. What breaks the budget is taken back. At the end the network is
+    recovered once more, and the search goes on if this makes room in the budget.
 
     Args:
         model: the trained network, in eval mode.
@@ -62,6 +63,7 @@ def search(
         journal_file: keeps the measurements. The same search, interrupted at any moment, resumes
             from there, and ends with the same plan and weights.
         task: what the network is for.
+        branches: those that may go, from ``find_branches``.
 
     Returns:
         The trajectory, and the slim network with its repaired weights.
@@ -77,7 +79,9 @@ def search(
         return Trajectory((), 0, reason, {}), copy.deepcopy(model)
     images = lay_out_sets(model, splits.calibration, options, layout, task)
     progress = progress or (lambda _: None)
-    journal = _open_journal(journal_file, model, groups, images, selection, original, options, task)
+    journal = _open_journal(
+        journal_file, model, groups, branches, images, selection, original, options, task
+    )
     if journal.steps:
         progress(f"resuming after step {journal.steps} of an interrupted run")
     objective = choose_objective(
@@ -96,18 +100,25 @@ def search(
     teacher = TeacherOutputs(model, images.refit.batches, task, memory)
     oracle = Oracle(state, images.oracle)
     accuracy = AccuracyEvaluator(original, selection, options, state)
-    greedy = GreedySearch(
-        objective,
-        StepEvaluator(objective, oracle, images.oracle.batches, options, journal),
-        Recovery(teacher, images.training, options, _journalled(accuracy, journal)),
-        StepRecords(model, options.max_drop, progress, journal),
-        options.max_drop,
-        first=start_of_exchanges(state) if objective.proposer.by_group else None,
-        best=EvaluatedState(state, unchanged),
-    )
-    del state, images  # frees their memory as soon as the search has no more use for them
-    stopped_because = greedy.run()
-    return _result(greedy, stopped_because, journal)
+    refits = None
+    if options.repair and options.step is None:
+        fitting, held_out = task.batches(images.oracle.batches).hold_back(HELD_OUT_EVERY)
+        refits = Refits(TeacherOutputs(model, fitting, task, memory), held_out)
+    evaluator = CandidateEvaluator(
+        objective, oracle, images.oracle.batches, options, journal,
+        state.running.folded_model, branches, refits,
+    )  # fmt: skip
+    recovery = Recovery(teacher, images.training, options, _journalled(accuracy, journal))
+    steps = StepRecords(model, options.max_drop, progress, journal)
+    best = EvaluatedState(state, unchanged)
+    under_way: RoundSearch | SetSearch
+    if options.step is None:
+        under_way = RoundSearch(objective, evaluator, recovery, steps, options.max_drop, best)
+    else:
+        under_way = SetSearch(evaluator, recovery, steps, options.max_drop, best, options.step)
+    del state, best, images  # frees their memory as soon as the search has no more use for them
+    stopped_because = under_way.run()
+    return _result(under_way, objective, stopped_because, journal)
 
 
 def _why_nothing_can_go(groups: Sequence[Group], unchanged: Drop, options: BudgetOptions) -> str:
@@ -128,6 +139,7 @@ def _open_journal(
     file: Path | None,
     model: nn.Module,
     groups: Sequence[Group],
+    branches: Sequence[Branch],
     images: ImageSets,
     selection: Split,
     original: Any,
@@ -139,7 +151,7 @@ def _open_journal(
         return Journal()
     # the journal holds no images: its key must depend on them
     splits = [*images.used, selection]
-    return Journal(file, fingerprint(model, groups, splits, original, options, task))
+    return Journal(file, fingerprint(model, groups, branches, splits, original, options, task))
 
 
 def _journalled(accuracy: AccuracyEvaluator, journal: Journal) -> Callable[[State], Drop]:
@@ -148,13 +160,13 @@ def _journalled(accuracy: AccuracyEvaluator, journal: Journal) -> Callable[[Stat
 
 
 def _result(
-    greedy: GreedySearch, stopped_because: str, journal: Journal
+    ended: RoundSearch | SetSearch, objective: Objective, stopped_because: str, journal: Journal
 ) -> tuple[Trajectory, nn.Module]:
     """Return the trajectory of a search at its end, and the slim network ready for training.
 
     The network of the best state is changed in place: its parameters may have gradients again.
     """
-    slim, steps, objective = greedy.best.state.model, greedy.steps, greedy.objective
+    slim, steps = ended.best.state.model, ended.steps
     for parameter in slim.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
         parameter.data = parameter.data.contiguous()
@@ -162,10 +174,10 @@ def _result(
         steps=steps.all,
         kept_steps=steps.best_step,
         stopped_because=stopped_because,
-        plan=greedy.best.state.plan,
+        plan=ended.best.state.plan,
         predicted=objective.prediction(slim) if steps.best_step else None,
         finished_by=steps.finished_by,
-        fine_tunings=greedy.recovery.fine_tunings,
+        fine_tunings=ended.recovery.fine_tunings,
         notes=objective.notes,
         resumed_after_step=journal.steps,
     )

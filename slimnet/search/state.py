@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from slimnet.execution import Change, MemoryBudget, RunningNetwork, prepare_running, set_values
+from slimnet.execution import (
+    Change,
+    MemoryBudget,
+    RunningNetwork,
+    prepare_running,
+    removed_layers,
+    set_values,
+)
 from slimnet.finetune import finetune
 from slimnet.groups import Group, apply_plan, merge_plans, norms_behind, plan_for, shrink_groups
 from slimnet.options import FinetuneOptions
@@ -25,7 +32,7 @@ from slimnet.repair import (
     shrink_inverse_grams,
 )
 from slimnet.search.trial import groups_read_only_by_consumers, make_trial
-from slimnet.tasks import CLASSIFICATION, Task, mean_loss
+from slimnet.tasks import CLASSIFICATION, Task
 
 
 @dataclass(frozen=True)
@@ -67,18 +74,35 @@ class State:
             consumers_only=touched <= self.read_only_by_consumers,
         )
 
+    def trial_bytes(self, units: Sequence[Tensor]) -> int:
+        """Return about how many bytes such a trial takes: the weights of the layers it changes."""
+        touched = [group for group, gone in zip(self.groups, units, strict=True) if len(gone)]
+        layers = {member.module for group in touched for member in group.members}
+        return sum(
+            parameter.nbytes
+            for layer in layers
+            for parameter in self.model.get_submodule(layer).parameters(recurse=False)
+        )
+
     def without(self, units: Sequence[Tensor]) -> State:
         """Return the state after ``units[i]`` of group i are gone."""
+        now, model = plan_for(self.groups, units), self.slim_without(units)
+        left = shrink_inverse_grams(self.inverse_grams, removed_inputs(self.model, now))
+        gone = removed_layers(model)
+        return replace(
+            self,
+            running=self.running.with_model(model),
+            groups=shrink_groups(self.groups, units),
+            plan=merge_plans(self.plan, plan_for(self.groups, units, original=True)),
+            inverse_grams={name: known for name, known in left.items() if name not in gone},
+        )
+
+    def slim_without(self, units: Sequence[Tensor]) -> nn.Module:
+        """Return a copy of the network without ``units[i]`` of group i, repaired."""
         now = plan_for(self.groups, units)
         model = copy.deepcopy(self.model)
         set_values(model, repaired_weights(model, now, self.inverse_grams))
-        return replace(
-            self,
-            running=self.running.with_model(apply_plan(model, now)),
-            groups=shrink_groups(self.groups, units),
-            plan=merge_plans(self.plan, plan_for(self.groups, units, original=True)),
-            inverse_grams=shrink_inverse_grams(self.inverse_grams, removed_inputs(self.model, now)),
-        )
+        return apply_plan(model, now)
 
     def refitted(self, teacher: TeacherOutputs) -> State | None:
         """Return the state with consumers refitted to the original's outputs, None if none is.
@@ -86,19 +110,15 @@ class State:
         Layers that nothing has changed for since their last refit stay as they are. See ``refit``.
         """
         model = copy.deepcopy(self.model)
-        changed = refit(teacher, model, self.plan, self.inverse_grams, self.plan_at_last_refit)
+        changed = refit(teacher, model, self.plan, self.plan_at_last_refit)
         return replace(self._changed(model), plan_at_last_refit=self.plan) if changed else None
 
     def with_norms_recalibrated(self, teacher: TeacherOutputs) -> State | None:
-        """Return the state with new norm statistics, or None where they do not lower the loss.
-
-        The statistics are of the images that layers are fitted on, the loss is of those held out.
-        """
+        """Return the state with the norm statistics of the teacher's images, None without norms."""
         model = copy.deepcopy(self.model)
-        if not recalibrate_norms(model, teacher.fitting, self.task):
-            return None
-        before, after = (mean_loss(m, teacher.held_out, self.task) for m in (self.model, model))
-        return self._changed(model) if after < before else None
+        return (
+            self._changed(model) if recalibrate_norms(model, teacher.batches, self.task) else None
+        )
 
     def finetuned(
         self, original: nn.Module, calibration: Split, options: FinetuneOptions, seed: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -14,6 +14,8 @@ from slimnet.records import Candidate, Step
 from slimnet.search.evaluate import MeasuredCandidates
 from slimnet.search.journal import STEP, Journal
 from slimnet.search.recovery import EvaluatedState
+
+NO_FINITE_LOSS = "every remaining candidate makes the loss NaN or infinite"
 
 
 class StepRecords:
@@ -55,12 +57,11 @@ class StepRecords:
         self,
         after: EvaluatedState,
         candidates: Sequence[Candidate],
-        chosen: int,
+        chosen: Sequence[int],
         *,
         loss: float,
         started: float,
         taken_back: bool,
-        given_back: Mapping[str, tuple[int, ...]] | None = None,
     ) -> Step:
         """Record the step that led to ``after``, and return its record.
 
@@ -71,8 +72,10 @@ class StepRecords:
         step = Step(
             number=self.next_number,
             candidates=tuple(candidates),
-            chosen=chosen,
-            channels_removed=sum(map(len, candidates[chosen].channels.values())),
+            chosen=tuple(chosen),
+            channels_removed=sum(
+                len(units) for n in chosen for units in candidates[n].channels.values()
+            ),
             conv_weights_removed_percent=self._removed_percent(slim, count_conv_weights),
             parameters_removed_percent=self._removed_percent(slim, count_parameters),
             calibration_loss=loss,
@@ -81,14 +84,19 @@ class StepRecords:
             taken_back=taken_back,
             seconds=self._journal.replay_or_run(STEP, lambda: time.perf_counter() - started),
             recovered_by=after.recovered_by,
-            given_back=given_back or {},
         )
         self._steps.append(step)
         self._progress(step)
         return step
 
-    def keep_last(self) -> None:
-        """Make the last step the best; what recovered the state before belongs to its own step."""
+    def keep_last(self, *, replaces: bool = False) -> None:
+        """Make the last step the best; what recovered the state before belongs to its own step.
+
+        With ``replaces`` it is from the same table as the best one so far, which is taken back.
+        """
+        if replaces:
+            best = self._steps[self.best_step - 1]
+            self._steps[self.best_step - 1] = replace(best, taken_back=True)
         if self.finished_by:
             best = self._steps[self.best_step - 1]
             recovered_by = (*best.recovered_by, *self.finished_by)
@@ -102,7 +110,8 @@ class StepRecords:
 
     def why_over_budget(self) -> str:
         """Say why the search ended beyond the budget, from the steps after the best one."""
-        further = [step for step in self._steps[self.best_step :] if not step.taken_back]
+        rest = self._steps[self.best_step :]
+        further = [step for step in rest if not step.taken_back] or rest[-1:]
         drop = further[0].drop
         bound = "" if drop.confidence == 0.5 else f" (upper bound {drop.upper_points:.2f})"
         text = f"the next step would cost {drop.points:.2f} points{bound}"

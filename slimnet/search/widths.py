@@ -65,28 +65,16 @@ class AllowedWidths:
             return 1
         return self.min_channels.get((group.name, member.module), 1)
 
-    def units_to_go(
-        self, group: Group, orders: Sequence[Tensor], widths: Mapping[str, int], steps: int
-    ) -> list[int]:
-        """Return for each order how many units to remove to go down ``steps`` allowed widths.
+    def counts(self, group: Group, order: Tensor, widths: Mapping[str, int]) -> list[int]:
+        """Return the numbers of units to remove that leave allowed widths, ascending.
 
-        It is 0 where there is no lower allowed width.
+        Each goes down to another paying width.
 
         Args:
             group: as it stands.
-            orders: in which its units would go, int64 (units,) each.
+            order: in which its units would go, int64 (units,).
             widths: of all layers, see ``widths_now``.
-            steps: allowed widths to go down at once; fewer where there are fewer.
         """
-        counts = (torch.bincount(m.unit, minlength=group.units) for m in group.members)
-        if orders and all(bool((channels == channels[0]).all()) for channels in counts):
-            # whichever units go, the widths are the same
-            return [self._units_to_go(group, orders[0], widths, steps)] * len(orders)
-        return [self._units_to_go(group, order, widths, steps) for order in orders]
-
-    def _units_to_go(
-        self, group: Group, order: Tensor, widths: Mapping[str, int], steps: int
-    ) -> int:
         allowed = torch.ones(group.units - 1, dtype=torch.bool)
         for member in group.members:
             allowed &= _left(member, order) >= self._must_stay(group, member)
@@ -94,15 +82,14 @@ class AllowedWidths:
             producer = group.producer(gate.layer)
             elsewhere = widths[gate.layer] - len(producer.index)
             allowed &= (_left(producer, order) + elsewhere) % self.multiple == 0
-        left = _left(group.producer(group.gates[0].layer), order)
-        width, gone = len(group.producer(group.gates[0].layer).index), 0
-        for _ in range(steps):
-            fitting = (allowed & (left <= next_lower_width(width, self.paying))).nonzero()
-            if len(fitting) == 0:
-                break
-            gone = int(fitting[0]) + 1
-            width = int(left[gone - 1])
-        return gone
+        counts = []
+        left = _left(group.producer(group.gates[0].layer), order).tolist()
+        width = len(group.producer(group.gates[0].layer).index)
+        for number in allowed.nonzero().flatten().tolist():
+            if left[number] <= next_lower_width(width, self.paying):
+                counts.append(number + 1)
+                width = left[number]
+        return counts
 
     def are_multiples_after(self, groups: Sequence[Group], gone: Sequence[Tensor]) -> bool:
         """Return whether every layer that loses channels is left with a multiple.

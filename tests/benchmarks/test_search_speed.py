@@ -26,7 +26,7 @@ def test_the_plain_loop_and_the_search_remove_the_same_channels(trained):
 class FakeStep:
     """A step with candidates only."""
 
-    chosen = 0
+    chosen = (0,)
 
     def __init__(self, channels, sensitivity):
         self.candidates = (Candidate("any", channels, sensitivity, 8),)

@@ -137,8 +137,10 @@ def test_scores_and_sensitivities_are_those_of_the_network():
     for state in (fast, State(RunningNetwork(fast.model), groups, {}, {})):
         ranking = rank(state, split.batches, ["taylor_first_order", "l1_weight"])
         proposals = propose_sets(groups, ranking.scores, candidates=6, channels=1)
-        measured, _ = Oracle(state, split).measure(state, proposals, ranking.losses, [1.0] * 6)
-        found.append((ranking.scores, [sensitivity.nats for sensitivity in measured]))
+        contests = Oracle(state, split).measure(
+            state, [[proposal] for proposal in proposals], ranking.losses, [[1.0]] * 6
+        )
+        found.append((ranking.scores, [one.sensitivities[0].nats for one in contests]))
     for metric, scores in found[0][0].items():
         torch.testing.assert_close(scores, found[1][0][metric], rtol=1e-4, atol=1e-6)
     assert found[0][1] == pytest.approx(found[1][1], abs=1e-5)

@@ -40,7 +40,7 @@ def latency_of(batch, original, slim, low, high, threads=1):
 @pytest.fixture
 def report():
     candidate = Candidate("taylor_first_order", {"conv1": (0, 3)}, math.nan, 16)
-    step = Step(1, (candidate,), 0, 2, 58.0, 50.0, 1.25, drop_of(4.4, 500), True, False, 0.5)
+    step = Step(1, (candidate,), (0,), 2, 58.0, 50.0, 1.25, drop_of(4.4, 500), True, False, 0.5)
     parity = Parity(1e-6, 1e-4, 3)
     return Report(
         schema_version=1,

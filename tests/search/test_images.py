@@ -29,7 +29,7 @@ def test_only_what_is_repaired_or_trained_uses_more_images_than_the_oracle(train
 
 @pytest.mark.parametrize(
     ("macs", "layers", "images"),
-    [(0, 0, 4096), (2**20, 3, 4096), (2**29, 1, 2048), (2**28, 2, 2048), (2**40, 3, 512)],
+    [(0, 0, 4096), (2**20, 3, 4096), (2**30, 1, 2048), (2**29, 2, 2048), (2**41, 3, 512)],
 )
 def test_layers_are_refitted_on_more_images_where_that_takes_little(macs, layers, images):
     assert refit_images(macs, layers) == images

@@ -13,8 +13,8 @@ from slimnet.execution import layout
 from slimnet.groups.find import find_groups
 from slimnet.options import Options, names_of
 from slimnet.search import objective
+from slimnet.search.evaluate import CandidateEvaluator
 from slimnet.search.journal import DECISIVE, STEP, Journal, fingerprint
-from slimnet.search.oracle import Oracle
 from slimnet.search.search import search
 from slimnet.tasks.classification import CLASSIFICATION
 from slimnet.tasks.drop import evaluate_paired_drop
@@ -131,14 +131,14 @@ def counted(monkeypatch):
     """The measurements that a journal saves, by the kind of its entries."""
     found = {
         "paying widths": Counted(lambda *_: (2, 4, 6, 8)),
-        "oracle": Counted(Oracle.measure),
+        "oracle": Counted(CandidateEvaluator._rank),
         "drop": Counted(evaluate_paired_drop),
         "layer times": Counted(time_layers),
     }
     monkeypatch.setattr(layout, "MAX_BATCH", 8)  # so that candidates drop out on the way
     monkeypatch.setattr(objective, "measure_paying_widths", found["paying widths"])
     monkeypatch.setattr(objective, "narrow_widths", lambda widths: (widths, widths))
-    monkeypatch.setattr(Oracle, "measure", lambda *given: found["oracle"](*given))
+    monkeypatch.setattr(CandidateEvaluator, "_rank", lambda *given: found["oracle"](*given))
     monkeypatch.setattr(
         import_module("slimnet.tasks.classification"), "evaluate_paired_drop", found["drop"]
     )
@@ -216,7 +216,7 @@ def test_options_that_matter_only_after_the_search_keep_the_journal(trained):
 
     def found(**changes):
         options = Options(**changes)
-        return fingerprint(model, (), [splits.calibration], quality, options, CLASSIFICATION)
+        return fingerprint(model, (), (), [splits.calibration], quality, options, CLASSIFICATION)
 
     assert found() == found(max_params=5, baseline="old.json", max_regression=9.0)
     assert found() == found(cache=False, int8=True, opset=18)

@@ -14,18 +14,12 @@ from slimnet.groups.group import plan_for
 from slimnet.options import Options
 from slimnet.records.measured import PredictedLatency
 from slimnet.search import objective
-from slimnet.search.candidates import Proposal, SetProposer
+from slimnet.search.candidates import Proposal
 from slimnet.search.journal import Journal
-from slimnet.search.objective import (
-    LatencyTable,
-    Width,
-    choose_objective,
-    macs_cost,
-    saved_by,
-    weights_cost,
-    widths_of,
-)
+from slimnet.search.latency_table import LatencyTable, Width, widths_of
+from slimnet.search.objective import choose_objective, macs_cost, saved_by, weights_cost
 from slimnet.search.state import State
+from slimnet.search.widths import AllowedWidths
 
 
 def layer_weights(model):
@@ -85,6 +79,7 @@ def test_a_convolution_costs_as_much_as_with_the_next_widths_and_a_linear_layer_
     assert table.cost("inner", Width(1, 8)) == 4.0
     assert table.cost("inner", Width(8, 9)) == 16.0
     assert table.cost("hidden", Width(31, 10)) == pytest.approx(4.0 * 31 / 32)
+    assert table.cost("inner", Width(0, 8)) == table.cost("inner", Width(8, 0)) == 0.0
 
 
 @pytest.fixture
@@ -130,5 +125,5 @@ def test_without_a_cost_each_unit_saves_one(trained):
     model, splits = trained
     groups, _ = find_groups(model, splits.calibration.batches[0][0][:2])
     state = State(RunningNetwork(model), groups, {}, {})
-    made = objective.Objective(SetProposer(groups, candidates=1, step=3), cost=None)
+    made = objective.Objective(AllowedWidths(), cost=None)
     assert made.savings(state, [Proposal("any", (torch.arange(2), torch.arange(1)))]) == [3.0]

@@ -15,7 +15,7 @@ from slimnet.options import Options
 from slimnet.records import FINE_TUNING, NORM_STATISTICS, REFIT
 from slimnet.records.data import Splits
 from slimnet.records.measured import Drop
-from slimnet.repair.refit import TeacherOutputs
+from slimnet.repair.teacher import TeacherOutputs
 from slimnet.search.recovery import (
     REFIT_POINTS,
     AccuracyEvaluator,
@@ -72,6 +72,17 @@ def test_refitting_is_tried_just_beyond_the_budget_but_not_again_at_once(found, 
     assert (recovery.after_step(state, 3, last=True).state is better) == tried
 
 
+def test_after_a_round_every_state_is_refitted_and_the_better_one_kept(found):
+    recovery = recovery_of(found[1])
+    for points, after, expected in ((1.0, 0.5, 0.5), (9.0, 3.0, 3.0), (2.0, 2.5, 2.0)):
+        state = Scripted(points, {REFIT: Scripted(after, {})})
+        got = recovery.after_round(state, 1)
+        assert got.drop.points == expected
+        assert got.recovered_by == ((REFIT,) if expected == after else ())
+    tuned = Scripted(1.0, {}, tuned=True)
+    assert recovery.after_round(tuned, 1) == EvaluatedState(tuned, drop_of(1.0))
+
+
 def test_what_makes_it_worse_is_not_kept(found):
     recovery = recovery_of(found[1], finetune_epochs=1)
     state = Scripted(6.0, {REFIT: Scripted(7.0, {}), FINE_TUNING: Scripted(6.5, {})})
@@ -121,7 +132,7 @@ def test_a_refitted_plan_is_not_refitted_again_until_all_layers_change(found):
     assert mended.plan_at_last_refit is None
 
 
-def test_norm_statistics_are_kept_only_where_the_loss_falls(found):
+def test_norm_statistics_are_those_of_the_images(found):
     model, splits, groups = found
     state = first_state(model, groups, splits.calibration, repair=True)
     state.model[4].running_mean.add_(3)

@@ -21,7 +21,7 @@ PROPOSERS = {
     "single channels": {"step": 1},
     "sets": {"step": 5},
     "params": {"objective": "params"},
-    "blocks": {"objective": "latency"},
+    "blocks": {"objective": "latency", "depth": "off"},
 }
 
 TOO_FAR = ("plain", "blocks", 0.3)
@@ -144,9 +144,10 @@ def test_every_slimmed_layer_has_a_multiple(networks, trained, network, named, m
 
 def test_every_step_on_the_way_obeys_as_well(networks, trained):
     trajectory, _ = slimmed(networks["plain"], trained[1], round_to=3, objective="params")
-    gone = [(*c.channels, step.channels_removed)
-            for step in trajectory.steps for c in [step.candidates[step.chosen]]]  # fmt: skip
-    assert sorted(gone) == [("0", 2), ("0", 3), ("3", 2), ("3", 3)]
+    for step in trajectory.steps:
+        for number in step.chosen:
+            ((_, units),) = step.candidates[number].channels.items()
+            assert len(units) in (2, 3, 5)
 
 
 @pytest.mark.parametrize(
@@ -252,9 +253,9 @@ def test_a_layer_that_reads_only_the_first_units_keeps_one_whatever_goes():
     whole = Member("layer", "out", torch.arange(8), torch.arange(8), torch.arange(8))
     few = Member("reader", "in", torch.arange(2), torch.arange(2), torch.arange(2))
     group = Group("layer", (whole, few), (Gate("layer", "layer"),), torch.arange(8))
-    orders = [torch.tensor([2, 3, 4, 5, 6, 7, 0, 1]), torch.tensor([0, 1, 2, 3, 4, 5, 6, 7])]
     allowed = AllowedWidths(multiple=4, min_channels={("layer", "layer"): 1})
-    assert allowed.units_to_go(group, orders, {"layer": 8}, steps=1) == [4, 0]
+    for order, expected in (([2, 3, 4, 5, 6, 7, 0, 1], [4]), ([0, 1, 2, 3, 4, 5, 6, 7], [])):
+        assert allowed.counts(group, torch.tensor(order), {"layer": 8}) == expected
 
 
 def test_units_of_several_sizes_are_counted_in_channels():
@@ -263,7 +264,7 @@ def test_units_of_several_sizes_are_counted_in_channels():
     group = Group("layer", (member,), (Gate("layer", "layer"),), torch.arange(5))
     allowed = AllowedWidths(multiple=2, min_channels={("layer", "layer"): 2})
     gone = {
-        order: allowed.units_to_go(group, [torch.tensor(order)], {"layer": 7}, steps=1)[0]
+        order: allowed.counts(group, torch.tensor(order), {"layer": 7})[0]
         for order in ((0, 1, 2, 3, 4), (2, 3, 4, 0, 1), (0, 1, 3, 2, 4))
     }
     # 7 channels: 5, 3, 2 are left after the first ones, 6 and no even number but 4 after others

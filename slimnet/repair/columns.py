@@ -40,8 +40,8 @@ class Positions:
     ``images`` is how many there are in all slices together.
     """
 
-    def __init__(self, images: int) -> None:
-        self._images = images
+    def __init__(self, images: int, rows_per_column: int = ROWS_PER_COLUMN) -> None:
+        self._images, self._rows_per_column = images, rows_per_column
         self._slices = 0
 
     def choose(self, module: nn.Module, output: Tensor) -> Tensor | None:
@@ -53,7 +53,7 @@ class Positions:
             return None
         assert isinstance(module.weight, Tensor)
         columns = module.weight[0].numel()
-        wanted = -(-ROWS_PER_COLUMN * columns // self._images)
+        wanted = -(-self._rows_per_column * columns // self._images)
         positions = output.shape[2] * output.shape[3]
         self._slices += 1
         if wanted >= positions:

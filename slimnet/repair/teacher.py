@@ -19,6 +19,10 @@ from slimnet.records import Batches
 from slimnet.repair.columns import Positions, image_slices, output_rows
 from slimnet.tasks import CLASSIFICATION, Task
 
+REFIT_ROWS_PER_COLUMN = 24
+"""A guess: a refit is near to the weights that there are, and needs fewer rows than a Gram matrix
+alone. With 64 one of NIN takes most of a minute."""
+
 
 @dataclass(frozen=True)
 class TeacherOutput:
@@ -50,7 +54,7 @@ class TeacherOutputs:
 
     def gather(self, names: Collection[str]) -> None:
         """Run the original once, and cache the targets of those of these layers that fit."""
-        positions = {n: Positions(self.images) for n in names if n not in self._cached}
+        positions = {n: self._positions() for n in names if n not in self._cached}
         found: dict[str, list[list[TeacherOutput]]] | None = None
         for batch in self.batches if positions else ():
             batches = None if found is not None else self.images / self.task.images(batch)
@@ -69,7 +73,10 @@ class TeacherOutputs:
         if name in self._cached:
             yield from zip(self.batches, self._cached[name], strict=True)
             return
-        layer, positions = self.original.get_submodule(name), Positions(self.images)
+        layer, positions = (
+            self.original.get_submodule(name),
+            self._positions(),
+        )
         for batch in self.batches:
             run = partial(self.task.outputs, self.original, batch)
             if name in self.sums:
@@ -77,6 +84,9 @@ class TeacherOutputs:
             else:
                 read, total = run_until(self.original, name, run)
             yield batch, _cut(layer, positions, read, total)
+
+    def _positions(self) -> Positions:
+        return Positions(self.images, REFIT_ROWS_PER_COLUMN)
 
     @cached_property
     def images(self) -> int:

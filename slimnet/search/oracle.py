@@ -113,7 +113,8 @@ class Oracle:
         Args:
             state: the network as it stands.
             contests: the candidates of each contest.
-            losses: of each calibration image as they are now, (images,), in nats.
+            losses: of each calibration image as they are now, (images,), in nats; not read with
+                a reference.
             savings: how much each candidate saves.
             reference: the network whose outputs are aimed at.
         """
@@ -134,7 +135,9 @@ class Oracle:
         changes: list[list[list[Tensor]]] = [[[] for _ in one] for one in contests]
         live = [list(range(len(one))) for one in contests]
         network, passed = state.running.folded_model, 0
-        batches, _, _ = hardest_first(self._batches, losses)
+        batches = self._batches
+        if reference is None:
+            batches, _, _ = hardest_first(batches, losses)
         checkpoints = [*CHECKPOINTS, 1]
         better: dict[int, list[int]] = {}
         with torch.inference_mode(), state.running.replay() as replay:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ from slimnet.search.sets import SetSearch
 from slimnet.search.state import State, first_state
 from slimnet.search.steps import StepRecords
 from slimnet.tasks import CLASSIFICATION, Task
+
+DISTANCE_IMAGES = 256
+"""At least, of the oracle's images, on which distances are measured. Distances differ little from
+image to image, where changes of the loss come from a few of them. A guess."""
 
 HELD_OUT_EVERY = 3
 """Of the oracle's images, those on which small refits are evaluated. A guess."""
@@ -98,7 +102,12 @@ def search(
         memory=memory,
     )
     teacher = TeacherOutputs(model, images.refit.batches, task, memory)
-    oracle = Oracle(state, images.oracle)
+    measured = images.oracle
+    if options.step is None:
+        batches = task.batches(measured.batches)
+        batches = batches.every_nth(max(1, measured.images // DISTANCE_IMAGES))
+        measured = replace(measured, images=batches.images, batches=batches)
+    oracle = Oracle(state, measured)
     accuracy = AccuracyEvaluator(original, selection, options, state)
     refits = None
     if options.repair and options.step is None:

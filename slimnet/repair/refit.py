@@ -1,6 +1,6 @@
 """Refitting: layers of the slim network are fitted anew to the original network's outputs."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,8 +20,8 @@ from slimnet.execution import (
 )
 from slimnet.records import Plan
 from slimnet.repair.columns import add_constant, output_rows, unfold
-from slimnet.repair.repair import is_repairable, ridge_for
-from slimnet.repair.teacher import TeacherOutputs, run_until, run_until_sum, summed_layers
+from slimnet.repair.repair import bias_of, is_repairable, ridge_for
+from slimnet.repair.teacher import TeacherOutputs, run_until, summed_layers
 
 MIN_SCALE = 1e-2
 """Of the largest scale of a batch norm: what a channel of a smaller scale adds to a sum counts as
@@ -52,13 +52,12 @@ def ridge_regression(matrix: Tensor, rows: Iterable[tuple[Tensor, Tensor]]) -> T
 class FittedLayer:
     """A layer to be fitted, with the name of the bias or running mean that shifts its output.
 
-    ``norm`` is the batch norm between the layer and the sum that it aims at, if it aims at one.
+    ``sums`` holds the layer if it aims at a sum, with the norm between; see ``summed_layers``.
     """
 
     name: str
     bias: str | None
-    summed: bool
-    norm: str | None
+    sums: Mapping[str, str | None]
 
     @property
     def modules(self) -> set[str]:
@@ -114,26 +113,17 @@ def _layers_in_order(
     order: list[str] = []
     with torch.no_grad(), watching(slim, names, lambda name, *_: order.append(name)):
         run()
-    norms = dict(normed_layers(slim, run))
-    sums = summed_layers(slim, run)
+    pairs = normed_layers(slim, run)
+    norms, sums = dict(pairs), summed_layers(slim, pairs, run)
     return [
         FittedLayer(
             name=name,
-            bias=_bias_of(slim, name, norms.get(name)),
-            summed=name in sums and name in teacher.sums,
-            norm=sums.get(name),
+            bias=bias_of(slim, name, norms.get(name)),
+            sums={name: sums[name]} if name in sums else {},
         )
         for name in order
         if order.count(name) == 1 and (name in sums) == (name in teacher.sums)
     ]
-
-
-def _bias_of(slim: nn.Module, name: str, norm: str | None) -> str | None:
-    if getattr(slim.get_submodule(name), "bias", None) is not None:
-        return f"{name}.bias"
-    if norm and getattr(slim.get_submodule(norm), "running_mean", None) is not None:
-        return f"{norm}.running_mean"
-    return None
 
 
 def _behind_changes(
@@ -169,13 +159,8 @@ def _fit(
 
     def rows() -> Iterator[tuple[Tensor, Tensor]]:
         for number, (batch, wanted) in enumerate(teacher.of(layer.name)):
-            run = partial(teacher.task.outputs, slim, batch)
-            run = partial(cache.run, number, run)
-            other: Tensor | None = None
-            if layer.summed:
-                read, other, _ = run_until_sum(slim, layer.name, layer.norm, run)
-            else:
-                read, _ = run_until(slim, layer.name, run)
+            run = partial(cache.run, number, partial(teacher.task.outputs, slim, batch))
+            read, other, _ = run_until(slim, layer.name, layer.sums, run)
             for target in wanted:
                 columns = unfold(module, read[target.images], target.positions)
                 columns = columns if bias is None else add_constant(columns)
@@ -196,14 +181,15 @@ def _aim(
 ) -> Callable[[Tensor], Tensor]:
     """Return a function from target rows (channels, rows) to those of weights and bias alone."""
     mean_is_bias = layer.bias is not None and "running_mean" in layer.bias
-    if not layer.summed or layer.norm is None:
+    norm_between = layer.sums.get(layer.name)
+    if norm_between is None:
         if not mean_is_bias:
             return lambda rows: rows
         # the target is the output less the original's mean
         mean = get_state(teacher.original, str(layer.bias))[kept, None]
         return lambda rows: rows - mean
     # the norm is undone: it gives (rows - mean) * scale + shift
-    norm: Any = slim.get_submodule(layer.norm)
+    norm: Any = slim.get_submodule(norm_between)
     scale = torch.rsqrt(norm.running_var + norm.eps) * (1 if norm.weight is None else norm.weight)
     least = MIN_SCALE * scale.abs().max().clamp_min(torch.finfo(scale.dtype).tiny)
     scale = torch.where(scale < 0, -1.0, 1.0) * scale.abs().clamp_min(least)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.execution import get_state, watching
-from slimnet.groups import Group, Member
+from slimnet.groups import Group
 from slimnet.records import Batches, Plan
 from slimnet.repair.columns import Positions, add_constant, image_slices, kernel_size, unfold
 from slimnet.tasks import CLASSIFICATION, Task
@@ -68,7 +68,7 @@ def gather_inverse_grams(
     consumers = {m.module: m for g in groups for m in g.members if m.direction == "in"}
     consumers = {k: m for k, m in consumers.items() if is_repairable(model.get_submodule(k))}
     grams = {name: _Gram() for name in consumers}
-    biases = {name: _bias_of(model, member) for name, member in consumers.items()}
+    biases = {name: bias_of(model, name, member.norm) for name, member in consumers.items()}
     positions = {name: Positions(images) for name in consumers}
 
     def after(name: str, module: nn.Module, inputs: Tensor, output: Tensor) -> None:
@@ -138,12 +138,15 @@ def is_repairable(module: nn.Module) -> bool:
     return module.in_channels // module.groups * kernel_size(module) < MAX_COLUMNS
 
 
-def _bias_of(model: nn.Module, member: Member) -> str | None:
-    """Return the name of the tensor that can shift the output: a bias, or a norm's running mean."""
-    if getattr(model.get_submodule(member.module), "bias", None) is not None:
-        return f"{member.module}.bias"
-    if member.norm and getattr(model.get_submodule(member.norm), "running_mean", None) is not None:
-        return f"{member.norm}.running_mean"
+def bias_of(model: nn.Module, layer: str, norm: str | None) -> str | None:
+    """Return the name of the tensor that can shift a layer's output, or None.
+
+    That is its bias, or the running mean of the batch norm that alone reads the output.
+    """
+    if getattr(model.get_submodule(layer), "bias", None) is not None:
+        return f"{layer}.bias"
+    if norm and getattr(model.get_submodule(norm), "running_mean", None) is not None:
+        return f"{norm}.running_mean"
     return None
 
 

@@ -4,7 +4,7 @@ A layer whose output is added to others, such as the last one of a residual bloc
 so it makes up for the errors of all layers before it whose outputs are in the sum.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -73,17 +73,11 @@ class TeacherOutputs:
         if name in self._cached:
             yield from zip(self.batches, self._cached[name], strict=True)
             return
-        layer, positions = (
-            self.original.get_submodule(name),
-            self._positions(),
-        )
+        layer, positions = self.original.get_submodule(name), self._positions()
         for batch in self.batches:
             run = partial(self.task.outputs, self.original, batch)
-            if name in self.sums:
-                read, _, total = run_until_sum(self.original, name, self.sums[name], run)
-            else:
-                read, total = run_until(self.original, name, run)
-            yield batch, _cut(layer, positions, read, total)
+            read, _, target = run_until(self.original, name, self.sums, run)
+            yield batch, _cut(layer, positions, read, target)
 
     def _positions(self) -> Positions:
         return Positions(self.images, REFIT_ROWS_PER_COLUMN)
@@ -97,7 +91,8 @@ class TeacherOutputs:
     def sums(self) -> dict[str, str | None]:
         """The layers of the original that aim at a sum; see ``summed_layers``."""
         few = self.task.few(self.batches)
-        return summed_layers(self.original, partial(self.task.outputs, self.original, few))
+        run = partial(self.task.outputs, self.original, few)
+        return summed_layers(self.original, normed_layers(self.original, run), run)
 
     def _seen(
         self, batch: Any, positions: Mapping[str, Positions], batches: float | None
@@ -159,58 +154,52 @@ class _ReachedError(BaseException):
     """
 
 
-def run_until(model: nn.Module, name: str, run: Callable[[], object]) -> tuple[Tensor, Tensor]:
-    """Return the input and the output of the named layer while ``run`` runs the model."""
-    seen: list[tuple[Tensor, Tensor]] = []
+def run_until(
+    model: nn.Module, name: str, sums: Mapping[str, str | None], run: Callable[[], object]
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Return the input of the named layer, what its output is added to, and the sum.
 
-    def stop(_: str, __: nn.Module, read: Tensor, written: Tensor) -> None:
-        seen.append((read, written))
-        raise _ReachedError
-
-    with torch.no_grad(), suppress(_ReachedError), watching(model, [name], stop):
-        run()
-    return seen[0]
-
-
-def run_until_sum(
-    model: nn.Module, name: str, norm: str | None, run: Callable[[], object]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the input of the named layer, what its output is added to, and the sum."""
+    ``run`` runs the model, and is left as soon as these are known. For a layer that is not among
+    ``sums``, see ``summed_layers``, nothing is added, and the sum is the output itself.
+    """
     reads: list[Tensor] = []
-    seen: list[tuple[Tensor, Tensor]] = []
+    seen: list[tuple[Tensor | None, Tensor]] = []
 
-    def read_by(_: str, __: nn.Module, read: Tensor, ___: Tensor) -> None:
+    def after(_: str, __: nn.Module, read: Tensor, written: Tensor) -> None:
         reads.append(read)
+        if name not in sums:
+            reached(name, None, written)
 
-    def stop(_: str, other: Tensor, total: Tensor) -> None:
+    def reached(_: str, other: Tensor | None, total: Tensor) -> None:
         seen.append((other, total))
         raise _ReachedError
 
+    own = {name: sums[name]} if name in sums else {}
     with (
         torch.no_grad(),
         suppress(_ReachedError),
-        watching(model, [name], read_by),
-        watching_sums(model, {name: norm}, stop),
+        watching(model, [name], after),
+        watching_sums(model, own, reached),
     ):
         run()
     return reads[0], *seen[0]
 
 
-def summed_layers(model: nn.Module, run: Callable[[], object]) -> dict[str, str | None]:
+def summed_layers(
+    model: nn.Module, norms: Iterable[tuple[str, str]], run: Callable[[], object]
+) -> dict[str, str | None]:
     """Return the layers whose output is added to something of its shape, once.
 
-    ``run`` runs the model, which is not changed. Each layer comes with the batch norm between it
-    and the sum, None where there is none.
+    ``norms`` are the model's, see ``normed_layers``. ``run`` runs the model, which is not changed.
+    Each layer comes with the batch norm between it and the sum, None where there is none.
     """
-    norms: dict[str, list[str]] = {}
-    with torch.no_grad():
-        for layer, norm in normed_layers(model, run):
-            norms.setdefault(layer, []).append(norm)
-    layers = [name for name, module in model.named_modules() if isinstance(module, PRODUCERS)]
+    by_layer: dict[str, list[str]] = {}
+    for layer, norm in norms:
+        by_layer.setdefault(layer, []).append(norm)
     candidates = {
-        name: norms[name][0] if name in norms else None
-        for name in layers
-        if len(norms.get(name, [])) < 2
+        name: by_layer[name][0] if name in by_layer else None
+        for name, module in model.named_modules()
+        if isinstance(module, PRODUCERS) and len(by_layer.get(name, [])) < 2
     }
     found: list[str] = []
     with torch.no_grad(), watching_sums(model, candidates, lambda name, *_: found.append(name)):

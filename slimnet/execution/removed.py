@@ -1,4 +1,4 @@
-"""What stands in the place of a layer that has lost all of its outputs, or all of its inputs.
+"""Stand-ins for layers that have lost all of their outputs, or all of their inputs.
 
 A layer without outputs gives no channels. A layer without inputs gives a constant: its bias. The
 network's own code runs as before, since the shapes of both are those that the layer would give.
@@ -109,10 +109,10 @@ class ConstantOutput(RemovedLayer):
     def cut(self, indices: Sequence[int]) -> None:
         """Change the layer in place: these outputs go."""
         gone = set(indices)
-        kept = [channel for channel in range(self.out_channels) if channel not in gone]
-        self._set_out_channels(len(kept))
+        left = [channel for channel in range(self.out_channels) if channel not in gone]
+        self._set_out_channels(len(left))
         if self.bias is not None:
-            at = torch.tensor(kept, device=self.bias.device)
+            at = torch.tensor(left, device=self.bias.device)
             self.bias = nn.Parameter(self.bias.detach().index_select(0, at))
 
 

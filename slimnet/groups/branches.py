@@ -57,7 +57,7 @@ def branches_of(model: nn.Module, groups: Sequence[Group]) -> list[Branch]:
 
 
 class _Closures:
-    """What goes when all units of a group go.
+    """Finds the groups and layers that go when all units of a group go.
 
     A group goes too if nothing that reads its channels is left, or if its channels have become
     constant.

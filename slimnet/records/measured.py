@@ -48,8 +48,9 @@ class Drop:
 class Sensitivity:
     """L(Θ − Θ_c) − L(Θ) in nats on ``images`` images; inf if the loss is NaN or infinite.
 
-    The oracle stops early on a candidate that clearly loses. ``images`` are then the ones with the
-    highest losses, and the change counts as 0 on all others.
+    In rounds it is the change of the distance from the original's outputs, without unit. A
+    candidate that is eliminated is measured on fewer images, and the change counts as 0 on all
+    others.
     """
 
     nats: float

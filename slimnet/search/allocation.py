@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from slimnet.search.candidates import Proposal
 from slimnet.search.latency_table import Width
-from slimnet.search.objective import Objective, cost_per_saving
-from slimnet.search.state import State
+from slimnet.search.objective import cost_per_saving
 
 BISECTIONS = 30
 """Of the multiplier, over nine decades: then it is known to 2e-8 of its logarithm."""
@@ -58,9 +57,23 @@ class Allocation:
     nats: float
 
 
+@dataclass(frozen=True)
+class Move:
+    """A change of a selection: the choices that leave and enter, and what that brings.
+
+    ``gone`` holds, for each layer that changes, the inputs and outputs gone after it.
+    """
+
+    leave: Sequence[int]
+    enter: Sequence[int]
+    gone: Mapping[str, tuple[int, int]]
+    saved: float
+    nats: float
+
+
 @dataclass
 class Selection:
-    """Some of the choices, and the cost of the network without them, kept up to date.
+    """Some of the choices, and what they save, kept up to date.
 
     ``effects[i]`` maps layers to the inputs and outputs that go with choice i.
     """
@@ -71,65 +84,54 @@ class Selection:
     chosen: set[int] = field(default_factory=set)
     saved: float = 0.0
     nats: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._of_group: dict[int, int] = {}
-        self._gone: dict[str, tuple[int, int]] = {}
-        for number in sorted(self.chosen):
-            self._of_group |= dict.fromkeys(self.choices[number].groups, number)
-        for number in self.chosen:
-            for layer, less in self.effects[number].items():
-                inputs, outputs = self._gone.get(layer, (0, 0))
-                self._gone[layer] = inputs + less.inputs, outputs + less.outputs
+    _of_group: dict[int, int] = field(default_factory=dict)
+    _gone: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def copy(self) -> Selection:
         """Return a selection of the same choices."""
-        return Selection(
-            self.choices, self.effects, self.cost_of, set(self.chosen), self.saved, self.nats
+        return replace(
+            self,
+            chosen=set(self.chosen),
+            _of_group=dict(self._of_group),
+            _gone=dict(self._gone),
         )
 
-    def move(self, number: int) -> tuple[list[int], list[int], float, float]:
-        """Return what leaves and enters if a choice is toggled, and what that saves and costs.
+    def move(self, number: int) -> Move:
+        """Return the change that takes a choice in, or out if it is in.
 
         A choice that enters takes the place of all others of its groups.
         """
         if number in self.chosen:
-            out, into = [number], []
+            leave, enter = [number], []
         else:
             groups = self.choices[number].groups
-            out = sorted({self._of_group[g] for g in groups if g in self._of_group})
-            into = [number]
-        changes: dict[str, tuple[int, int]] = {}
-        for sign, numbers in ((-1, out), (1, into)):
+            leave = sorted({self._of_group[g] for g in groups if g in self._of_group})
+            enter = [number]
+        gone: dict[str, tuple[int, int]] = {}
+        for sign, numbers in ((-1, leave), (1, enter)):
             for one in numbers:
                 for layer, less in self.effects[one].items():
-                    inputs, outputs = changes.get(layer, (0, 0))
-                    changes[layer] = inputs + sign * less.inputs, outputs + sign * less.outputs
+                    inputs, outputs = gone.get(layer, self._gone.get(layer, (0, 0)))
+                    gone[layer] = inputs + sign * less.inputs, outputs + sign * less.outputs
         saved = 0.0
-        for layer, (inputs, outputs) in changes.items():
-            before = self._gone.get(layer, (0, 0))
-            saved += self.cost_of(layer, *before)
-            saved -= self.cost_of(layer, before[0] + inputs, before[1] + outputs)
-        nats = sum(self.choices[i].nats for i in into) - sum(self.choices[i].nats for i in out)
-        return out, into, saved, nats
+        for layer, after in gone.items():
+            saved += self.cost_of(layer, *self._gone.get(layer, (0, 0)))
+            saved -= self.cost_of(layer, *after)
+        nats = sum(self.choices[i].nats for i in enter) - sum(self.choices[i].nats for i in leave)
+        return Move(leave, enter, gone, saved, nats)
 
-    def make(self, move: tuple[list[int], list[int], float, float]) -> None:
+    def make(self, move: Move) -> None:
         """Change the selection by a move."""
-        out, into, saved, nats = move
-        for sign, numbers in ((-1, out), (1, into)):
-            for one in numbers:
-                for layer, less in self.effects[one].items():
-                    inputs, outputs = self._gone.get(layer, (0, 0))
-                    self._gone[layer] = inputs + sign * less.inputs, outputs + sign * less.outputs
-        for one in out:
+        self._gone |= move.gone
+        for one in move.leave:
             self.chosen.remove(one)
             for group in self.choices[one].groups:
                 del self._of_group[group]
-        for one in into:
+        for one in move.enter:
             self.chosen.add(one)
             self._of_group |= dict.fromkeys(self.choices[one].groups, one)
-        self.saved += saved
-        self.nats += nats
+        self.saved += move.saved
+        self.nats += move.nats
 
     def descend(self, multiplier: float) -> None:
         """Change the selection to a local minimum of cost + multiplier x nats."""
@@ -138,7 +140,7 @@ class Selection:
             moved = False
             for number in range(len(self.choices)):
                 move = self.move(number)
-                if move[2] - multiplier * move[3] > scale:
+                if move.saved - multiplier * move.nats > scale:
                     self.make(move)
                     moved = True
             if not moved:
@@ -153,11 +155,11 @@ class Selection:
         while True:
             moves = [self.move(n) for n in range(len(self.choices)) if n not in self.chosen]
             room = max_saved * (1 + TIE) - self.saved
-            fitting = [move for move in moves if scale < move[2] <= room]
+            fitting = [move for move in moves if scale < move.saved <= room]
             if not fitting:
                 return
-            best = min(fitting, key=lambda move: cost_per_saving(move[3], move[2]))
-            dear = best[3] / best[2] > MAX_RATIO * max(self.nats, 0.0) / max(self.saved, scale)
+            best = min(fitting, key=lambda move: cost_per_saving(move.nats, move.saved))
+            dear = best.nats / best.saved > MAX_RATIO * max(self.nats, 0.0) / max(self.saved, scale)
             if self.chosen and dear:
                 return
             self.make(best)
@@ -183,7 +185,7 @@ def select(
     best = Selection(choices, effects, cost_of)
     ratios = []
     for number, choice in enumerate(choices):
-        saved = best.move(number)[2]
+        saved = best.move(number).saved
         if saved > 0 and choice.nats > 0:
             ratios.append(saved / choice.nats)
     high = 2 * max(ratios, default=1.0)
@@ -198,24 +200,3 @@ def select(
             low = middle
     best.fill(max_saved)
     return Allocation(tuple(choices[n] for n in sorted(best.chosen)), best.saved, best.nats)
-
-
-def allocate(
-    state: State, choices: Sequence[Choice], objective: Objective, max_saved: float
-) -> Allocation:
-    """Return a combination of few nats that saves at most ``max_saved``; see ``select``."""
-    widths = objective.widths(state)
-    effects = [objective.removed(state, choice.proposal, widths) for choice in choices]
-    known: dict[tuple[str, int, int], float] = {}
-
-    def cost_of(layer: str, inputs: int, outputs: int) -> float:
-        key = layer, inputs, outputs
-        if key not in known:
-            if layer:
-                width = widths[layer].without(Width(inputs, outputs))
-                known[key] = objective.cost_of(layer, width)
-            else:
-                known[key] = sum(objective.cost_of(*one) for one in widths.items())
-        return known[key]
-
-    return select(choices, effects, cost_of, max_saved)

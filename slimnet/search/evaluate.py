@@ -17,7 +17,6 @@ from slimnet.repair import RemovalErrors, TeacherOutputs, refit
 from slimnet.saliency import default_metrics, gather_statistics, read_by, score_units
 from slimnet.search.candidates import (
     BRANCH,
-    MAX_WIDTHS,
     Proposal,
     propose_branches,
     propose_sets,
@@ -174,7 +173,7 @@ class CandidateEvaluator:
     images: Batches
     options: SearchOptions
     journal: Journal
-    reference: nn.Module
+    reference: nn.Module | None = None
     branches: Sequence[Branch] = ()
     refits: Refits | None = None
     _errors: RemovalErrors | None = None
@@ -220,29 +219,25 @@ class CandidateEvaluator:
         branches = open_branches(state.model, state.groups, self.branches)
         levels += [[[branch]] for branch in propose_branches(state.groups, branches)]
         parts: list[tuple[Sequence[Proposal], Contest]] = []
-        # of each group that goes on: its widths, and the share of a distance that a refit leaves
-        going: list[tuple[Sequence[Sequence[Proposal]], float]] = [
-            (own, 1.0) for own in levels if own
+        # of each group that goes on: its next widths, and the share of a distance that is left
+        going: list[tuple[Sequence[Sequence[Proposal]], float | None]] = [
+            (widths, None) for widths in levels if widths
         ]
-        for level in range(MAX_WIDTHS):
-            contests = [own[level] for own, _ in going]
+        while going:
+            contests = [widths[0] for widths, _ in going]
             found = self._compete(state, ranking, contests)
-            shares = [share for _, share in going]
-            if level == 0 and self.refits is not None:
-                shares = [
-                    self._share_left(state, contest, result)
-                    for contest, result in zip(contests, found, strict=True)
-                ]
+            shares = [
+                self._share_left(state, contest, result) if share is None else share
+                for contest, result, (_, share) in zip(contests, found, going, strict=True)
+            ]
             found = [result.scaled(share) for result, share in zip(found, shares, strict=True)]
             parts += zip(contests, found, strict=True)
             going = [
-                (_narrowed(own, level + 1, result), share)
-                for (own, _), result, share in zip(going, found, shares, strict=True)
-                if len(own) > level + 1 and result.winner is not None
+                (_next_widths(widths, result), share)
+                for (widths, _), result, share in zip(going, found, shares, strict=True)
+                if len(widths) > 1 and result.winner is not None
                 and result.sensitivities[result.winner].nats <= max_nats
             ]  # fmt: skip
-            if not going:
-                break
         return _joined(ranking, parts)
 
     def _compete(
@@ -264,13 +259,16 @@ class CandidateEvaluator:
         return rank(state, self.images, metrics, self._errors)
 
 
-def _narrowed(
-    widths: Sequence[Sequence[Proposal]], level: int, result: Contest
+def _next_widths(
+    widths: Sequence[Sequence[Proposal]], result: Contest
 ) -> Sequence[Sequence[Proposal]]:
-    """Return a group's widths, with the next one's sets of the better half of the metrics alone."""
-    metrics = {widths[level - 1][number].metric for number in result.better_half}
-    chosen = [one for one in widths[level] if one.metric in metrics] or widths[level]
-    return [*widths[:level], chosen, *widths[level + 1 :]]
+    """Return a group's widths after the first one, whose contest had this result.
+
+    Of the next one only the sets of the better half of the metrics are there.
+    """
+    metrics = {widths[0][number].metric for number in result.better_half}
+    chosen = [one for one in widths[1] if one.metric in metrics]
+    return [chosen or widths[1], *widths[2:]]
 
 
 def _joined(

@@ -30,18 +30,13 @@ MIN_SAVING = 1e-12
 """Keeps the cost per saving finite where nothing is saved."""
 
 
-def cost_factor(sensitivity: float, saved: float) -> float:
-    """Return the factor from a sensitivity to its cost per saving.
+def cost_per_saving(sensitivity: float, saved: float) -> float:
+    """Return the loss increase per unit saved; the candidate with the lowest is removed.
 
     A sensitivity that is negative, a gain, counts more the more it saves.
     """
     saved = max(saved, MIN_SAVING)
-    return 1 / saved if sensitivity > 0 else saved
-
-
-def cost_per_saving(sensitivity: float, saved: float) -> float:
-    """Return the loss increase per unit saved; the candidate with the lowest is removed."""
-    return sensitivity * cost_factor(sensitivity, saved)
+    return sensitivity * (1 / saved if sensitivity > 0 else saved)
 
 
 def removed_widths(plan: Plan, model: nn.Module, widths: Widths) -> dict[str, Width]:

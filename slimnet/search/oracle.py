@@ -23,10 +23,7 @@ from slimnet.records import Sensitivity, Split
 from slimnet.search.candidates import Proposal
 from slimnet.search.objective import cost_per_saving
 from slimnet.search.state import State
-from slimnet.tasks import Task
-
-TINY = 1e-12
-"""Keeps shares of outputs that are all zero finite."""
+from slimnet.tasks import MIN_SQUARE, Task
 
 CHECKPOINTS = (1 / 16, 1 / 8, 1 / 4)
 """Shares of the images after which half of the candidates stay."""
@@ -60,7 +57,9 @@ def output_distances(
     """
     images, shares = task.images(batch), []
     for found, aim in zip(task.outputs(network, batch), wanted, strict=True):
-        squares = (found - aim).double().square() / aim.double().square().mean().clamp_min(TINY)
+        squares = (found - aim).double().square() / aim.double().square().mean().clamp_min(
+            MIN_SQUARE
+        )
         rows = squares.flatten(1).mean(1) if squares.ndim and len(squares) == images else None
         shares.append(squares.mean().expand(images) if rows is None else rows)
     return torch.stack(shares).mean(0)
@@ -138,7 +137,7 @@ class Oracle:
         batches = self._batches
         if reference is None:
             batches, _, _ = hardest_first(batches, losses)
-        checkpoints = [*CHECKPOINTS, 1]
+        halvings = 0
         better: dict[int, list[int]] = {}
         with torch.inference_mode(), state.running.replay() as replay:
             for batch in batches:
@@ -153,13 +152,11 @@ class Oracle:
                 for (c, i), change in zip(entries, measured, strict=True):
                     changes[c][i].append(change)
                 passed += self._task.images(batch)
-                if passed < checkpoints[0] * self._images:
+                before, halvings = halvings, self._halvings(passed)
+                if halvings == before:
                     continue
-                while checkpoints and passed >= checkpoints[0] * self._images:
-                    del checkpoints[0]
-                halvings = len(CHECKPOINTS) + 1 - len(checkpoints)
                 for c, candidates in enumerate(contests):
-                    keep = -(-len(candidates) // 2**halvings) if checkpoints else 1
+                    keep = 1 if passed >= self._images else -(-len(candidates) // 2**halvings)
                     live[c] = surviving_candidates(live[c], changes[c], savings[c], keep)
                     better.setdefault(c, live[c])
         return [
@@ -170,6 +167,10 @@ class Oracle:
             )
             for c in range(len(contests))
         ]
+
+    def _halvings(self, passed: int) -> int:
+        """Return how often the candidates are halved after so many images, and once at the end."""
+        return sum(passed >= share * self._images for share in (*CHECKPOINTS, 1))
 
     def _sensitivity(self, changes: Sequence[Tensor]) -> Sensitivity:
         total = sum(float(change.sum()) for change in changes) / self._images

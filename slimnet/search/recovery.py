@@ -59,14 +59,8 @@ class Recovery:
 
         Fine-tuned too, where that is due.
         """
-        refitted = None
-        if self.options.repair and not state.tuned:
-            refitted = state.refitted(self.teacher)
         found = EvaluatedState(state, self.measure_drop(state))
-        found = self._better(found, refitted, REFIT)
-        if self._worth_tuning(number, self._excess_points(found) > 0):
-            found = self._better(found, self._finetune(found.state, number), FINE_TUNING)
-        return found
+        return self._recovered(found, number, refit=self._can_refit(state))
 
     def after_step(self, state: State, number: int, *, last: bool = False) -> EvaluatedState:
         """Return the state after step ``number``, evaluated, and recovered where that may help.
@@ -78,22 +72,28 @@ class Recovery:
         step before was fine-tuned.
         """
         found = EvaluatedState(state, self.measure_drop(state))
-        if self._worth_refitting(found, number, last):
+        worth = self._worth_refitting(found, number, last)
+        if worth:
             self._refitted_at = number
-            found = self._better(found, state.refitted(self.teacher), REFIT)
-        if self._worth_tuning(number, self._excess_points(found) > 0):
-            found = self._better(found, self._finetune(found.state, number), FINE_TUNING)
-        return found
+        return self._recovered(found, number, refit=worth)
 
     def at_the_end(self, best: EvaluatedState, number: int) -> EvaluatedState:
         """Return the best state after every recovery was tried, each kept if it does no harm."""
         found = replace(best, recovered_by=())
-        if self.options.repair and not found.state.tuned:
+        if self._can_refit(found.state):
             found = self._better(found, found.state.refitted(self.teacher), REFIT)
         if self.options.repair:
             recalibrated = found.state.with_norms_recalibrated(self.teacher)
             found = self._better(found, recalibrated, NORM_STATISTICS)
         if self.options.finetune_epochs and number not in self.fine_tunings:
+            found = self._better(found, self._finetune(found.state, number), FINE_TUNING)
+        return found
+
+    def _recovered(self, found: EvaluatedState, number: int, *, refit: bool) -> EvaluatedState:
+        """Return the state refitted if asked for, and fine-tuned where that is due."""
+        if refit:
+            found = self._better(found, found.state.refitted(self.teacher), REFIT)
+        if self._worth_tuning(number, self._excess_points(found) > 0):
             found = self._better(found, self._finetune(found.state, number), FINE_TUNING)
         return found
 
@@ -109,10 +109,13 @@ class Recovery:
     def _excess_points(self, found: EvaluatedState) -> float:
         return found.drop.upper_points - self.options.max_drop
 
+    def _can_refit(self, state: State) -> bool:
+        return self.options.repair and not state.tuned
+
     def _worth_refitting(self, found: EvaluatedState, number: int, last: bool) -> bool:
         again = last or self._refitted_at is None or number - self._refitted_at > REFIT_EVERY
         near = 0 < self._excess_points(found) <= REFIT_POINTS
-        return self.options.repair and not found.state.tuned and near and again
+        return self._can_refit(found.state) and near and again
 
     def _worth_tuning(self, number: int, broken: bool) -> bool:
         since = number - max(self.fine_tunings, default=0)

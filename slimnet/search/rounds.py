@@ -18,12 +18,15 @@ import torch
 from torch import Tensor
 
 from slimnet.groups import Group
-from slimnet.search.allocation import Allocation, Choice, allocate
-from slimnet.search.evaluate import CandidateEvaluator, MeasuredCandidates
-from slimnet.search.objective import Objective, cost_per_saving
-from slimnet.search.recovery import EvaluatedState, Recovery
+from slimnet.records import Candidate
+from slimnet.search.allocation import Allocation, Choice, select
+from slimnet.search.budget_search import BudgetSearch
+from slimnet.search.evaluate import MeasuredCandidates
+from slimnet.search.latency_table import Width
+from slimnet.search.objective import Objective, cost_per_saving, saved
+from slimnet.search.recovery import EvaluatedState
 from slimnet.search.state import State
-from slimnet.search.steps import NO_FINITE_LOSS, StepRecords, candidates_of
+from slimnet.search.steps import NO_FINITE_LOSS, candidates_of
 
 FIRST_SHARE = 0.15
 """Of its cost, what a round chooses first. A guess: a larger share rests on measurements of a
@@ -43,52 +46,37 @@ NATS_GROWTH = 4.0
 """A group's narrower widths are measured until one costs this many times as much as the dearest
 choice of the round before. A guess: rounds that follow go further."""
 
-MAX_CONTINUATIONS = 5
-"""How often the search goes on from a recovered network, at most. A guess that bounds the time."""
-
 
 @dataclass
-class RoundSearch:
-    """One search under way. ``best`` is the last state within the budget, ``steps`` led there.
+class RoundSearch(BudgetSearch):
+    """The search in rounds.
 
-    Widths narrower than one that costs ``max_nats`` are not measured.
+    A round chooses ``share`` of the cost first. Widths narrower than one that costs ``max_nats``
+    are not measured.
     """
 
-    objective: Objective
-    evaluator: CandidateEvaluator
-    recovery: Recovery
-    steps: StepRecords
-    max_drop: float
-    best: EvaluatedState
     share: float = FIRST_SHARE
     max_nats: float = math.inf
 
-    def run(self) -> str:
-        """Remove until nothing more fits the budget; return why that is."""
-        recovered_step = 0
-        for _ in range(1 + MAX_CONTINUATIONS):
-            ended = self._rounds()
-            if self.steps.best_step == recovered_step or not self._recover():
-                break
-            recovered_step = self.steps.best_step
-        return ended
-
-    def _rounds(self) -> str:
+    def remove(self) -> str:
+        """Remove in rounds, from the best state on; return why that ended."""
+        objective = self.evaluator.objective
         while True:
             started, state = time.perf_counter(), self.best.state
             measured = self.evaluator.measure_widths(state, self.max_nats)
             if not measured.proposals:
-                rules = " and ".join((*self.objective.allowed.rules, "fits the budget"))
+                rules = " and ".join((*objective.allowed.rules, "fits the budget"))
                 return f"no group has a lower width that {rules}"
             if not measured.best:
                 return NO_FINITE_LOSS
             if reason := self._choose(state, measured, started):
                 return reason
-            self.objective.refresh(self.best.state.model)
+            objective.refresh(self.best.state.model)
 
     def _choose(self, state: State, measured: MeasuredCandidates, started: float) -> str:
         """Remove the best combination within the budget; return why there is none, if so."""
-        table = Shares(state, self.objective, measured)
+        table = Shares(state, self.evaluator.objective, measured)
+        candidates = candidates_of(state.groups, measured)
         start, accepted = self.best.drop.upper_points, False
         enough = start + SHARE_OF_BUDGET * (self.max_drop - start)
         low, high, share = 0.0, math.inf, self.share
@@ -96,7 +84,7 @@ class RoundSearch:
             allocation = table.allocate(share, low, high)
             if allocation is None:
                 break
-            after = self._evaluate(state, measured, allocation, started)
+            after = self._evaluate(state, candidates, allocation, started)
             started = time.perf_counter()
             if after.is_within(self.max_drop):
                 self._keep(after, allocation, replaces=accepted)
@@ -118,7 +106,11 @@ class RoundSearch:
         return self.steps.why_over_budget()
 
     def _evaluate(
-        self, state: State, measured: MeasuredCandidates, allocation: Allocation, started: float
+        self,
+        state: State,
+        candidates: Sequence[Candidate],
+        allocation: Allocation,
+        started: float,
     ) -> EvaluatedState:
         """Return the state without these choices, refitted, and record the step that led there."""
         after = self.recovery.after_round(
@@ -126,7 +118,7 @@ class RoundSearch:
         )
         self.steps.add(
             after,
-            candidates_of(state.groups, measured),
+            candidates,
             [choice.number for choice in allocation.choices],
             loss=self.evaluator.mean_loss(after.state),
             started=started,
@@ -140,16 +132,6 @@ class RoundSearch:
         self.max_nats = NATS_GROWTH * max(dearest, 0.0)
         self.steps.keep_last(replaces=replaces)
         self.best = after
-
-    def _recover(self) -> bool:
-        """Recover the best state; return whether that makes room for more in the budget."""
-        points = self.best.drop.upper_points
-        self.best = self.recovery.at_the_end(self.best, self.steps.best_step)
-        self.steps.finished_by = self.best.recovered_by
-        if self.best.drop.upper_points >= points:
-            return False
-        self.steps.take_back_rest()
-        return True
 
 
 def units_of(choices: Sequence[Choice], groups: Sequence[Group]) -> list[Tensor]:
@@ -165,12 +147,17 @@ class Shares:
     """The choices from one table by the share of the cost that they save."""
 
     def __init__(self, state: State, objective: Objective, measured: MeasuredCandidates) -> None:
-        self._state, self._objective = state, objective
+        self._groups, self._objective = state.groups, objective
+        self._widths = objective.widths(state)
         self._choices = [
             Choice(measured.proposals[n], measured.sensitivities[n].nats, n) for n in measured.best
         ]
-        widths = objective.widths(state)
-        self.cost = sum(objective.cost_of(name, width) for name, width in widths.items())
+        self._effects = {
+            choice.number: objective.removed(state, choice.proposal, self._widths)
+            for choice in self._choices
+        }
+        self._known: dict[tuple[str, int, int], float] = {}
+        self.cost = sum(objective.cost_of(name, width) for name, width in self._widths.items())
 
     def drop(self, choice: Choice) -> None:
         """Choose this, and what takes more from the same groups, no more."""
@@ -186,17 +173,27 @@ class Shares:
         It saves more than ``low`` and less than ``high``, both in the objective's unit. The choice
         that costs least for what it saves may save more than the share.
         """
-        least = max(MIN_GAIN * self.cost, low * (1 + MIN_GAIN))
-        proposals = [choice.proposal for choice in self._choices]
-        savings = self._objective.savings(self._state, proposals)
+        least, most = max(MIN_GAIN * self.cost, low * (1 + MIN_GAIN)), high * (1 - MIN_GAIN)
+        effects = [self._effects[choice.number] for choice in self._choices]
+        savings = [saved(less, self._widths, self._objective.cost_of) for less in effects]
         costs = {
-            saved: cost_per_saving(choice.nats, saved)
-            for choice, saved in zip(self._choices, savings, strict=True)
-            if least <= saved < high * (1 - MIN_GAIN)
+            saving: cost_per_saving(choice.nats, saving)
+            for choice, saving in zip(self._choices, savings, strict=True)
+            if least <= saving < most
         }
         limit = max(share * self.cost, min(costs, key=costs.__getitem__, default=0.0))
-        found = allocate(self._state, self._choices, self._objective, limit)
-        groups = self._state.groups
-        if not self._objective.allowed.are_multiples_after(groups, units_of(found.choices, groups)):
+        found = select(self._choices, effects, self._cost_of, limit)
+        units = units_of(found.choices, self._groups)
+        if not self._objective.allowed.are_multiples_after(self._groups, units):
             return None  # layers behind a concatenation lose channels of several groups
-        return found if least <= found.saved < high * (1 - MIN_GAIN) else None
+        return found if least <= found.saved < most else None
+
+    def _cost_of(self, layer: str, inputs: int, outputs: int) -> float:
+        """Return the cost of a layer without these inputs and outputs; see ``select``."""
+        if not layer:
+            return self.cost
+        key = layer, inputs, outputs
+        if key not in self._known:
+            width = self._widths[layer].without(Width(inputs, outputs))
+            self._known[key] = self._objective.cost_of(layer, width)
+        return self._known[key]

@@ -15,6 +15,7 @@ from slimnet.groups import Branch, Group
 from slimnet.options import BudgetOptions, SearchOptions
 from slimnet.records import Drop, Split, Splits, Step, Trajectory
 from slimnet.repair import TeacherOutputs
+from slimnet.search.budget_search import BudgetSearch
 from slimnet.search.evaluate import CandidateEvaluator, Refits
 from slimnet.search.images import ImageSets, lay_out_sets
 from slimnet.search.journal import Journal, fingerprint
@@ -102,32 +103,46 @@ def search(
         memory=memory,
     )
     teacher = TeacherOutputs(model, images.refit.batches, task, memory)
-    measured = images.oracle
-    if options.step is None:
-        batches = task.batches(measured.batches)
-        batches = batches.every_nth(max(1, measured.images // DISTANCE_IMAGES))
-        measured = replace(measured, images=batches.images, batches=batches)
-    oracle = Oracle(state, measured)
     accuracy = AccuracyEvaluator(original, selection, options, state)
-    refits = None
-    if options.repair and options.step is None:
-        fitting, held_out = task.batches(images.oracle.batches).hold_back(HELD_OUT_EVERY)
-        refits = Refits(TeacherOutputs(model, fitting, task, memory), held_out)
-    evaluator = CandidateEvaluator(
-        objective, oracle, images.oracle.batches, options, journal,
-        state.running.folded_model, branches, refits,
-    )  # fmt: skip
+    evaluator = _evaluator(model, state, images.oracle, objective, options, journal, branches)
     recovery = Recovery(teacher, images.training, options, _journalled(accuracy, journal))
     steps = StepRecords(model, options.max_drop, progress, journal)
     best = EvaluatedState(state, unchanged)
-    under_way: RoundSearch | SetSearch
+    under_way: BudgetSearch
     if options.step is None:
-        under_way = RoundSearch(objective, evaluator, recovery, steps, options.max_drop, best)
+        under_way = RoundSearch(evaluator, recovery, steps, options.max_drop, best)
     else:
         under_way = SetSearch(evaluator, recovery, steps, options.max_drop, best, options.step)
     del state, best, images  # frees their memory as soon as the search has no more use for them
     stopped_because = under_way.run()
-    return _result(under_way, objective, stopped_because, journal)
+    return _result(under_way, stopped_because, journal)
+
+
+def _evaluator(
+    model: nn.Module,
+    state: State,
+    images: Split,
+    objective: Objective,
+    options: SearchOptions,
+    journal: Journal,
+    branches: Sequence[Branch],
+) -> CandidateEvaluator:
+    """Return what measures candidates: steps by the loss, rounds by distances on fewer images."""
+    if options.step is not None:
+        oracle = Oracle(state, images)
+        return CandidateEvaluator(objective, oracle, images.batches, options, journal)
+    task = state.task
+    batches = task.batches(images.batches)
+    few = batches.every_nth(max(1, images.images // DISTANCE_IMAGES))
+    oracle = Oracle(state, replace(images, images=few.images, batches=few))
+    refits = None
+    if options.repair:
+        fitting, held_out = batches.hold_back(HELD_OUT_EVERY)
+        refits = Refits(TeacherOutputs(model, fitting, task, state.running.memory), held_out)
+    return CandidateEvaluator(
+        objective, oracle, images.batches, options, journal, state.running.folded_model,
+        branches, refits,
+    )  # fmt: skip
 
 
 def _why_nothing_can_go(groups: Sequence[Group], unchanged: Drop, options: BudgetOptions) -> str:
@@ -169,12 +184,13 @@ def _journalled(accuracy: AccuracyEvaluator, journal: Journal) -> Callable[[Stat
 
 
 def _result(
-    ended: RoundSearch | SetSearch, objective: Objective, stopped_because: str, journal: Journal
+    ended: BudgetSearch, stopped_because: str, journal: Journal
 ) -> tuple[Trajectory, nn.Module]:
     """Return the trajectory of a search at its end, and the slim network ready for training.
 
     The network of the best state is changed in place: its parameters may have gradients again.
     """
+    objective = ended.evaluator.objective
     slim, steps = ended.best.state.model, ended.steps
     for parameter in slim.parameters():
         parameter.requires_grad_(parameter.is_floating_point())

@@ -46,10 +46,6 @@ class AllowedWidths:
         rules += [f"keeps to --max-ratio {self.max_ratio:g}"] if self.max_ratio is not None else []
         return rules
 
-    def lower(self, widest: int) -> int:
-        """Return the next lower width that pays and is a multiple; 0 where there is none."""
-        return next_lower_width(widest, self.paying) // self.multiple * self.multiple
-
     def room(self, group: Group) -> int:
         """Return how many units the group may still lose, whichever they are; never all."""
         room = group.units - 1

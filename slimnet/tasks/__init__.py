@@ -9,4 +9,4 @@ from slimnet.tasks.drop import (
     require_better_than_chance,
     require_finite_loss,
 )
-from slimnet.tasks.task import Task
+from slimnet.tasks.task import MIN_SQUARE, Task

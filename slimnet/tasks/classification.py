@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -173,20 +172,12 @@ def choose_task(given: object, options: TaskOptions) -> Task:
     return Task(module.loss, module.score)
 
 
-def mean_loss(
-    model: nn.Module,
-    batches: Batches,
-    task: Task = CLASSIFICATION,
-    call: CallBatch = call_plainly,
-) -> float:
-    """Return the mean of the task's loss over all images, in nats; the model is not changed.
-
-    ``call`` gets the number of each batch and a function that runs the model on it. It runs that.
-    """
+def mean_loss(model: nn.Module, batches: Batches, task: Task = CLASSIFICATION) -> float:
+    """Return the mean of the task's loss over all images, in nats; the model is not changed."""
     total, images = 0.0, 0
     with torch.inference_mode():
-        for number, batch in enumerate(batches):
-            losses = call(number, partial(task.losses, model, batch))
+        for batch in batches:
+            losses = task.losses(model, batch)
             total += float(losses.double().sum())
             images += len(losses)
     return total / images

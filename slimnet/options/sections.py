@@ -37,7 +37,7 @@ class MemoryOptions(Section):
     title = "Search"
 
     memory_mib: int = option(
-        512, "Memory for images and layer outputs that are used again.", unit="MiB"
+        1024, "Memory for images and layer outputs that are used again.", unit="MiB"
     )
 
     @property

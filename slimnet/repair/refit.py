@@ -10,17 +10,19 @@ from torch import Tensor, nn
 
 from slimnet.execution import (
     Call,
+    ConstantOutput,
     PrefixCache,
     first_call,
     get_state,
     normed_layers,
     prepare_running,
+    removed_layers,
     set_values,
     watching,
 )
 from slimnet.records import Plan
 from slimnet.repair.columns import add_constant, output_rows, unfold
-from slimnet.repair.repair import bias_of, is_repairable, ridge_for
+from slimnet.repair.repair import PENDING_ELEMENTS, bias_of, is_repairable, ridge_for
 from slimnet.repair.teacher import TeacherOutputs, run_until, summed_layers
 
 MIN_SCALE = 1e-2
@@ -37,7 +39,7 @@ def ridge_regression(matrix: Tensor, rows: Iterable[tuple[Tensor, Tensor]]) -> T
     """
     gram = matrix.new_zeros(len(matrix), matrix.shape[2], matrix.shape[2])
     cross = torch.zeros_like(matrix)
-    for columns, targets in rows:
+    for columns, targets in _in_large_parts(rows):
         gram += columns @ columns.transpose(1, 2)
         cross += targets @ columns.transpose(1, 2)
     ridge = ridge_for(gram)
@@ -46,6 +48,25 @@ def ridge_regression(matrix: Tensor, rows: Iterable[tuple[Tensor, Tensor]]) -> T
     cross += ridge[:, None, None] * matrix
     solved: Tensor = torch.linalg.solve(gram, cross, left=False)
     return solved
+
+
+def _in_large_parts(rows: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the rows in parts of about PENDING_ELEMENTS: few large products are faster."""
+    waiting: list[tuple[Tensor, Tensor]] = []
+    for part in rows:
+        waiting.append(part)
+        if sum(columns.numel() for columns, _ in waiting) >= PENDING_ELEMENTS:
+            yield _joined(waiting)
+            waiting = []
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if len(parts) == 1:
+        return parts[0]
+    columns, targets = (torch.cat(tensors, 2) for tensors in zip(*parts, strict=True))
+    return columns, targets
 
 
 @dataclass(frozen=True)
@@ -75,7 +96,8 @@ def refit(
     """Change ``slim`` in place: fit its layers to the original's outputs, one after the other.
 
     A layer whose output is added to others aims at the original's sum, less what it is added to
-    now: so it makes up for errors before it. All others aim at their own output.
+    now: so it makes up for errors before it. All others aim at their own output. What is left of a
+    branch that is gone is no longer added: the layers behind make up for it, and no addition stays.
 
     Args:
         teacher: the outputs of the original network's layers.
@@ -88,6 +110,7 @@ def refit(
     Returns:
         How many layers were fitted.
     """
+    _drop_constants(teacher, slim)
     task, few = teacher.task, teacher.task.few(teacher.batches)
     running = prepare_running(slim, {}, partial(task.outputs, batch=few), teacher.memory)
     run_few = partial(task.outputs, slim, few)
@@ -103,6 +126,22 @@ def refit(
             gone = plan.get(layer.name, {}).get("out", ())
             set_values(slim, _fit(teacher, slim, layer, gone, cache))
     return len(layers)
+
+
+@torch.no_grad()
+def _drop_constants(teacher: TeacherOutputs, slim: nn.Module) -> None:
+    """Set to zero what layers without inputs add to sums, with the batch norms behind them."""
+    for name, layer in removed_layers(slim).items():
+        if not isinstance(layer, ConstantOutput) or name not in teacher.sums:
+            continue
+        norm = teacher.sums[name]
+        shifts = [layer.bias]
+        if norm is not None:
+            behind: Any = slim.get_submodule(norm)
+            shifts += [behind.running_mean, behind.bias]
+        for shift in shifts:
+            if shift is not None:
+                shift.zero_()
 
 
 def _layers_in_order(

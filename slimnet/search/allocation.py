@@ -1,4 +1,4 @@
-"""Allocation: which of the measured choices go together, to save a share of the cost.
+"""Allocation: which of the measured choices go together, to save most for an allowed distance.
 
 Choices of one group exclude each other, and the distances that the others add to the outputs add
 up: a knapsack with multiple choice. What a layer costs depends on its inputs and outputs, which
@@ -146,16 +146,16 @@ class Selection:
             if not moved:
                 return
 
-    def fill(self, max_saved: float) -> None:
-        """Change the selection: add what saves most for its nats, as long as it fits.
+    def fill(self, max_nats: float) -> None:
+        """Change the selection: add what saves most for its nats, as long as that is allowed.
 
         What costs MAX_RATIO times as much for its saving as the rest stays out.
         """
         scale = TIE * self.cost_of("", 0, 0)
         while True:
             moves = [self.move(n) for n in range(len(self.choices)) if n not in self.chosen]
-            room = max_saved * (1 + TIE) - self.saved
-            fitting = [move for move in moves if scale < move.saved <= room]
+            room = max_nats - self.nats
+            fitting = [move for move in moves if move.saved > scale and move.nats <= room]
             if not fitting:
                 return
             best = min(fitting, key=lambda move: cost_per_saving(move.nats, move.saved))
@@ -169,18 +169,16 @@ def select(
     choices: Sequence[Choice],
     effects: Sequence[Mapping[str, Width]],
     cost_of: Callable[[str, int, int], float],
-    max_saved: float,
+    max_nats: float,
 ) -> Allocation:
-    """Return a combination of few nats for what it saves, which is at most ``max_saved``.
-
-    It is empty if every choice saves more.
+    """Return the combination that saves most for at most ``max_nats``; empty if nothing fits.
 
     Args:
         choices: the nats of each, a finite number, must have been measured on the same network.
         effects: by choice, the inputs and outputs that each layer loses.
         cost_of: returns the cost of a layer without that many inputs and outputs. For the layer ""
             it is that of the whole network as it stands.
-        max_saved: in the unit of the cost.
+        max_nats: of all choices together.
     """
     best = Selection(choices, effects, cost_of)
     ratios = []
@@ -194,9 +192,9 @@ def select(
         middle = math.sqrt(low * high)
         tried = best.copy()
         tried.descend(middle)
-        if tried.saved <= max_saved * (1 + TIE):
+        if tried.nats <= max_nats:
             best, high = tried, middle
         else:
             low = middle
-    best.fill(max_saved)
+    best.fill(max_nats)
     return Allocation(tuple(choices[n] for n in sorted(best.chosen)), best.saved, best.nats)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -117,9 +117,9 @@ REFITTED_LAYERS = 4
 """Behind a candidate's change, to see how much of its distance a refit takes back. A guess: the two
 blocks behind one of a residual network, which take in most of the error."""
 
-CHANNELS_LEFT = 0.5
-"""Of the distance that channels of one group add, what a refit leaves. On ResNet-20 it left 0.38
-to 0.69 in nine groups, 0.5 on average; of branches it left 0.09 to 0.23, which is measured."""
+SAMPLED = 3
+"""Of the groups, and of the branches, on how many it is measured what a refit takes back; those
+that cost least for what they save. A guess."""
 
 MIN_SHARE_LEFT = 0.02
 """Of a distance that a refit takes back whole. A guess: no removal is free."""
@@ -129,43 +129,46 @@ MIN_SHARE_LEFT = 0.02
 class Refits:
     """Small refits, which tell how much of a candidate's distance a refit takes back.
 
-    ``teacher`` is the original network on some of the oracle's images, ``held_out`` are others.
+    ``teacher`` is the original network, with images to fit on; distances are of ``batches``.
     """
 
     teacher: TeacherOutputs
-    held_out: Batches
-
-    def share_left(self, state: State, units: Sequence[Tensor]) -> float:
-        """Return the share of the distance that is left after a refit; the state is not changed.
-
-        It is the distance from the original's outputs that the removal of ``units`` adds.
-        """
-        slim = state.slim_without(units)
-        before, repaired = self._distance(state.model, state), self._distance(slim, state)
-        plan = merge_plans(state.plan, plan_for(state.groups, units, original=True))
-        refit(self.teacher, slim, plan, state.plan, REFITTED_LAYERS)
-        added = repaired - before
-        if not 0 < added < math.inf:
-            return 1.0
-        share = (self._distance(slim, state) - before) / added
-        return min(1.0, max(MIN_SHARE_LEFT, share))
+    batches: Batches
 
     @torch.no_grad()
-    def _distance(self, network: nn.Module, state: State) -> float:
-        total = images = 0.0
-        for batch in self.held_out:
-            wanted = state.task.outputs(self.teacher.original, batch)
-            found = output_distances(state.task, network, batch, wanted)
-            total, images = total + float(found.sum()), images + len(found)
-        return total / images
+    def share_left(self, state: State, removals: Sequence[Sequence[Tensor]]) -> float:
+        """Return the mean share of the distance that is left after a refit; no state is changed.
+
+        It is the distance from the original's outputs that the removal of units adds. Removals
+        that add none do not count; it is 1 if none does.
+        """
+        task, shares = state.task, []
+        wanted = [task.outputs(self.teacher.original, batch) for batch in self.batches]
+
+        def distance(network: nn.Module) -> float:
+            pairs = zip(self.batches, wanted, strict=True)
+            found = [output_distances(task, network, batch, aim) for batch, aim in pairs]
+            return float(torch.cat(found).mean())
+
+        before = distance(state.model)
+        for units in removals:
+            slim = state.slim_without(units)
+            added = distance(slim) - before
+            if 0 < added < math.inf:
+                plan = merge_plans(state.plan, plan_for(state.groups, units, original=True))
+                refit(self.teacher, slim, plan, state.plan, REFITTED_LAYERS)
+                share = (distance(slim) - before) / added
+                shares.append(min(1.0, max(MIN_SHARE_LEFT, share)))
+        return sum(shares) / len(shares) if shares else 1.0
 
 
 @dataclass
 class CandidateEvaluator:
     """Measures the candidates of states on the oracle's images.
 
-    With ``refits``, the widths of groups and branches are measured by the distance of the outputs
-    from those of ``reference``, the original network, less what a refit takes back.
+    The widths of groups and branches are measured by the distance of the outputs from those of
+    ``reference``, the original network. A refit takes back more of a branch's distance than of
+    channels': with ``refits``, branches count by so much less.
     """
 
     objective: Objective
@@ -177,6 +180,7 @@ class CandidateEvaluator:
     branches: Sequence[Branch] = ()
     refits: Refits | None = None
     _errors: RemovalErrors | None = None
+    _branch_share: float | None = None
 
     def measure_sets(self, state: State, channels: int) -> MeasuredCandidates:
         """Measure sets of units of all groups, in one contest; see ``propose_sets``."""
@@ -188,7 +192,19 @@ class CandidateEvaluator:
         A group's next lower width is measured if this one costs no more than ``max_nats``, by the
         better half of the metrics.
         """
-        return self._journalled(lambda: self._measure_widths(state, max_nats))
+        measured = self._journalled(lambda: self._measure_widths(state, max_nats))
+        branches = [n for n in measured.best if measured.proposals[n].metric == BRANCH]
+        if not branches or self.refits is None or state.tuned:
+            return measured
+        if self._branch_share is None:
+            self._branch_share = self.journal.replay_or_run(
+                "refits", lambda: self._measure_refits(state, measured, branches)
+            )
+        sensitivities = list(measured.sensitivities)
+        for n in branches:
+            known = sensitivities[n]
+            sensitivities[n] = replace(known, nats=self._branch_share * known.nats)
+        return replace(measured, sensitivities=sensitivities)
 
     def mean_loss(self, state: State) -> float:
         """Return the mean loss of a state in nats."""
@@ -219,26 +235,37 @@ class CandidateEvaluator:
         branches = open_branches(state.model, state.groups, self.branches)
         levels += [[[branch]] for branch in propose_branches(state.groups, branches)]
         parts: list[tuple[Sequence[Proposal], Contest]] = []
-        # of each group that goes on: its next widths, and the share of a distance that is left
-        going: list[tuple[Sequence[Sequence[Proposal]], float | None]] = [
-            (widths, None) for widths in levels if widths
-        ]
+        going = [widths for widths in levels if widths]
         while going:
-            contests = [widths[0] for widths, _ in going]
+            contests = [widths[0] for widths in going]
             found = self._compete(state, ranking, contests)
-            shares = [
-                self._share_left(state, contest, result) if share is None else share
-                for contest, result, (_, share) in zip(contests, found, going, strict=True)
-            ]
-            found = [result.scaled(share) for result, share in zip(found, shares, strict=True)]
             parts += zip(contests, found, strict=True)
             going = [
-                (_next_widths(widths, result), share)
-                for (widths, _), result, share in zip(going, found, shares, strict=True)
+                _next_widths(widths, result)
+                for widths, result in zip(going, found, strict=True)
                 if len(widths) > 1 and result.winner is not None
                 and result.sensitivities[result.winner].nats <= max_nats
             ]  # fmt: skip
         return _joined(ranking, parts)
+
+    def _measure_refits(
+        self, state: State, measured: MeasuredCandidates, branches: Sequence[int]
+    ) -> float:
+        """Return the share of a branch's distance left after a refit, over that of channels.
+
+        It is measured on the cheapest branches, and on channels that are about as dear.
+        """
+        assert self.refits is not None
+        nats = [one.nats for one in measured.sensitivities]
+        cheapest = sorted(branches, key=nats.__getitem__)[:SAMPLED]
+        channels = sorted(
+            set(measured.best) - set(branches), key=lambda n: abs(nats[n] - nats[cheapest[0]])
+        )
+        of_branches, of_channels = (
+            self.refits.share_left(state, [measured.proposals[n].units for n in numbers])
+            for numbers in (cheapest, channels[:SAMPLED])
+        )
+        return of_branches / of_channels
 
     def _compete(
         self, state: State, ranking: Ranking, contests: Sequence[Sequence[Proposal]]
@@ -246,22 +273,13 @@ class CandidateEvaluator:
         savings = [self.objective.savings(state, proposals) for proposals in contests]
         return self.oracle.measure(state, contests, ranking.losses, savings, self.reference)
 
-    def _share_left(self, state: State, contest: Sequence[Proposal], result: Contest) -> float:
-        if self.refits is None or result.winner is None or state.tuned:
-            return 1.0
-        if contest[result.winner].metric != BRANCH:
-            return CHANNELS_LEFT
-        return self.refits.share_left(state, contest[result.winner].units)
-
     def _rank(self, state: State) -> Ranking:
         metrics = self.options.metrics or default_metrics(repaired=bool(state.inverse_grams))
         self._errors = removal_errors_of(state, self._errors)
         return rank(state, self.images, metrics, self._errors)
 
 
-def _next_widths(
-    widths: Sequence[Sequence[Proposal]], result: Contest
-) -> Sequence[Sequence[Proposal]]:
+def _next_widths(widths: list[list[Proposal]], result: Contest) -> list[list[Proposal]]:
     """Return a group's widths after the first one, whose contest had this result.
 
     Of the next one only the sets of the better half of the metrics are there.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from torch import nn
 
@@ -14,31 +15,49 @@ from slimnet.search.latency_table import widths_of
 from slimnet.search.objective import macs_cost
 from slimnet.tasks import Task
 
-MIN_REFIT_IMAGES, MAX_REFIT_IMAGES = 512, 16384
-REFIT_MACS = 2**41
+REFIT_MACS, REFIT_IMAGES = 2**41, (256, 4096)
 """A refit of all layers runs each image through the whole network once a layer, unless the outputs
 of the layers before fit in memory. It gets as many images as take REFIT_MACS multiply-accumulates,
-within the limits. ResNet-20 with half of its inner channels lost 5.9 points after a refit on 1,104
-images, 5.0 on 3,000 and 4.5 on 7,728."""
+within the limits. ResNet-20 with half of its inner channels lost 8.9 points after a refit on 1,104
+images, 7.9 on 3,864."""
+
+QUICK_MACS, QUICK_IMAGES = 2**39, (64, 512)
+"""The same for the refits of most tries of a round. A guess."""
+
+DISTANCE_MACS, DISTANCE_IMAGES = 2**38, (16, 128)
+"""The same for the distances of trials. They differ little from image to image, where changes of
+the loss come from a few of them. A guess: NIN gets the most images."""
+
+
+class ImageCounts(NamedTuple):
+    """How many images a search uses for each purpose; ``inverse_grams`` also for training."""
+
+    oracle: int
+    inverse_grams: int
+    refit: int
+    quick_refit: int
+    distances: int
 
 
 @dataclass(frozen=True)
 class ImageSets:
-    """Calibration images laid out for the oracle, the inverse Gram matrices, refits and training.
+    """Calibration images laid out for each purpose of a search.
 
-    Equal sets are the same object and share their memory.
+    Those of ``quick_refit`` are for most refits, of ``distances`` for the trials of rounds. Equal
+    sets are the same object and share their memory.
     """
 
     oracle: Split
     inverse_grams: Split
     refit: Split
+    quick_refit: Split
+    distances: Split
     training: Split
 
     @property
     def used(self) -> Sequence[Split]:
         """The distinct ones."""
-        sets = (self.oracle, self.inverse_grams, self.refit, self.training)
-        return list({id(split): split for split in sets}.values())
+        return list({id(split): split for split in vars(self).values()}.values())
 
 
 def lay_out_sets(
@@ -51,34 +70,38 @@ def lay_out_sets(
     """Return the calibration images that a search of this network runs; it is not changed."""
     example = task.inputs(model, next(iter(calibration.batches)), 1)
     counts = images_used(model, example, calibration.images, options)
-    memory = options.memory_bytes
-    oracle, inverse_grams, refit = lay_out_each(calibration, counts, layout, task, memory)
+    oracle, inverse_grams, refit, quick_refit, distances = lay_out_each(
+        calibration, counts, layout, task, options.memory_bytes
+    )
     training = oracle  # not used, and in memory anyway
     if options.finetune_epochs:
         # the repair's images had to fit in memory; training can read the others one by one
         everything = task.batches(calibration.batches)
-        more = inverse_grams.images < counts[1] and everything.random_access
+        more = inverse_grams.images < counts.inverse_grams and everything.random_access
         training = replace(calibration, batches=everything) if more else inverse_grams
-    return ImageSets(oracle, inverse_grams, refit, training)
+    return ImageSets(oracle, inverse_grams, refit, quick_refit, distances, training)
 
 
 def images_used(
     model: nn.Module, example: Inputs, available: int, options: RecoveryOptions
-) -> tuple[int, int, int]:
-    """Return the numbers of images for the oracle, for inverse Grams or training, and for refits.
+) -> ImageCounts:
+    """Return the numbers of images: fewer where the network computes more.
 
-    Without repair and training these are the oracle's.
+    Without repair and training all but those for distances are the oracle's.
     """
-    oracle = options.oracle_images
-    learning = available if options.repair or options.finetune_epochs else oracle
-    if not options.repair:
-        return oracle, learning, oracle
     cost, widths = macs_cost(model, example), widths_of(model)
-    macs = sum(cost(name, width) for name, width in widths.items())
-    return oracle, learning, refit_images(macs, len(widths))
+    macs = len(widths) * sum(cost(name, width) for name, width in widths.items())
+    oracle = options.oracle_images
+    distances = min(oracle, _affordable(DISTANCE_MACS, macs, DISTANCE_IMAGES))
+    refit, quick_refit = oracle, oracle
+    if options.repair:
+        refit = _affordable(REFIT_MACS, macs, REFIT_IMAGES)
+        quick_refit = _affordable(QUICK_MACS, macs, QUICK_IMAGES)
+    inverse_grams = available if options.finetune_epochs else refit
+    return ImageCounts(oracle, inverse_grams, refit, quick_refit, distances)
 
 
-def refit_images(macs: float, layers: int) -> int:
-    """Return on how many images to refit layers: fewer where the network computes more."""
-    images = round(REFIT_MACS / max(1.0, macs * layers))
-    return min(MAX_REFIT_IMAGES, max(MIN_REFIT_IMAGES, images))
+def _affordable(allowed_macs: float, macs: float, limits: tuple[int, int]) -> int:
+    """Return how many images may take these multiply-accumulates each, within the limits."""
+    fewest, most = limits
+    return min(most, max(fewest, round(allowed_macs / max(1.0, macs))))

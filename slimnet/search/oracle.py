@@ -2,16 +2,16 @@
 
 A candidate is measured as it would be shipped: with its consumers repaired, unless the repair is
 switched off, which is the paper's method. The candidates of a contest run a race over the images,
-the hardest first, because the loss changes mostly on them. After a sixteenth, an eighth and a
-quarter of the images the cheaper half of the candidates stays (successive halving; Karnin, Koren
-and Somekh 2013, Almost Optimal Exploration in Multi-Armed Bandits).
+the hardest first, because the loss changes mostly on them. After a sixteenth and an eighth of the
+images the cheaper half of the candidates stays, and after a quarter only the cheapest (successive
+halving; Karnin, Koren and Somekh 2013, Almost Optimal Exploration in Multi-Armed Bandits).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from slimnet.search.state import State
 from slimnet.tasks import MIN_SQUARE, Task
 
 CHECKPOINTS = (1 / 16, 1 / 8, 1 / 4)
-"""Shares of the images after which half of the candidates stay."""
+"""Shares of the images after which half of the candidates stay, and after the last one only one."""
 
 
 def surviving_candidates(
@@ -80,11 +80,6 @@ class Contest:
     sensitivities: Sequence[Sensitivity]
     winner: int | None
     better_half: Sequence[int]
-
-    def scaled(self, share: float) -> Contest:
-        """Return the contest with a share of every sensitivity."""
-        scaled = [Sensitivity(share * one.nats, one.images) for one in self.sensitivities]
-        return replace(self, sensitivities=scaled)
 
 
 class Oracle:
@@ -156,7 +151,8 @@ class Oracle:
                 if halvings == before:
                     continue
                 for c, candidates in enumerate(contests):
-                    keep = 1 if passed >= self._images else -(-len(candidates) // 2**halvings)
+                    last = halvings >= len(CHECKPOINTS)
+                    keep = 1 if last else -(-len(candidates) // 2**halvings)
                     live[c] = surviving_candidates(live[c], changes[c], savings[c], keep)
                     better.setdefault(c, live[c])
         return [

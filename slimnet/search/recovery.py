@@ -42,12 +42,14 @@ class Recovery:
 
     Args:
         teacher: the original network and the outputs of its layers on some calibration images.
+        quick_teacher: the same on fewer of them.
         calibration: all calibration images: seven in eight train, the others are held out.
         options: the budget, the repair and the fine-tuning.
         measure_drop: returns the drop of a state on the selection split.
     """
 
     teacher: TeacherOutputs
+    quick_teacher: TeacherOutputs
     calibration: Split
     options: RecoveryOptions
     measure_drop: Callable[[State], Drop]
@@ -57,10 +59,16 @@ class Recovery:
     def after_round(self, state: State, number: int) -> EvaluatedState:
         """Return the state after step ``number``, refitted and evaluated.
 
-        Fine-tuned too, where that is due.
+        It is refitted on few images first, and on all if only that may bring it within the
+        budget. It is fine-tuned too, where that is due.
         """
         found = EvaluatedState(state, self.measure_drop(state))
-        return self._recovered(found, number, refit=self._can_refit(state))
+        if self._can_refit(state):
+            found = self._better(found, state.refitted(self.quick_teacher), REFIT)
+            more = self.teacher.images > self.quick_teacher.images
+            if more and 0 < self._excess_points(found) <= REFIT_POINTS:
+                found = self._better(found, state.refitted(self.teacher), REFIT)
+        return self._recovered(found, number, refit=False)
 
     def after_step(self, state: State, number: int, *, last: bool = False) -> EvaluatedState:
         """Return the state after step ``number``, evaluated, and recovered where that may help.
@@ -104,7 +112,8 @@ class Recovery:
         drop = self.measure_drop(recovered)
         if drop.upper_points > found.drop.upper_points:
             return found
-        return EvaluatedState(recovered, drop, (*found.recovered_by, by))
+        recovered_by = tuple(dict.fromkeys((*found.recovered_by, by)))
+        return EvaluatedState(recovered, drop, recovered_by)
 
     def _excess_points(self, found: EvaluatedState) -> float:
         return found.drop.upper_points - self.options.max_drop

@@ -2,9 +2,9 @@
 
 A round gathers statistics once. For each group and each of the next widths that are allowed, the
 metrics propose sets of units, and the oracle measures which set costs least. From this table comes
-the combination that saves a share of the cost at the lowest summed loss. It is removed at once, and
-the network is refitted and evaluated. While little of the budget is used, a larger share is chosen
-from the same table; beyond the budget a smaller one.
+the combination that saves most for an allowed sum of distances. It is removed at once, and the
+network is refitted and evaluated. How much of the budget that used tells which sum to allow next,
+from the same table: a larger one while little is used, a smaller one beyond the budget.
 """
 
 from __future__ import annotations
@@ -12,51 +12,69 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from slimnet.groups import Group
 from slimnet.records import Candidate
-from slimnet.search.allocation import Allocation, Choice, select
+from slimnet.search.allocation import TIE, Allocation, Choice, select
 from slimnet.search.budget_search import BudgetSearch
 from slimnet.search.evaluate import MeasuredCandidates
 from slimnet.search.latency_table import Width
-from slimnet.search.objective import Objective, cost_per_saving, saved
+from slimnet.search.objective import Objective
 from slimnet.search.recovery import EvaluatedState
 from slimnet.search.state import State
 from slimnet.search.steps import NO_FINITE_LOSS, candidates_of
 
-FIRST_SHARE = 0.15
-"""Of its cost, what a round chooses first. A guess: a larger share rests on measurements of a
-network that is not there any more, a smaller one makes more rounds."""
+FIRST_DISTANCE = 0.02
+"""What the first round allows first, in the unit of ``output_distances``. A guess: networks used
+1 to 3 of 5 points for it."""
 
-MAX_TRIES = 8
+MAX_GROWTH = 4.0
+"""Of the allowed distance from one try to the next, and of a group's dearest choice from one round
+to the next. A guess: what was measured near the network as it stands says little far from it."""
+
+DEAREST = 0.5
+"""Narrower widths than one with this distance are not measured in the first round. A guess: a whole
+budget of 5 points was 0.1 to 0.2."""
+
+MAX_TRIES = 5
 """Choices from one table. A guess."""
 
-MIN_GAIN = 0.01
+MAX_FAILURES = 2
+"""One after the other beyond the budget, then a round ends. A guess."""
+
+MIN_GAIN = 0.02
 """A choice must save this share of the cost. A guess: less is not worth its time."""
 
 SHARE_OF_BUDGET = 0.75
 """A round ends when this share of the budget left has been used. With all of it the search is
 faster, but its later choices rest on measurements of a network that is not there any more."""
 
-NATS_GROWTH = 4.0
-"""A group's narrower widths are measured until one costs this many times as much as the dearest
-choice of the round before. A guess: rounds that follow go further."""
+AIM = 0.9
+"""A try aims to use this share of the budget left. A guess: what lies beyond the budget is lost."""
+
+RAISE, MAX_RAISES = 1.25, 40
+"""Where nothing fits the allowed distance, this many times as much is allowed, this often: 7,000
+times in all."""
+
+MIN_STEP = 0.2
+"""Of the interval between what was within the budget and what was not, how far the next try keeps
+away from both ends. A guess, against the noise of the selection images."""
 
 
 @dataclass
 class RoundSearch(BudgetSearch):
     """The search in rounds.
 
-    A round chooses ``share`` of the cost first. Widths narrower than one that costs ``max_nats``
-    are not measured.
+    A round allows the summed distance ``allowed`` first. Widths narrower than one that costs
+    ``max_nats`` are not measured.
     """
 
-    share: float = FIRST_SHARE
-    max_nats: float = math.inf
+    allowed: float = FIRST_DISTANCE
+    max_nats: float = DEAREST
 
     def remove(self) -> str:
         """Remove in rounds, from the best state on; return why that ended."""
@@ -75,34 +93,40 @@ class RoundSearch(BudgetSearch):
 
     def _choose(self, state: State, measured: MeasuredCandidates, started: float) -> str:
         """Remove the best combination within the budget; return why there is none, if so."""
-        table = Shares(state, self.evaluator.objective, measured)
+        table = Table(state, self.evaluator.objective, measured)
         candidates = candidates_of(state.groups, measured)
-        start, accepted = self.best.drop.upper_points, False
+        start = self.best.drop.upper_points
         enough = start + SHARE_OF_BUDGET * (self.max_drop - start)
-        low, high, share = 0.0, math.inf, self.share
+        tries = Tries(start, start + AIM * (self.max_drop - start), self.allowed)
+        failures = 0
         for _ in range(MAX_TRIES):
-            allocation = table.allocate(share, low, high)
+            allocation = table.allocate(tries)
             if allocation is None:
                 break
             after = self._evaluate(state, candidates, allocation, started)
             started = time.perf_counter()
+            one = Try(allocation.nats, allocation.saved, after.drop.upper_points)
             if after.is_within(self.max_drop):
-                self._keep(after, allocation, replaces=accepted)
-                accepted, low = True, allocation.saved
-                if after.drop.upper_points > enough:
+                self._keep(after, allocation, replaces=tries.low.saved > 0)
+                tries.fits(one)
+                failures = 0
+                if one.points > enough:
                     break
-                share = 2 * low / table.cost
-            elif len(allocation.choices) == 1:
+                tries.allowed = tries.next_allowed()
+                continue
+            failures += 1
+            if failures == MAX_FAILURES:
+                break
+            if len(allocation.choices) == 1:
                 table.drop(allocation.choices[0])  # another group may still have room
             else:
-                high = allocation.saved
-            if high < math.inf:
-                share = (low + high) / 2 / table.cost
-        self.share = min(FIRST_SHARE, max(low, high / 2 if high < math.inf else 0) / table.cost)
-        if accepted:
+                tries.high = one
+                tries.allowed = tries.next_allowed()
+        self.allowed = tries.allowed_next_round(self.max_drop)
+        if tries.low.saved > 0:
             return ""
         if len(self.steps.all) == self.steps.best_step:
-            return "no combination of lower widths saves 1 % of the cost"
+            return "no combination of lower widths saves 2 % of the cost"
         return self.steps.why_over_budget()
 
     def _evaluate(
@@ -129,7 +153,7 @@ class RoundSearch(BudgetSearch):
     def _keep(self, after: EvaluatedState, allocation: Allocation, *, replaces: bool) -> None:
         """Make this the best state; it may replace the one before, from the same table."""
         dearest = max(choice.nats for choice in allocation.choices)
-        self.max_nats = NATS_GROWTH * max(dearest, 0.0)
+        self.max_nats = MAX_GROWTH * max(dearest, 0.0)
         self.steps.keep_last(replaces=replaces)
         self.best = after
 
@@ -143,8 +167,64 @@ def units_of(choices: Sequence[Choice], groups: Sequence[Group]) -> list[Tensor]
     return units
 
 
-class Shares:
-    """The choices from one table by the share of the cost that they save."""
+@dataclass(frozen=True)
+class Try:
+    """The nats of a combination, what it saves, and the points of the network without it."""
+
+    nats: float
+    saved: float
+    points: float
+
+
+@dataclass
+class Tries:
+    """The tries from one table: the last one within the budget, and the first one beyond it.
+
+    ``start`` are the points before the round, ``aim`` those that it should come to.
+    """
+
+    start: float
+    aim: float
+    allowed: float
+    low: Try = field(init=False)
+    before: Try = field(init=False)
+    high: Try | None = None
+
+    def __post_init__(self) -> None:
+        """Begin with nothing removed."""
+        self.low = self.before = Try(0.0, 0.0, self.start)
+
+    def fits(self, one: Try) -> None:
+        """Take in a try within the budget."""
+        self.before, self.low = self.low, one
+
+    def next_allowed(self) -> float:
+        """Return the distance that comes to the aim, if points go on as between the last tries."""
+        low, high = self.low, self.high
+        if high is None:
+            return low.nats + self._more(self.aim)
+        share = (self.aim - low.points) / max(high.points - low.points, 1e-9)
+        share = min(1 - MIN_STEP, max(MIN_STEP, share))
+        return low.nats + share * (high.nats - low.nats)
+
+    def allowed_next_round(self, max_drop: float) -> float:
+        """Return what the next round allows first: what should use what is left of the budget."""
+        left = self._more(max_drop)
+        if self.high is not None:
+            left = min(left, self.high.nats - self.low.nats)
+        return SHARE_OF_BUDGET * left
+
+    def _more(self, points: float) -> float:
+        """Return how much distance is left until ``points``, by the last two tries."""
+        low, before = self.low, self.before
+        wanted, used = max(0.0, points - low.points), max(0.0, low.points - before.points)
+        most = (MAX_GROWTH - 1) * low.nats
+        step = low.nats - before.nats
+        return min(most, step * wanted / used) if used * most > step * wanted else most
+
+
+class Table:
+    """The measured choices of a round, and what they save."""
 
     def __init__(self, state: State, objective: Objective, measured: MeasuredCandidates) -> None:
         self._groups, self._objective = state.groups, objective
@@ -167,22 +247,22 @@ class Shares:
             if not choice.groups <= other.groups or other.proposal.count < choice.proposal.count
         ]
 
-    def allocate(self, share: float, low: float, high: float) -> Allocation | None:
-        """Return what saves most within a share of the cost, None where there is nothing new.
+    def allocate(self, tries: Tries) -> Allocation | None:
+        """Return what saves most for the allowed distance, None where there is nothing new.
 
-        It saves more than ``low`` and less than ``high``, both in the objective's unit. The choice
-        that costs least for what it saves may save more than the share.
+        It saves more than what was within the budget, and less than what was beyond it. Where the
+        allowed distance is too small for that, more is allowed.
         """
-        least, most = max(MIN_GAIN * self.cost, low * (1 + MIN_GAIN)), high * (1 - MIN_GAIN)
+        least = max(MIN_GAIN * self.cost, tries.low.saved * (1 + MIN_GAIN))
+        most, limit = math.inf, tries.allowed
+        if tries.high is not None:
+            most = tries.high.saved * (1 - MIN_GAIN)
         effects = [self._effects[choice.number] for choice in self._choices]
-        savings = [saved(less, self._widths, self._objective.cost_of) for less in effects]
-        costs = {
-            saving: cost_per_saving(choice.nats, saving)
-            for choice, saving in zip(self._choices, savings, strict=True)
-            if least <= saving < most
-        }
-        limit = max(share * self.cost, min(costs, key=costs.__getitem__, default=0.0))
-        found = select(self._choices, effects, self._cost_of, limit)
+        for _ in range(MAX_RAISES):
+            found = select(self._choices, effects, self._cost_of, limit)
+            if found.saved >= least:
+                break
+            limit = RAISE * max(limit, TIE)
         units = units_of(found.choices, self._groups)
         if not self._objective.allowed.are_multiples_after(self._groups, units):
             return None  # layers behind a concatenation lose channels of several groups

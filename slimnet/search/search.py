@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,6 @@ from slimnet.search.sets import SetSearch
 from slimnet.search.state import State, first_state
 from slimnet.search.steps import StepRecords
 from slimnet.tasks import CLASSIFICATION, Task
-
-DISTANCE_IMAGES = 256
-"""At least, of the oracle's images, on which distances are measured. Distances differ little from
-image to image, where changes of the loss come from a few of them. A guess."""
-
-HELD_OUT_EVERY = 3
-"""Of the oracle's images, those on which small refits are evaluated. A guess."""
 
 Progress = Callable[["str | Step"], None]
 
@@ -102,10 +95,15 @@ def search(
         task=task,
         memory=memory,
     )
-    teacher = TeacherOutputs(model, images.refit.batches, task, memory)
+    teacher, quick_teacher = (
+        TeacherOutputs(model, split.batches, task, memory)
+        for split in (images.refit, images.quick_refit)
+    )
     accuracy = AccuracyEvaluator(original, selection, options, state)
-    evaluator = _evaluator(model, state, images.oracle, objective, options, journal, branches)
-    recovery = Recovery(teacher, images.training, options, _journalled(accuracy, journal))
+    evaluator = _evaluator(quick_teacher, state, images, objective, options, journal, branches)
+    recovery = Recovery(
+        teacher, quick_teacher, images.training, options, _journalled(accuracy, journal)
+    )
     steps = StepRecords(model, options.max_drop, progress, journal)
     best = EvaluatedState(state, unchanged)
     under_way: BudgetSearch
@@ -119,29 +117,23 @@ def search(
 
 
 def _evaluator(
-    model: nn.Module,
+    teacher: TeacherOutputs,
     state: State,
-    images: Split,
+    images: ImageSets,
     objective: Objective,
     options: SearchOptions,
     journal: Journal,
     branches: Sequence[Branch],
 ) -> CandidateEvaluator:
     """Return what measures candidates: steps by the loss, rounds by distances on fewer images."""
+    batches = images.oracle.batches
     if options.step is not None:
-        oracle = Oracle(state, images)
-        return CandidateEvaluator(objective, oracle, images.batches, options, journal)
-    task = state.task
-    batches = task.batches(images.batches)
-    few = batches.every_nth(max(1, images.images // DISTANCE_IMAGES))
-    oracle = Oracle(state, replace(images, images=few.images, batches=few))
-    refits = None
-    if options.repair:
-        fitting, held_out = batches.hold_back(HELD_OUT_EVERY)
-        refits = Refits(TeacherOutputs(model, fitting, task, state.running.memory), held_out)
+        oracle = Oracle(state, images.oracle)
+        return CandidateEvaluator(objective, oracle, batches, options, journal)
+    refits = Refits(teacher, images.distances.batches) if options.repair else None
     return CandidateEvaluator(
-        objective, oracle, images.batches, options, journal, state.running.folded_model,
-        branches, refits,
+        objective, Oracle(state, images.distances), batches, options, journal,
+        state.running.folded_model, branches, refits,
     )  # fmt: skip
 
 

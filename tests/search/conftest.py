@@ -51,7 +51,7 @@ def only_fits(monkeypatch):
 
     def script(fits):
         class Scripted(Recovery):
-            def __init__(self, teacher, calibration, options, measure_drop):
+            def __init__(self, teacher, quick_teacher, calibration, options, measure_drop):
                 drop = lambda state: FITS if fits(state) else BREAKS  # noqa: E731
                 super().__init__(teacher, calibration, options, drop)
 

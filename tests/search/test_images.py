@@ -7,7 +7,7 @@ import torch
 
 from slimnet.execution import Layout
 from slimnet.options import MemoryOptions, Options
-from slimnet.search.images import images_used, lay_out_sets, refit_images
+from slimnet.search.images import REFIT_IMAGES, REFIT_MACS, _affordable, images_used, lay_out_sets
 from slimnet.tasks.classification import CLASSIFICATION
 
 
@@ -24,15 +24,15 @@ def test_training_images_are_in_memory_only_where_something_is_trained(trained, 
 def test_only_what_is_repaired_or_trained_uses_more_images_than_the_oracle(trained, repair, epochs):
     options = Options(oracle_images=100, repair=repair, finetune_epochs=epochs)
     used = images_used(trained[0], torch.rand(2, 1, 8, 8), 9000, options)
-    assert used == (100, 9000 if repair or epochs else 100, 16384 if repair else 100)
+    grams = 9000 if epochs else 4096 if repair else 100
+    assert used == (100, grams, *((4096, 512) if repair else (100, 100)), 100)
 
 
 @pytest.mark.parametrize(
-    ("macs", "layers", "images"),
-    [(0, 0, 16384), (2**20, 3, 16384), (2**30, 1, 2048), (2**29, 2, 2048), (2**41, 3, 512)],
+    ("macs", "images"), [(0, 4096), (2**20, 4096), (2**30, 2048), (2**41, 256)]
 )
-def test_layers_are_refitted_on_more_images_where_that_takes_little(macs, layers, images):
-    assert refit_images(macs, layers) == images
+def test_layers_are_refitted_on_more_images_where_that_takes_little(macs, images):
+    assert _affordable(REFIT_MACS, macs, REFIT_IMAGES) == images
 
 
 def test_fine_tuning_learns_from_images_that_do_not_fit_in_memory(trained, monkeypatch):

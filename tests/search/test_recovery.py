@@ -54,8 +54,9 @@ class Scripted:
 
 
 def recovery_of(splits, **changes):
+    teacher = TeacherOutputs(nn.Identity(), splits.calibration.batches)
     return Recovery(
-        TeacherOutputs(nn.Identity(), splits.calibration.batches), splits.calibration,
+        teacher, teacher, splits.calibration,
         Options(max_drop=5, **changes), lambda state: drop_of(state.points),
     )  # fmt: skip
 

@@ -33,7 +33,7 @@ BOXES = (
     ),
     (
         CENTRE, TOPS[1], MIDDLE, "loop",
-        "The oracle decides|every proposal is tried, the least|loss for what is saved wins",
+        "The oracle decides|every proposal is tried, the least|change for what is saved wins",
     ),
     (
         CENTRE, TOPS[2], MIDDLE, "loop",

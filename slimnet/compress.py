@@ -122,8 +122,9 @@ def _compress(
         )
         found, frozen = groups.keep_layers(found, frozen, options.keep)
         branches: list[groups.Branch] = []
+        needed: groups.Needed = []
         if options.branches_may_go:
-            branches, _ = groups.find_branches(
+            branches, needed = groups.find_branches(
                 loaded.model, found, example, keep=options.keep, seed=options.seed
             )
     with clock("searching"):
@@ -169,7 +170,7 @@ def _compress(
             frozen=frozen, trajectory=trajectory, selection_drop=selection_drop,
             test_drop=test_drop, masked_slim=masked_slim, artefacts=artefacts, timed=timed,
             prediction=prediction, seconds=clock.seconds, baseline=baseline, int8=int8,
-            run_sha256=run_sha256,
+            run_sha256=run_sha256, branches=branches, needed=needed,
         )  # fmt: skip
         report.save_report(record, staging / "report.json")
         report.save_html(record, staging / "report.html")

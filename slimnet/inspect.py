@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from slimnet import data, load, report
 from slimnet.errors import InputError
 from slimnet.execution import measure_size, output_channels
-from slimnet.groups import Group, apply_plan, find_branches, find_groups, plan_for
+from slimnet.groups import Group, apply_plan, find_branches, find_groups, keep_layers, plan_for
 from slimnet.load import first_line
 from slimnet.options import Options, options_from
 from slimnet.records import BranchOffer, GroupOffer, Inspection, Size
@@ -40,7 +40,7 @@ def inspect(
         model: a module, or the path of a model file (see README, "Formats in and out").
         input_shape: the shape of one input, such as (3, 224, 224); None guesses it.
         options: all options at once; ``changes`` go on top. Only arch, arch_arg, allow,
-            trust_pickle, layers and seed matter here.
+            trust_pickle, layers, keep and seed matter here.
         **changes: any field of Options, by name.
 
     Raises:
@@ -52,13 +52,14 @@ def inspect(
     example = data.made_up_inputs(loaded.model, input_shape, options.seed)
     probing = data.smaller_inputs(loaded.model, example)
     found, frozen = find_groups(loaded.model, probing, layers=options.layers, seed=options.seed)
+    found, frozen = keep_layers(found, frozen, options.keep)
     saved = [saved_parameters(group, loaded.model) for group in found]
     cost = macs_cost(loaded.model, example)
     offers = [
         _offer(group, loaded.model, parameters, cost)
         for group, parameters in zip(found, saved, strict=True)
     ]
-    branches = _branch_offers(loaded.model, found, probing, cost, options.seed)
+    branches = _branch_offers(loaded.model, found, probing, cost, options)
     size = measure_size(loaded.model, example)
     smallest = _smallest_size(loaded.model, found, saved, example)
     channels = sum(output_channels(loaded.model).values())
@@ -85,6 +86,7 @@ def inspect(
         environment=report.environment(),
         seconds=time.perf_counter() - started,
         branches=branches,
+        keep=options.keep,
     )
 
 
@@ -101,10 +103,10 @@ def _offer(group: Group, model: nn.Module, parameters: Tensor, cost: Cost) -> Gr
 
 
 def _branch_offers(
-    model: nn.Module, groups: Sequence[Group], example: Tensor, cost: Cost, seed: int
+    model: nn.Module, groups: Sequence[Group], example: Tensor, cost: Cost, options: Options
 ) -> tuple[BranchOffer, ...]:
     """Return the branches that can go, and after them those that cannot; ``cost`` is in MACs."""
-    branches, needed = find_branches(model, groups, example, seed=seed)
+    branches, needed = find_branches(model, groups, example, keep=options.keep, seed=options.seed)
     widths = widths_of(model)
     total = sum(cost(name, width) for name, width in widths.items())
     offers = [

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 from itertools import pairwise
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 from torch.nn import functional
 
@@ -278,6 +280,30 @@ def test_branches_are_offered_with_their_share_of_the_macs(residual):
     assert "no longer depends on the input" in offers["stem"].reason
     slim = slim_copy(residual, plan_for(*zip(*_whole(residual, "inner"), strict=True)))
     assert found.size.macs - measure_size(slim, torch.randn(1, 3, 8, 8)).macs == macs
+
+
+def test_a_layer_that_is_kept_keeps_its_group_and_branch(residual):
+    found = slimnet.inspect(residual, input_shape=(3, 8, 8), layers="all", keep=("outer",))
+    assert found.keep == ("outer",)
+    reasons = {entry.layer: entry.reason for entry in found.frozen}
+    assert reasons["outer"] == "kept as asked (--keep outer)"
+    assert reasons["stem"] == "coupled to outer, kept as asked (--keep outer)"
+    branches = {branch.name: branch.reason for branch in found.branches}
+    assert branches["inner"] == "it holds outer, kept as asked (--keep outer)"
+    assert all("outer" not in group.layers for group in found.groups)
+
+
+def test_the_text_says_what_a_branch_is_and_what_is_left_of_it(residual):
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    for part in inspection_parts(slimnet.inspect(residual, input_shape=(3, 8, 8), layers="all")):
+        console.print(part)
+    lines = [line.strip("│ ") for line in console.file.getvalue().splitlines()]
+    (row,) = [line for line in lines if line.startswith("inner") and "%" in line]
+    assert [cell.strip() for cell in row.split("│")][:2] == ["inner", "outer"]
+    text = " ".join(" ".join(lines).split())
+    for words in ("branches that can go", "reduced to a bias", "layers that can only go together",
+                  "branches that cannot go", "named by one of its layers"):  # fmt: skip
+        assert words in text
 
 
 def _whole(network, name):

@@ -1,6 +1,6 @@
 """Groups of coupled channels: find them, mask them, cut them out, and prove that both agree."""
 
-from slimnet.groups.branches import Branch, branches_of, find_branches, open_branches
+from slimnet.groups.branches import Branch, Needed, branches_of, find_branches, open_branches
 from slimnet.groups.cut import apply_plan, channels_of, masked, slim_copy
 from slimnet.groups.find import find_groups, keep_layers
 from slimnet.groups.group import (

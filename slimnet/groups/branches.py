@@ -18,7 +18,7 @@ from slimnet.groups.provable import select_right
 from slimnet.groups.prove import TOLERANCE
 from slimnet.records import Plan
 
-Needed = list[tuple[str, str]]
+Needed = Sequence[tuple[str, str]]
 """The names of branches that cannot go, each with the reason."""
 
 

@@ -184,17 +184,17 @@ class LayerOptions(SeedOptions):
         "convolution can).",
         choices=("auto", "conv", "all"),
     )
+    keep: tuple[str, ...] = option(
+        (),
+        "Layer that keeps all its channels, or a pattern such as layer1.*; repeatable.",
+        example="layer1.*",
+    )
 
 
 @dataclass(frozen=True)
 class SaliencyOptions(LayerOptions, MemoryOptions):
     """How channels are scored and measured, by the search and by ``compare``."""
 
-    keep: tuple[str, ...] = option(
-        (),
-        "Layer that keeps all its channels, or a pattern such as layer1.*; repeatable.",
-        example="layer1.*",
-    )
     metrics: tuple[str, ...] | None = option(
         None,
         "Saliency metrics that propose channels, with commas. Not given: the paper's five and, "

@@ -5,6 +5,7 @@ from slimnet.records.commands import (
     Applied,
     Benchmark,
     BranchOffer,
+    BranchResult,
     Check,
     Goal,
     GroupOffer,

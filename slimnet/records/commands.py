@@ -30,11 +30,28 @@ class Goal:
 
 
 @dataclass(frozen=True)
+class BranchResult:
+    """A branch of the original network, and whether it is gone from the slim one.
+
+    ``name`` is that of one of its groups. If the branch is gone, nothing is left of ``layers``, and
+    only the bias of the layers ``constant``. Where ``reason`` says why the branch cannot go, there
+    is nothing but the name.
+    """
+
+    name: str
+    layers: tuple[str, ...] = ()
+    constant: tuple[str, ...] = ()
+    gone: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Report:
     """The content of ``report.json``, field by field; ``schema_version`` numbers its form.
 
     ``channels_per_layer`` maps each layer to its output channels in the original and in the slim
-    network. ``run_sha256`` is one hash of everything the run depends on: model, data, options,
+    network; a layer with 0 is gone. ``branches`` is empty if branches were not to go.
+    ``run_sha256`` is one hash of everything the run depends on: model, data, options,
     versions and machine. A run with the same hash would give the same result. It is None if some
     of that cannot be hashed.
     """
@@ -64,6 +81,7 @@ class Report:
     goals: tuple[Goal, ...] = ()
     int8: Int8 | None = None
     run_sha256: str | None = None
+    branches: tuple[BranchResult, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,9 +134,10 @@ class BranchOffer:
 class Inspection:
     """How much slimming could remove from a network at most.
 
-    ``input_shape`` is the shape of one input, without the batch axis. ``layers`` and ``seed`` are
-    the options of these names. ``smallest_size`` is the size with every group down to the fewest
-    units that leave each of its layers a channel; the ``removable_`` shares are gone then.
+    ``input_shape`` is the shape of one input, without the batch axis. ``layers``, ``seed``
+    and ``keep`` are the options of these names. ``smallest_size`` is the size with every group down
+    to the fewest units that leave each of its layers a channel; the ``removable_`` shares are gone
+    then.
     ``channels`` counts the output channels of all convolutions and linear layers, and
     ``prunable_channels`` those that are in a group. Of the ``branches``, those without a reason can
     go whole.
@@ -145,6 +164,7 @@ class Inspection:
     environment: Mapping[str, Any]
     seconds: float
     branches: tuple[BranchOffer, ...] = ()
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ class Candidate:
     """Units that a metric proposed for removal together, and the sensitivity that was measured.
 
     ``metric`` is "branch" where all units of some groups go. ``channels`` maps the name of a group
-    to its units, in the original numbering. ``sensitivity`` is the change of the loss in nats with
-    ``--step``; in rounds it is the change of the distance from the original's outputs, a share of
-    their mean square without unit, less what a refit takes back. It is measured on ``images``
-    images.
+    to its units, in the original numbering. ``sensitivity`` is the change of the loss with
+    ``--step``, in nats unless the loss is your own; in rounds it is the change of the
+    distance from the original's outputs, a share of their mean square without unit, less what a
+    refit takes back. It is measured on ``images`` images.
     """
 
     metric: str

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from slimnet.execution import measure_size, output_channels
+from slimnet.execution import measure_size, output_channels, removed_layers
 from slimnet.export import plan_sha256
+from slimnet.groups import Branch, Needed
 from slimnet.options import Options
 from slimnet.records import (
     Artefacts,
+    BranchResult,
     Drop,
     Frozen,
     Inputs,
@@ -71,11 +73,14 @@ def build_report(
     baseline: Baseline | None = None,
     int8: Int8 | None = None,
     run_sha256: str | None = None,
+    branches: Sequence[Branch] = (),
+    needed: Needed = (),
 ) -> Report:
     """Return the report with its goals evaluated; neither network is changed.
 
     ``timed`` may hold more batch sizes than the options ask for; these are left out. ``baseline``
-    adds goals. The other arguments are fields of ``Report``, or are what these are made from.
+    adds goals. ``branches`` could go whole, ``needed`` could not. The other arguments are fields of
+    ``Report``, or are what these are made from.
     """
     left = output_channels(slim, removed=True)
     report = Report(
@@ -112,12 +117,28 @@ def build_report(
         prediction=prediction,
         int8=int8,
         run_sha256=run_sha256,
+        branches=branch_results(branches, needed, slim),
     )
     return replace(
         report,
         notes=(*report.notes, *baseline_notes(report, baseline)),
         goals=evaluate_goals(report, baseline),
     )
+
+
+def branch_results(
+    branches: Sequence[Branch], needed: Needed, slim: nn.Module
+) -> tuple[BranchResult, ...]:
+    """Return which branches are gone from the slim network, and why others cannot go.
+
+    The network is not changed.
+    """
+    removed = removed_layers(slim).keys()
+    found = []
+    for branch in branches:
+        gone = removed >= {*branch.gone, *branch.constant}
+        found.append(BranchResult(branch.name, branch.gone, branch.constant, gone))
+    return (*found, *(BranchResult(name, reason=reason) for name, reason in needed))
 
 
 def environment() -> dict[str, Any]:

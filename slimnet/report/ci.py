@@ -12,7 +12,7 @@ from slimnet.report.goals import (
     goal_rows,
     goal_sentence,
 )
-from slimnet.report.summary import verdict_line
+from slimnet.report.summary import branch_lines, verdict_line
 from slimnet.report.tables import result_rows
 
 MARKDOWN_SIGNS = re.compile(r"([\\`*_{}\[\]<>#|~$@])")
@@ -27,7 +27,7 @@ def markdown_summary(report: Report) -> str:
     goals = goal_rows(report)
     parts = [
         f"### slimnet: {_text(report.source)}",
-        _text(verdict_line(report)),
+        _text(" ".join([verdict_line(report), *branch_lines(report)])),
         _table(GOAL_HEADS, goals) if goals else "",
         _table(("", "original", "slim", "change"), result_rows(report)),
         "\n".join(f"- {_text(note)}" for note in report.notes),

@@ -33,6 +33,12 @@ from slimnet.report.tables import NUMBER, RIGHT, TEXT, changes_table, latency_ro
 MAX_NAMES = 3  # of frozen layers on one line: the first two and "..." tell which stream it is
 JSON_FILE, PLOT_FILE = "compare.json", "compare.svg"
 NONE = "–"
+BRANCH_CAPTION = (
+    "A branch is a set of layers that can only go together, with all their channels, such as the "
+    "inside of a residual block. A layer reduced to its bias has nothing left to read. MACs: the "
+    "share that goes. Where some branches have gone, another may have to stay."
+)
+CLOSED_CAPTION = "Each is named by one of its layers, which may still lose some of its channels."
 PLAIN: Mapping[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True}
 
 
@@ -154,29 +160,32 @@ def _frozen_table(frozen: Sequence[Frozen]) -> Table:
 def _branch_tables(branches: Sequence[BranchOffer]) -> list[Table]:
     """Return a table of the branches that can go, one row each, and one of the others."""
     open_rows = [
-        (_shortened(branch.layers), f"{branch.macs_percent:.1f} %")
+        (_shortened(branch.layers), _shortened(branch.constant), f"{branch.macs_percent:.1f} %")
         for branch in branches
         if not branch.reason
     ]
     by_reason: dict[str, list[str]] = {}
     for branch in branches:
         by_reason.setdefault(branch.reason, []).append(branch.name)
-    closed_rows = [(_shortened(names), reason) for reason, names in by_reason.items() if reason]
+    closed_rows = [
+        (_shortened(names, "branches"), reason) for reason, names in by_reason.items() if reason
+    ]
+    open_heads = {"branches that can go": TEXT, "reduced to a bias": TEXT, "MACs": NUMBER}
     return [
-        make_table(columns, [rows])
-        for columns, rows in (
-            ({"branches that can go whole": TEXT, "MACs": NUMBER}, open_rows),
-            ({"branches that cannot": TEXT, "why": TEXT}, closed_rows),
+        make_table(columns, [rows], caption=caption)
+        for columns, rows, caption in (
+            (open_heads, open_rows, BRANCH_CAPTION),
+            ({"branches that cannot go": TEXT, "why": TEXT}, closed_rows, CLOSED_CAPTION),
         )
         if rows
     ]
 
 
-def _shortened(layers: Sequence[str]) -> str:
-    """Return the names of the layers, or of the first ones and how many there are."""
-    if len(layers) <= MAX_NAMES:
-        return ", ".join(layers)
-    return f"{', '.join(layers[: MAX_NAMES - 1])}, ... ({len(layers)} layers)"
+def _shortened(names: Sequence[str], things: str = "layers") -> str:
+    """Return the names, or the first ones and how many things there are."""
+    if len(names) <= MAX_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[: MAX_NAMES - 1])}, ... ({len(names)} {things})"
 
 
 def _offer_table(now: Size, smallest: Size) -> Table:

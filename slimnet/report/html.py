@@ -6,11 +6,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from slimnet.load import partial_file
-from slimnet.records import Report, Step
+from slimnet.records import BranchResult, Candidate, Report, Step
 from slimnet.report.goals import GOAL_HEADS, goal_rows
-from slimnet.report.numbers import capitalized, count, points
-from slimnet.report.summary import summary_lines
+from slimnet.report.numbers import MINUS, capitalized, count, points
+from slimnet.report.summary import layers_removed, sensitivity_words, summary_lines
 from slimnet.report.tables import int8_rows, result_rows
+from slimnet.search import BRANCH
 
 MAX_LAYERS = 400  # a figure of more rows could not be read
 
@@ -36,6 +37,8 @@ def html_page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    unit, sensitivity = sensitivity_words(report)
+    removed = layers_removed(report)
     templates.filters["capitalize_first"] = capitalized
     return templates.get_template("report.html.jinja").render(
         report=report,
@@ -46,7 +49,13 @@ def html_page(report: Report) -> str:
         goals=goal_rows(report),
         changes=result_rows(report),
         int8=[] if report.int8 is None else list(int8_rows(report.int8)),
-        widths=[(name, *widths) for name, widths in report.channels_per_layer.items()],
+        unit=unit,
+        sensitivity=sensitivity,
+        widths=[
+            (name, *widths, removed.get(name, ""))
+            for name, widths in report.channels_per_layer.items()
+        ],
+        branches=[_branch_row(branch) for branch in report.branches],
         max_layers=MAX_LAYERS,
         steps=[_step_row(step, report) for step in report.trajectory.steps],
         frozen=[(entry.layer, count(entry.channels), entry.reason) for entry in report.frozen],
@@ -56,18 +65,33 @@ def html_page(report: Report) -> str:
 
 def _step_row(step: Step, report: Report) -> tuple[str, ...]:
     chosen = [step.candidates[number] for number in step.chosen]
-    units = [f"{name}: {len(u)}" for one in chosen for name, u in one.channels.items()]
-    outcome = "kept" if step.number <= report.trajectory.kept_steps else "beyond the budget"
     return (
         str(step.number),
         ", ".join(dict.fromkeys(one.metric for one in chosen)),
-        "; ".join(units),
-        f"{sum(one.sensitivity for one in chosen):+.4f}",
+        "; ".join(units for one in chosen for units in _units(one)),
+        f"{sum(one.sensitivity for one in chosen):+.3g}".replace("-", MINUS),
         f"{step.parameters_removed_percent:.1f} %",
         points(step.drop.points),
-        "taken back" if step.taken_back else outcome,
+        _outcome(step, report),
         ", ".join(step.recovered_by),
     )
+
+
+def _units(candidate: Candidate) -> Iterator[str]:
+    """Yield how many units of each group go."""
+    for name, units in candidate.channels.items():
+        yield f"{name}: {'all ' * (candidate.metric == BRANCH)}{len(units)}"
+
+
+def _outcome(step: Step, report: Report) -> str:
+    if step.taken_back:
+        return "replaced by a larger choice" if step.within_budget else "taken back"
+    return "kept" if step.number <= report.trajectory.kept_steps else "beyond the budget"
+
+
+def _branch_row(branch: BranchResult) -> tuple[str, ...]:
+    outcome = f"cannot go: {branch.reason}" if branch.reason else "gone" if branch.gone else "stays"
+    return branch.name, ", ".join(branch.layers), ", ".join(branch.constant), outcome
 
 
 def _facts(report: Report) -> Iterator[tuple[str, object]]:

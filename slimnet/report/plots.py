@@ -6,6 +6,7 @@ because colour alone must not carry a meaning.
 
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
@@ -19,12 +20,15 @@ from matplotlib.ticker import MaxNLocator
 
 from slimnet.records import Comparison, MetricAgreement, Report, Step
 from slimnet.report.numbers import is_share, signed
+from slimnet.report.summary import NO_UNIT, layers_removed, sensitivity_words
 
 INK = "#010203"  # stands for the page's own text colour, and is replaced by it
 BLUE, ORANGE = "#3c8dd0", "#e08214"
 WIDTH_INCHES = 7.2
 MAX_NAME = 38  # characters of a layer's name; half the width of the figure
 LINEAR_NATS = 1e-3  # a guess: about the noise of a measured change of the loss
+LINEAR_SHARE = 1e-5  # of distances, which have less noise; a guess
+LARGEST_CIRCLE = 280  # square points: a little less than a row is high
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "slimnet",
@@ -98,14 +102,17 @@ def trajectory_plot(report: Report) -> str:
 
 
 def layers_plot(report: Report) -> str:
-    """Draw the channels of every layer, before and after."""
-    layers = report.channels_per_layer
+    """Draw the channels of every layer, before and after, and name those that are gone."""
+    layers, removed = report.channels_per_layer, layers_removed(report)
     with _figure_as_svg(0.9 + 0.26 * len(layers)) as (axes, svg):
         rows = range(len(layers))
         before, after = zip(*layers.values(), strict=True)
         axes.barh(rows, before, height=0.75, fill=False, edgecolor=INK, label="original")
         axes.barh(rows, after, height=0.75, color=BLUE, hatch="///", edgecolor=INK,
                   linewidth=0, label="slim")  # fmt: skip
+        for row, (name, (channels, left)) in enumerate(layers.items()):
+            axes.annotate(removed.get(name, ""), (channels if left else 0, row), (4, 0),
+                          textcoords="offset points", va="center", fontsize=8)  # fmt: skip
         axes.set_yticks(rows, [_shortened(name) for name in layers])
         axes.invert_yaxis()
         axes.set_xlabel("channels")
@@ -118,15 +125,21 @@ def _shortened(name: str) -> str:
 
 
 def metrics_plot(report: Report) -> str:
-    """Draw which metric proposed what was removed, as the network shrank."""
-    steps = report.trajectory.standing_steps
-    chosen = [(step, step.candidates[number]) for step in steps for number in step.chosen]
-    names = sorted({one.metric for _, one in chosen})
+    """Draw which metric proposed what was removed, as the network shrank.
+
+    A circle is all that a step removed by proposal of one metric.
+    """
+    channels: Counter[tuple[float, str]] = Counter()
+    for step in report.trajectory.standing_steps:
+        for one in (step.candidates[number] for number in step.chosen):
+            place = step.parameters_removed_percent, one.metric
+            channels[place] += sum(map(len, one.channels.values()))
+    names, largest = sorted({metric for _, metric in channels}), max(channels.values())
     with _figure_as_svg(1.1 + 0.32 * len(names)) as (axes, svg):
         axes.scatter(
-            [step.parameters_removed_percent for step, _ in chosen],
-            [names.index(one.metric) for _, one in chosen],
-            s=[12 + 6 * sum(map(len, one.channels.values())) for _, one in chosen],
+            [percent for percent, _ in channels],
+            [names.index(metric) for _, metric in channels],
+            s=[12 + LARGEST_CIRCLE * count / largest for count in channels.values()],
             color=BLUE, edgecolors=INK, linewidths=0.6, alpha=0.7,
         )  # fmt: skip
         axes.set_yticks(range(len(names)), names)
@@ -136,20 +149,21 @@ def metrics_plot(report: Report) -> str:
 
 
 def sensitivities_plot(report: Report) -> str:
-    """Draw the measured sensitivity of every candidate, and the chosen ones."""
-    steps = report.trajectory.steps
+    """Draw the measured sensitivity of every candidate, and those that are gone in the end."""
+    steps, standing = report.trajectory.steps, report.trajectory.standing_steps
     proposed = [(step.number, one.sensitivity) for step in steps for one in step.candidates]
-    chosen = [(s.number, s.candidates[number].sensitivity) for s in steps for number in s.chosen]
+    gone = [(s.number, s.candidates[number].sensitivity) for s in standing for number in s.chosen]
+    unit = sensitivity_words(report)[0]
     with _figure_as_svg(3.2) as (axes, svg):
         axes.plot(*_finite(proposed), ".", color=BLUE, alpha=0.5, label="proposed")
-        axes.plot(*_finite(chosen), "D", color=ORANGE, markersize=5,
-                  markerfacecolor="none", label="taken")  # fmt: skip
-        axes.set_yscale("symlog", linthresh=LINEAR_NATS)
+        axes.plot(*_finite(gone), "D", color=ORANGE, markersize=5,
+                  markerfacecolor="none", label="gone in the result")  # fmt: skip
+        axes.set_yscale("symlog", linthresh=LINEAR_SHARE if unit == NO_UNIT else LINEAR_NATS)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("step")
-        axes.set_ylabel("sensitivity")
-        axes.legend(loc="upper left", ncols=2)
+        axes.set_ylabel(f"sensitivity ({unit})")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return svg()
 
 

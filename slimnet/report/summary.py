@@ -2,8 +2,19 @@
 
 from slimnet.records import FINE_TUNING, Int8, Latency, PredictionCheck, Report
 from slimnet.report.goals import outcome_lines
-from slimnet.report.numbers import MINUS, capitalized, file_size, level, points, share
+from slimnet.report.numbers import (
+    MINUS,
+    capitalized,
+    file_size,
+    is_share,
+    level,
+    points,
+    share,
+)
 from slimnet.report.tables import relative_speed
+
+MAX_BRANCHES = 8  # whose names stand in one sentence; report.html has all
+NO_UNIT = "no unit"
 
 
 def summary_lines(report: Report) -> list[str]:
@@ -40,10 +51,49 @@ def _removed_lines(report: Report) -> list[str]:
         f"Removed {listed}.",
         f"{capitalized(drop.quantity)} went from {original} to {slim} on {drop.images:,} test "
         f"images ({points(drop.points)} points){_budget(report)}.",
+        *branch_lines(report),
         *_end_of_search("The search ended because ", report),
         *_fine_tuning_lines(report),
         *_frozen_lines(report),
     ]
+
+
+def branch_lines(report: Report) -> list[str]:
+    """Return a sentence on the branches that are gone, if any are; does not change the report."""
+    can_go = [branch for branch in report.branches if not branch.reason]
+    gone = [branch.name for branch in can_go if branch.gone]
+    if not gone:
+        return []
+    more = len(gone) - MAX_BRANCHES
+    names = ", ".join(gone) if more <= 0 else f"{', '.join(gone[:MAX_BRANCHES])} and {more} more"
+    verb = "is" if len(gone) == 1 else "are"
+    return [f"{len(gone)} of {len(can_go)} branches {verb} gone: {names}."]
+
+
+def layers_removed(report: Report) -> dict[str, str]:
+    """Return what became of the layers that do nothing any more, in words, by name."""
+    constant = {name for one in report.branches if one.gone for name in one.constant}
+    return {
+        name: "only its bias is left" if left else "gone"
+        for name, (_, left) in report.channels_per_layer.items()
+        if not left or name in constant
+    }
+
+
+def sensitivity_words(report: Report) -> tuple[str, str]:
+    """Return the unit of the report's sensitivities, and sentences on their meaning."""
+    if report.settings.get("step") is None:
+        return NO_UNIT, (
+            "The sensitivity of a candidate says how much further from the original's the outputs "
+            "are without it: the change of their mean squared distance, as a share of the mean "
+            "square of the original's outputs. It has no unit, and is no loss. Where layers are "
+            "repaired, it counts only the part that a refit is expected to leave."
+        )
+    unit = "nats" if is_share(report.selection_drop.quantity) else "as the loss"
+    return unit, (
+        "The sensitivity of a candidate is the change of the mean loss when it goes"
+        f"{' (in nats)' * (unit == 'nats')}."
+    )
 
 
 def _nothing_removed_lines(report: Report) -> list[str]:

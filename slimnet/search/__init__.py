@@ -1,5 +1,6 @@
 """The search for the channels that can go within the budget."""
 
+from slimnet.search.candidates import BRANCH
 from slimnet.search.comparison import (
     FullOracle,
     order_by_each,

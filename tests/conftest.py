@@ -35,6 +35,7 @@ SLOW = (
     "groups/test_structures.py",
     "load/test_hostile_models.py",
     "repair/test_refit.py",
+    "report/test_branches.py",
     "report/test_html.py",
     "report/test_plots.py",
     "saliency/test_score.py",

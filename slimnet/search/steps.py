@@ -15,7 +15,7 @@ from slimnet.search.evaluate import MeasuredCandidates
 from slimnet.search.journal import STEP, Journal
 from slimnet.search.recovery import EvaluatedState
 
-NO_FINITE_LOSS = "every remaining candidate makes the loss NaN or infinite"
+NO_FINITE_LOSS = "every remaining candidate makes the loss or the outputs NaN or infinite"
 
 
 class StepRecords:

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+import slimnet
 from slimnet.groups.branches import find_branches
 from slimnet.groups.cut import slim_copy
 from slimnet.groups.find import find_groups
 from slimnet.records.commands import BranchResult
+from slimnet.records.data import Split, Splits
 from slimnet.records.search import Candidate
 from slimnet.report import plots
 from slimnet.report.build import branch_results
@@ -184,3 +186,17 @@ def test_a_sensitivity_has_the_unit_of_its_search(report, step, quantity, unit, 
     assert f"summed sensitivity ({unit})" in page
     assert words in page
     assert ("nats" in page) == (unit == "nats")
+
+
+def test_compress_reports_the_branch_that_it_took_out(residual, images):
+    batches = [(20 * images, torch.zeros(6, dtype=torch.int64))] * 8
+    data = [Split(name, 48, batches) for name in ("calibration", "selection", "test")]
+    splits = Splits(*data, description="noise", classes=None, preprocessing={})
+    options = {"objective": "macs", "confidence": 0.5, "labels": "none", "latency_batch": (1,),
+               "latency_samples": 2, "layers": "all", "oracle_k": 1}  # fmt: skip
+    result = slimnet.compress(residual, splits, 100, **options)
+    found = {branch.name: branch for branch in result.report.branches}
+    assert result.report.channels_per_layer["inner"][1] == 0
+    assert (found["inner"].layers, found["inner"].gone) == (("inner",), True)
+    assert found["stem"].reason
+    assert "1 of 1 branches is gone: inner." in summary_lines(result.report)

@@ -67,7 +67,10 @@ def test_a_search_ends_where_no_candidate_has_a_finite_loss(found, monkeypatch):
     model, splits, groups = found
     trajectory, _ = search(model, groups, splits, Options(max_drop=5, confidence=0.5))
     assert trajectory.steps == ()
-    assert "every remaining candidate makes the loss NaN or infinite" in trajectory.stopped_because
+    assert (
+        "every remaining candidate makes the loss or the outputs NaN or infinite"
+        in trajectory.stopped_because
+    )
 
 
 def test_same_seed_same_plan(found):

@@ -16,7 +16,7 @@ from slimnet.data import load_splits
 from slimnet.errors import InputError
 from slimnet.options import Options, options_from
 from slimnet.records import Result
-from slimnet.search import search
+from slimnet.search import read_latency_table, search
 
 
 def compress(
@@ -106,6 +106,8 @@ def _compress(
     """Run all stages, with arguments that ``compress`` has checked."""
     with clock("loading"):
         loaded = load.load_model(model, options)
+        if options.latency_table is not None:  # read by the search: refused before the data
+            read_latency_table(options.latency_table, loaded.model)
         splits = load_splits(data, options, loaded.model, by_image=task.by_image)
         example = task.check(loaded.model, splits)
         report.require_same_network(baseline, loaded, example)

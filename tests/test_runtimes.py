@@ -11,6 +11,7 @@ import slimnet
 from slimnet import export
 from slimnet.errors import InputError
 from slimnet.records.measured import Artefacts, OnnxFile, Parity
+from slimnet.report.json_report import save_report
 from slimnet.search import objective
 from slimnet.timing import RUNTIMES
 from slimnet.timing.pytorch import PyTorch
@@ -58,3 +59,30 @@ def test_an_objective_without_time_has_nothing_to_check(trained, pytorch):
     ).report
     assert [entry.batch_size for entry in report.latency] == [1]
     assert report.prediction is None
+
+
+def test_an_earlier_report_gives_the_same_plan_and_nothing_is_timed(
+    trained, pytorch, monkeypatch, tmp_path
+):
+    given = (*trained, 30)
+    first = slimnet.compress(*given, runtime="torch-cuda", **OPTIONS)
+    save_report(first.report, tmp_path / "report.json")
+    monkeypatch.setattr(export, "layer_timer", lambda *_: None)
+    monkeypatch.setattr(objective, "measure_paying_widths", None)
+    again = slimnet.compress(
+        *given, runtime="torch-cuda", latency_table=tmp_path / "report.json", **OPTIONS
+    )
+    assert again.plan == first.plan
+    assert again.report.plan_sha256 == first.report.plan_sha256
+    table = again.report.trajectory.latency_table
+    assert table == first.report.trajectory.latency_table
+    assert table.measured_on.startswith("torch-cuda, threads 1, torch")
+
+
+def test_a_report_without_layer_times_is_refused_before_the_data_are_read(pytorch, tmp_path):
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(InputError, match=r"of an earlier run with the objective latency; .* holds"):
+        slimnet.compress(
+            torch.nn.Linear(3, 2), "no-such-data", runtime="torch-cuda",
+            latency_table=tmp_path / "report.json",
+        )  # fmt: skip

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx
@@ -13,23 +15,34 @@ from torch import Tensor, nn
 from slimnet.execution import can_fold, folded, normed_layers, removed_layers
 from slimnet.export.onnx_file import Translated, onnx_parity, translate, write_onnx
 from slimnet.export.tracing import evaluation_copy
-from slimnet.options import LatencyOptions
+from slimnet.options import OutputOptions
 from slimnet.records import Inputs
-from slimnet.search import LayerTimer
+from slimnet.search import LayerTimer, widths_of
 from slimnet.tasks import fill_batch, forward
-from slimnet.timing import RUNTIMES, TRANSPOSED_WEIGHT, TimedNetwork
+from slimnet.timing import RUNTIMES, TRANSPOSED_WEIGHT, TimedNetwork, recall, remember
 
 # Images in a profiled batch. A guess between the default batch sizes of the latency, 1 and 32.
 PROFILE_IMAGES = 8
+FILE = "layer_times_1.json"  # the number is raised whenever something else is measured
 WEIGHT = ".weight"
 FOLDED_BIAS = ".weight_bias"
 """The exporter's name for the bias of a layer that has none, but takes in a batch norm."""
 
 
-def layer_timer(original: Translated, options: LatencyOptions) -> LayerTimer:
+@dataclass(frozen=True)
+class _Measured:
+    """Milliseconds of each layer of a network, and of the original beside it (0: not timed)."""
+
+    layers_ms: Mapping[str, float]
+    original_ms: float = 0.0
+
+
+def layer_timer(original: Translated, options: OutputOptions) -> LayerTimer:
     """Return a function from a network, which it does not change, to milliseconds by layer name.
 
-    The example is repeated to a batch of 8. The options ``runtime`` and ``threads`` are read.
+    The example is repeated to a batch of 8. The options ``runtime``, ``threads`` and ``cache`` are
+    read. The times go into the user's cache folder. With ``cache``, a network of the same operators
+    and widths, whatever its weights, is not timed again on this machine.
 
     For a runtime that reads ONNX, the previous file is first tried with this network's weights. If
     it does not compute the same, the network is exported again. The original is timed alongside,
@@ -39,11 +52,11 @@ def layer_timer(original: Translated, options: LatencyOptions) -> LayerTimer:
     batch, two_images = (fill_batch(original.example, images) for images in (PROFILE_IMAGES, 2))
     last, first_ms = original, 0.0
 
-    def time_layers(network: nn.Module) -> Mapping[str, float]:
-        nonlocal last, first_ms
+    def measure(network: nn.Module) -> _Measured:
+        nonlocal last
         if not runtime.reads_onnx:
             timed = TimedNetwork(module=lambda device: network)
-            return runtime.layer_times([timed], batch, options.threads)[0]
+            return _Measured(runtime.layer_times([timed], batch, options.threads)[0])
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder) / name for name in ("original.onnx", "profiled.onnx")]
             files[0].write_bytes(original.proto.SerializeToString())
@@ -53,12 +66,34 @@ def layer_timer(original: Translated, options: LatencyOptions) -> LayerTimer:
                 write_onnx(last, files[1], {}, check_batches=())
             networks = [TimedNetwork(file) for file in files]
             before, after = runtime.layer_times(networks, batch, options.threads)
-        now_ms = sum(before.values())
+        return _Measured(after, sum(before.values()))
+
+    def time_layers(network: nn.Module) -> Mapping[str, float]:
+        nonlocal first_ms
+        network_sha256 = _sha256_without_weights(original.proto.graph, widths_of(network))
+        key = f"{runtime.measured_on(options.threads)}, network {network_sha256}"
+        measured = recall(FILE, key, _Measured) if options.cache else None
+        if measured is None:
+            measured = measure(network)
+            remember(FILE, key, asdict(measured))
+        now_ms = measured.original_ms
         first_ms = first_ms or now_ms
         pace = first_ms / now_ms if now_ms else 1.0
-        return {name: milliseconds * pace for name, milliseconds in after.items()}
+        return {name: milliseconds * pace for name, milliseconds in measured.layers_ms.items()}
 
     return time_layers
+
+
+def _sha256_without_weights(graph: onnx.GraphProto, widths: object) -> str:
+    """Return one hash of operators, names and shapes, whatever the weights, and of ``widths``."""
+    found = hashlib.sha256(repr(widths).encode())
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info):
+        found.update(part.SerializeToString(deterministic=True))
+    for value in graph.initializer:
+        # whole numbers are shapes and indices
+        numbers = value.raw_data if value.data_type == onnx.TensorProto.INT64 else b""
+        found.update(repr((value.name, list(value.dims), value.data_type, numbers)).encode())
+    return found.hexdigest()
 
 
 def write_reweighted(proto: onnx.ModelProto, model: nn.Module, inputs: Inputs, path: Path) -> bool:

@@ -267,7 +267,19 @@ class LatencyOptions(SeedOptions):
 
 
 @dataclass(frozen=True)
-class ObjectiveOptions(LatencyOptions):
+class LatencyTableOptions(LatencyOptions):
+    """The layer times that the search goes by."""
+
+    latency_table: str | None = option(
+        None,
+        "Earlier report.json of this network: the search goes by its layer times, measures none, "
+        "and finds the same plan on any machine.",
+        example="slim/report.json",
+    )
+
+
+@dataclass(frozen=True)
+class ObjectiveOptions(LatencyTableOptions):
     """The size of a step of the search, and the quantity that it should save."""
 
     title = "Search"
@@ -330,6 +342,12 @@ class ObjectiveOptions(LatencyOptions):
                 "--step cannot be combined with the latency objective, which removes as many "
                 f"channels as make a layer faster; got step {self.step}: leave it out, or choose "
                 "another objective"
+            )
+        saved = self.objective or ("channels" if self.step else "latency")
+        if self.latency_table is not None and saved != "latency":
+            raise InputError(
+                "latency_table has the times of layers, for the latency objective; got objective "
+                f"{saved}: leave one of them out"
             )
         if self.step is not None and self.round_to not in (None, 1):
             raise InputError(
@@ -428,7 +446,7 @@ class OutputOptions(ExportOptions, LatencyOptions, BudgetOptions):
     cache: bool = option(
         True,
         "Leave a finished result as it is, if model, data, options, versions and machine are the "
-        "same.",
+        "same; and use again the layer times that were measured here for such a network.",
     )
 
     def __post_init__(self) -> None:

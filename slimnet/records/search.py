@@ -77,6 +77,30 @@ class Step:
 
 
 @dataclass(frozen=True)
+class LayerProfile:
+    """The time of each layer inside one network, and of the rest of it under "".
+
+    ``widths`` maps every convolution and linear layer to its inputs and outputs.
+    """
+
+    widths: Mapping[str, tuple[int, int]]
+    milliseconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class MeasuredTable:
+    """The layer times that a search went by. ``profiles`` begin with the network it began with.
+
+    ``measured_on`` names the runtime, its threads and version, and the processor.
+    ``paying_widths`` ascend.
+    """
+
+    measured_on: str
+    paying_widths: tuple[int, ...]
+    profiles: tuple[LayerProfile, ...]
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """The whole search. ``kept_steps`` is the number of the last step kept, 0 for none.
 
@@ -84,7 +108,7 @@ class Trajectory:
     ``predicted`` is None if the search did not predict latency. ``finished_by`` names what gave
     accuracy back after the last step. ``fine_tunings`` maps the number of a step to the fine-tuning
     after it, kept or not. ``notes`` go into the report. An interrupted run measured the steps up to
-    ``resumed_after_step`` (0: none).
+    ``resumed_after_step`` (0: none). ``latency_table`` is None if the objective was not latency.
     """
 
     steps: tuple[Step, ...]
@@ -96,6 +120,7 @@ class Trajectory:
     fine_tunings: Mapping[int, FineTuning] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     resumed_after_step: int = 0
+    latency_table: MeasuredTable | None = None
 
     @property
     def standing_steps(self) -> tuple[Step, ...]:

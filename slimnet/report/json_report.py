@@ -66,7 +66,7 @@ def content_sha256(model: Any, data: Any, options: Options) -> str | None:
         for name, value in (
             ("model", model), ("data", data), ("calibration_data", options.calibration_data),
             ("arch", options.arch), ("preprocess", options.preprocess), ("task", options.task),
-            ("baseline", options.baseline),
+            ("baseline", options.baseline), ("latency_table", options.latency_table),
         ):  # fmt: skip
             for part in () if value is None else _parts(name, value):
                 found.update(f"{len(part)} ".encode() + part)
@@ -81,7 +81,7 @@ def _parts(name: str, value: Any) -> Iterator[bytes]:
     if not isinstance(value, (str, Path)):
         raise _UnknownContentError
     path, _, code = str(value).rpartition(":")
-    if name in ("model", "data", "calibration_data", "baseline"):
+    if name in ("model", "data", "calibration_data", "baseline", "latency_table"):
         place = str(value).partition("@")[2] if str(value).startswith("torchvision:") else value
         yield from _files(Path(place).expanduser(), "*")
     elif name == "task" or path.endswith(".py"):

@@ -8,7 +8,7 @@ from slimnet.search.comparison import (
     places_by_group,
     sample_units,
 )
-from slimnet.search.latency_table import Cost, LayerTimer, widths_of
+from slimnet.search.latency_table import Cost, LayerTimer, read_latency_table, widths_of
 from slimnet.search.objective import macs_cost, saved_by
 from slimnet.search.search import search
 from slimnet.search.state import State, first_state

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 from slimnet.groups import Branch, Group
 from slimnet.options import DataOptions, ModelOptions, SearchOptions, names_of
 from slimnet.records import Split
+from slimnet.search.latency_table import read_latency_table
 from slimnet.tasks import Task
 from slimnet.timing import RUNTIMES
 
@@ -136,9 +137,9 @@ def fingerprint(
 ) -> str:
     """Return the hash of all that a search depends on; the model is not changed.
 
-    That is weights, groups, branches, options, task, versions, threads and processor, the images
-    themselves and, of the selection images, the record ``selection`` of the model's answers.
-    Options that matter only after the search do not count.
+    That is weights, groups, branches, options, task, versions, threads and processor, the table
+    that ``latency_table`` names, the images themselves and, of the selection images, the record
+    ``selection`` of the model's answers. Options that matter only after the search do not count.
     """
     plain = {
         "settings": {key: x for key, x in asdict(options).items() if key in DECISIVE},
@@ -150,6 +151,8 @@ def fingerprint(
         "threads": torch.get_num_threads(),
         "task": _code_of(task, options.task),
     }
+    if options.latency_table is not None:
+        plain["latency_table"] = asdict(read_latency_table(options.latency_table, model))
     found = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for split in {id(split): split for split in images}.values():
         for batch in split.batches:

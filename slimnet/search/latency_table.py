@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import nn
 
+from slimnet.errors import InputError
 from slimnet.execution import is_depthwise, output_channels
-from slimnet.records import PredictedLatency
+from slimnet.load import record_from_json
+from slimnet.records import LayerProfile, MeasuredTable, PredictedLatency
 from slimnet.timing import inputs_in_effect, width_in_effect
 
 
@@ -40,6 +43,10 @@ def widths_of(model: nn.Module) -> dict[str, Width]:
     return widths
 
 
+def _profiled_widths(model: nn.Module) -> dict[str, tuple[int, int]]:
+    return {name: (width.inputs, width.outputs) for name, width in widths_of(model).items()}
+
+
 LayerTimer = Callable[[nn.Module], Mapping[str, float]]
 """Returns the milliseconds of each layer of a network by module name, and of the rest under "".
 
@@ -51,41 +58,99 @@ REFRESH_BELOW = 0.8
 timed twice as often, with 0.64 half as often."""
 
 
+NOTHING_MEASURED = MeasuredTable("", (), ())
+
+
+@dataclass(frozen=True)
+class _EarlierTrajectory:
+    latency_table: MeasuredTable
+
+
+@dataclass(frozen=True)
+class _EarlierReport:
+    """The part of report.json that is read again."""
+
+    trajectory: _EarlierTrajectory
+
+
+def read_latency_table(file: str, model: nn.Module) -> MeasuredTable:
+    """Return the layer times that the search of an earlier report.json went by.
+
+    Raises:
+        InputError: the file has none, or none of ``model`` with the widths that its layers have.
+    """
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+        table = record_from_json(_EarlierReport, text).trajectory.latency_table
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            "a latency table stands in the report.json of an earlier run with the objective "
+            f"latency; {file} holds none ({why}): name such a file"
+        ) from error
+    widths = _profiled_widths(model)
+    if all(profile.widths != widths for profile in table.profiles):
+        raise InputError(
+            "a latency table must have the times of this network's layers at their widths; that "
+            f"of {file} is of another network: name a report of this one"
+        )
+    return table
+
+
 class LatencyTable:
     """Predicts the milliseconds of each layer at any width, from the times at the present widths.
 
     The time of a convolution is proportional to its input times its output channels, both rounded
     up to the next of the given widths. A linear layer mostly reads its weights from memory: its
     time is proportional to the channels themselves. A network that has become a fifth faster is
-    profiled again, since the prediction is best near the widths that were measured.
+    profiled again, since the prediction is best near the widths that were measured. Without a timer
+    only the profiles in ``given`` are used, and the last one stays where there is none.
 
     Args:
         time_layers: returns the milliseconds of each layer of a network.
         model: the network before the search; it is not changed.
         input_widths: ascending; a convolution takes as long as with the next of these inputs.
         output_widths: the same for its outputs.
+        given: profiles that need not be measured; without a timer, one of them is the model's.
     """
 
     def __init__(
         self,
-        time_layers: LayerTimer,
+        time_layers: LayerTimer | None,
         model: nn.Module,
         input_widths: Sequence[int] = (),
         output_widths: Sequence[int] = (),
+        given: MeasuredTable = NOTHING_MEASURED,
     ) -> None:
         self._input_widths, self._output_widths = input_widths, output_widths
         self._time_layers = time_layers
-        self._profiles = 0
+        self._given = given
+        self._used: list[LayerProfile] = []
         self._profile(model)
         self._original_ms = self.total(self._widths)
 
     def _profile(self, model: nn.Module) -> None:
-        self._profiles += 1
-        self._times = dict(self._time_layers(model))
+        profile = self._profile_of(model)
+        if profile is None:
+            return
+        self._used.append(profile)
+        self._times = profile.milliseconds
         self._widths = widths_of(model)
         modules = {name: model.get_submodule(name) for name in self._widths}
         self._depthwise = {name for name, module in modules.items() if is_depthwise(module)}
         self._linear = {name for name, module in modules.items() if isinstance(module, nn.Linear)}
+
+    def _profile_of(self, model: nn.Module) -> LayerProfile | None:
+        widths = _profiled_widths(model)
+        for profile in (*self._given.profiles, *self._used):
+            if profile.widths == widths:
+                return profile
+        return self._time_layers and LayerProfile(widths, dict(self._time_layers(model)))
+
+    @property
+    def measured(self) -> MeasuredTable:
+        """The profiles that were used, in order, and where they come from."""
+        return replace(self._given, profiles=tuple(self._used))
 
     def cost(self, name: str, width: Width) -> float:
         """Return the milliseconds of a layer at this width; none without inputs or outputs."""
@@ -112,7 +177,7 @@ class LatencyTable:
     def prediction(self, model: nn.Module) -> PredictedLatency:
         """Predict the time of a network, beside that of the first one; does not change it."""
         predicted_ms = self.total(widths_of(model))
-        return PredictedLatency(self._original_ms, predicted_ms, self._profiles - 1)
+        return PredictedLatency(self._original_ms, predicted_ms, len(self._used) - 1)
 
     def refresh(self, model: nn.Module) -> None:
         """Profile the network anew if it has become much faster since the last time."""

@@ -12,10 +12,18 @@ from slimnet.execution import is_depthwise, watching
 from slimnet.groups import Group, plan_for
 from slimnet.load import on_shapes
 from slimnet.options import ObjectiveOptions
-from slimnet.records import Batches, Inputs, Plan, PredictedLatency
+from slimnet.records import Batches, Inputs, MeasuredTable, Plan, PredictedLatency
 from slimnet.search.candidates import Proposal
 from slimnet.search.journal import Journal
-from slimnet.search.latency_table import Cost, LatencyTable, LayerTimer, Width, Widths, widths_of
+from slimnet.search.latency_table import (
+    Cost,
+    LatencyTable,
+    LayerTimer,
+    Width,
+    Widths,
+    read_latency_table,
+    widths_of,
+)
 from slimnet.search.state import State
 from slimnet.search.widths import AllowedWidths, allow_widths
 from slimnet.tasks import CLASSIFICATION, Task, fill_batch, forward
@@ -167,14 +175,26 @@ def choose_objective(
     """Return the objective that the options name; the model is not changed.
 
     The default is latency, or channels where the options give a step or layers cannot be timed.
+    With ``latency_table`` nothing is measured.
+
+    Raises:
+        InputError: see ``read_latency_table``.
     """
     named = options.objective or ("channels" if options.step else "latency")
-    timer = time_layers if named == "latency" else None
-    paying, notes = _paying_widths(options, timer is not None, journal)
+    file = options.latency_table
+    given = None if file is None else read_latency_table(file, model)
+    timed = given is not None or (named == "latency" and time_layers is not None)
+    paying, notes = _paying_widths(options, timed, journal, given)
     widths, blocks = narrow_widths(paying)
     allowed = allow_widths(model, groups, options, widths)
-    if timer is not None:
-        table = LatencyTable(_journalled(timer, journal), model, widths, blocks)
+    if timed:
+        known = given or MeasuredTable(
+            RUNTIMES[options.runtime].measured_on(options.threads), paying, ()
+        )
+        timer = None if given or time_layers is None else _journalled(time_layers, journal)
+        table = LatencyTable(timer, model, widths, blocks, known)
+        if given:
+            notes += (f"the search went by earlier layer times, measured on {given.measured_on}",)
         return Objective(allowed, table.cost, table, notes)
     cost: Cost | None = None
     if named == "params":
@@ -190,18 +210,21 @@ def _journalled(timer: LayerTimer, journal: Journal) -> LayerTimer:
 
 
 def _paying_widths(
-    options: ObjectiveOptions, timed: bool, journal: Journal
+    options: ObjectiveOptions, timed: bool, journal: Journal, given: MeasuredTable | None
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Return the widths that pay, where the search goes by them, and notes on ``round_to`` auto."""
     auto = options.round_to == "auto"
     if not timed and not auto:
         return (), ()
     runtime = RUNTIMES[options.runtime]
-    paying = tuple(
-        journal.replay_or_run(
-            "paying widths", lambda: measure_paying_widths(runtime, options.threads)
+    if given is not None:
+        paying = given.paying_widths
+    else:
+        paying = tuple(
+            journal.replay_or_run(
+                "paying widths", lambda: measure_paying_widths(runtime, options.threads)
+            )
         )
-    )
     if not auto:
         return paying, ()
     pays, found = widths_in_words(paying)

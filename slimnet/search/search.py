@@ -197,5 +197,6 @@ def _result(
         fine_tunings=ended.recovery.fine_tunings,
         notes=objective.notes,
         resumed_after_step=journal.steps,
+        latency_table=objective.table.measured if objective.table else None,
     )
     return trajectory, slim

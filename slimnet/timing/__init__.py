@@ -2,6 +2,7 @@
 
 import slimnet.execution.quiet_onnxruntime
 from slimnet.timing.latency import measure_latency, measure_speed, noise_warning
+from slimnet.timing.machine_cache import recall, remember
 from slimnet.timing.onnx_runtime import TRANSPOSED_WEIGHT, OnnxNetwork
 from slimnet.timing.paying_widths import (
     inputs_in_effect,

@@ -87,6 +87,18 @@ def test_steps_of_single_channels_contradict_rounding(round_to):
     assert Options(step=1, round_to=1).step == 1
 
 
+@pytest.mark.parametrize("other", [{"objective": "macs"}, {"step": 1}])
+def test_layer_times_are_for_the_latency_objective(other):
+    with pytest.raises(InputError, match="latency_table has the times of layers"):
+        Options(latency_table="report.json", **other)
+    assert Options(latency_table="report.json", objective="latency").latency_table
+
+
+def test_the_latency_table_stands_in_the_section_latency():
+    (found,) = (one for one in options_of(Options) if one.name == "latency_table")
+    assert found.section == "Latency"
+
+
 def test_a_regression_is_in_percent_and_needs_a_baseline():
     for given in (5, "5", "5%", " 5 % "):
         changed = Options().changed({"baseline": "report.json", "max_regression": given})

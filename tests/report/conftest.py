@@ -10,7 +10,9 @@ from slimnet.records.search import (
     Agreement,
     Candidate,
     Comparison,
+    LayerProfile,
     MeasuredGroup,
+    MeasuredTable,
     MetricAgreement,
     Step,
     Trajectory,
@@ -55,7 +57,15 @@ def report():
         frozen=(Frozen("head", 10, "it is the output layer"),),
         channels_per_layer={"conv1": (16, 14), "head": (10, 10)},
         trajectory=Trajectory(
-            (step,), 1, "the next step is over budget.", {"conv1": {"out": (0,)}}
+            (step,),
+            1,
+            "the next step is over budget.",
+            {"conv1": {"out": (0,)}},
+            latency_table=MeasuredTable(
+                "onnxruntime-cpu, threads 1",
+                (8, 16),
+                (LayerProfile({"conv1": (3, 16), "head": (16, 10)}, {"conv1": 0.3, "": 0.1}),),
+            ),
         ),
         original_size=Size(11_689_512, 99_999, 1_814_000_000),
         slim_size=Size(4_900_000, 40_000, 752_000_000),

@@ -26,7 +26,8 @@ from slimnet.report.json_report import (
 )
 
 SHIPPED = Path(slimnet.report.__file__).parent / "report.schema.json"
-OPTIONS = {"arch": "code/arch.py:network", "task": "code/task.py", "calibration_data": "train"}
+OPTIONS = {"arch": "code/arch.py:network", "task": "code/task.py", "calibration_data": "train",
+           "latency_table": "old/report.json"}  # fmt: skip
 
 
 @pytest.fixture
@@ -44,6 +45,14 @@ def test_every_field_is_there_as_plain_json(report):
     assert content["trajectory"]["steps"][0]["candidates"][0]["channels"] == {"conv1": [0, 3]}
     assert content["latency"][0]["original_samples_ms"] == [1.2345, 1.2345]
     assert content["latency"][0]["measurable"] is True
+    assert content["trajectory"]["latency_table"] == {
+        "measured_on": "onnxruntime-cpu, threads 1",
+        "paying_widths": [8, 16],
+        "profiles": [{
+            "widths": {"conv1": [3, 16], "head": [16, 10]},
+            "milliseconds": {"conv1": 0.3, "": 0.1},
+        }],
+    }  # fmt: skip
 
 
 def test_numbers_that_are_not_finite_become_null(report):
@@ -104,6 +113,8 @@ def broken_reports(plain):
         (("slim_size", "unknown"), 1),
         (("latency",), {}),
         (("masked_slim",), None),
+        (("trajectory", "latency_table", "profiles", 0, "widths", "conv1"), [3]),
+        (("trajectory", "latency_table", "unknown"), 1),
     ):
         changed = copy.deepcopy(plain)
         place = changed
@@ -113,6 +124,11 @@ def broken_reports(plain):
         yield changed
     for name in ("command", "goals"):
         yield {key: value for key, value in plain.items() if key != name}
+
+
+def test_a_report_without_layer_times_is_valid(plain):
+    plain["trajectory"]["latency_table"] = None
+    jsonschema.validate(plain, report_schema(), jsonschema.Draft202012Validator)
 
 
 def test_other_things_are_not_valid(plain):
@@ -125,7 +141,7 @@ def test_other_things_are_not_valid(plain):
 def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("model.pt", "val/a/1.png", "val/b/2.png", "train/a/1.png", "code/arch.py",
-                 "code/task.py", "code/parts/blocks.py"):  # fmt: skip
+                 "code/task.py", "code/parts/blocks.py", "old/report.json"):  # fmt: skip
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
@@ -146,7 +162,7 @@ def test_it_depends_on_content_alone(files):
 
 @pytest.mark.parametrize(
     "name", ["model.pt", "val/b/2.png", "train/a/1.png", "code/arch.py", "code/task.py",
-             "code/parts/blocks.py"]
+             "code/parts/blocks.py", "old/report.json"]
 )  # fmt: skip
 def test_every_file_counts(files, name):
     before = found()

@@ -30,18 +30,27 @@ MIN_SCALE = 1e-2
 if it had this one. A guess; dividing by its own would ask the layer for huge values."""
 
 
+MIN_ROWS_PER_COLUMN = 4
+"""A guess: with fewer rows a layer would learn them by heart."""
+
+
 def ridge_regression(matrix: Tensor, rows: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """Return W with W x near to the targets y, and near to the matrix that it is now.
+
+    With fewer than MIN_ROWS_PER_COLUMN rows it is the matrix that it is now.
 
     Args:
         matrix: W as it is, (groups, outputs, columns) float64; it is not changed.
         rows: parts of x (groups, columns, rows) and of y (groups, outputs, rows).
     """
     gram = matrix.new_zeros(len(matrix), matrix.shape[2], matrix.shape[2])
-    cross = torch.zeros_like(matrix)
+    cross, many = torch.zeros_like(matrix), 0
     for columns, targets in _in_large_parts(rows):
+        many += columns.shape[2]
         gram += columns @ columns.transpose(1, 2)
         cross += targets @ columns.transpose(1, 2)
+    if many < MIN_ROWS_PER_COLUMN * matrix.shape[2]:
+        return matrix
     ridge = ridge_for(gram)
     # in place: the matrix of a large layer takes hundreds of MB
     gram.diagonal(dim1=1, dim2=2).add_(ridge[:, None])

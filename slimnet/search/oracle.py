@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -80,6 +80,11 @@ class Contest:
     sensitivities: Sequence[Sensitivity]
     winner: int | None
     better_half: Sequence[int]
+
+    def scaled(self, share: float) -> Contest:
+        """Return the contest with a share of every sensitivity."""
+        scaled = [Sensitivity(share * one.nats, one.images) for one in self.sensitivities]
+        return replace(self, sensitivities=scaled)
 
 
 class Oracle:

@@ -28,7 +28,7 @@ from slimnet.search.recovery import EvaluatedState
 from slimnet.search.state import State
 from slimnet.search.steps import NO_FINITE_LOSS, candidates_of
 
-FIRST_DISTANCE = 0.02
+FIRST_DISTANCE = 0.01
 """What the first round allows first, in the unit of ``output_distances``. A guess: networks used
 1 to 3 of 5 points for it."""
 
@@ -266,7 +266,7 @@ class Table:
         units = units_of(found.choices, self._groups)
         if not self._objective.allowed.are_multiples_after(self._groups, units):
             return None  # layers behind a concatenation lose channels of several groups
-        return found if least <= found.saved < most else None
+        return found if found.choices and least <= found.saved < most else None
 
     def _cost_of(self, layer: str, inputs: int, outputs: int) -> float:
         """Return the cost of a layer without these inputs and outputs; see ``select``."""

@@ -125,14 +125,14 @@ def _evaluator(
     journal: Journal,
     branches: Sequence[Branch],
 ) -> CandidateEvaluator:
-    """Return what measures candidates: steps by the loss, rounds by distances on fewer images."""
-    batches = images.oracle.batches
+    """Return what measures candidates: steps by the loss, rounds by distances, on fewer images."""
     if options.step is not None:
         oracle = Oracle(state, images.oracle)
-        return CandidateEvaluator(objective, oracle, batches, options, journal)
+        return CandidateEvaluator(objective, oracle, images.oracle.batches, options, journal)
     refits = Refits(teacher, images.distances.batches) if options.repair else None
+    fewer = min(images.oracle, images.quick_refit, key=lambda split: split.images)
     return CandidateEvaluator(
-        objective, Oracle(state, images.distances), batches, options, journal,
+        objective, Oracle(state, images.distances), fewer.batches, options, journal,
         state.running.folded_model, branches, refits,
     )  # fmt: skip
 

@@ -53,7 +53,7 @@ def only_fits(monkeypatch):
         class Scripted(Recovery):
             def __init__(self, teacher, quick_teacher, calibration, options, measure_drop):
                 drop = lambda state: FITS if fits(state) else BREAKS  # noqa: E731
-                super().__init__(teacher, calibration, options, drop)
+                super().__init__(teacher, quick_teacher, calibration, options, drop)
 
         monkeypatch.setattr(import_module("slimnet.search.search"), "Recovery", Scripted)
 

@@ -25,7 +25,7 @@ def test_only_what_is_repaired_or_trained_uses_more_images_than_the_oracle(train
     options = Options(oracle_images=100, repair=repair, finetune_epochs=epochs)
     used = images_used(trained[0], torch.rand(2, 1, 8, 8), 9000, options)
     grams = 9000 if epochs else 4096 if repair else 100
-    assert used == (100, grams, *((4096, 512) if repair else (100, 100)), 100)
+    assert used == (100, grams, *((4096, 256) if repair else (100, 100)), 100)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,50 @@ class ResNet20(nn.Module):
         return scores
 
 
+class PaddedBlock(nn.Module):
+    """Two convolutions beside a shortcut without weights, which pads new channels with zeros."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.stride, self.added = stride, outputs - inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x
+        if self.stride != 1:
+            before = self.added // 2
+            shortcut = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, before, self.added - before))
+        x = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        return functional.relu(x + shortcut)
+
+
+class PaddedResNet(nn.Module):
+    """A residual network for 32x32 images: 6n + 2 layers, with widths of ``width`` x 1, 2 and 4."""
+
+    def __init__(self, depth: int, width: int = 16, classes: int = 10) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        blocks, inputs = (depth - 2) // 6, width
+        for stage, outputs in enumerate((width, 2 * width, 4 * width), 1):
+            layers = []
+            for number in range(blocks):
+                stride = 2 if stage > 1 and number == 0 else 1
+                layers.append(PaddedBlock(inputs, outputs, stride))
+                inputs = outputs
+            setattr(self, f"layer{stage}", nn.Sequential(*layers))
+        self.linear = nn.Linear(4 * width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        scores: Tensor = self.linear(functional.adaptive_avg_pool2d(x, 1).flatten(1))
+        return scores
+
+
 class AlexNet(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -148,6 +192,11 @@ def nin(num_classes: int = 10) -> nn.Module:
 def resnet20(num_classes: int = 10) -> nn.Module:
     """ResNet-20 for 32x32 images: 270,256 convolution weights."""
     return ResNet20(num_classes)
+
+
+def resnet32(num_classes: int = 10) -> nn.Module:
+    """ResNet-32 for 32x32 images, with zero-padded shortcuts: 461,232 convolution weights."""
+    return PaddedResNet(32, classes=num_classes)
 
 
 def alexnet(num_classes: int = 10) -> nn.Module:

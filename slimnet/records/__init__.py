@@ -42,6 +42,7 @@ from slimnet.records.measured import (
     Size,
 )
 from slimnet.records.search import (
+    CLASSIFIER,
     FINE_TUNING,
     NORM_STATISTICS,
     REFIT,

@@ -7,7 +7,8 @@ from typing import Any
 from slimnet.records.data import Plan
 from slimnet.records.measured import Drop, FloatOrNan, PredictedLatency
 
-REFIT, NORM_STATISTICS, FINE_TUNING = "refit", "norm statistics", "fine-tuning"
+REFIT, CLASSIFIER, NORM_STATISTICS = "refit", "classifier", "norm statistics"
+FINE_TUNING = "fine-tuning"
 """Values of ``recovered_by`` and ``finished_by``: what gave accuracy back, beside the repair."""
 
 

@@ -1,5 +1,6 @@
 """Closed-form repair of the layers that read what was removed, and refits against the original."""
 
+from slimnet.repair.classifier import fit_classifier
 from slimnet.repair.norm_statistics import recalibrate_norms
 from slimnet.repair.refit import refit
 from slimnet.repair.removal_errors import RemovalErrors

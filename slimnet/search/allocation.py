@@ -17,8 +17,8 @@ from slimnet.search.candidates import Proposal
 from slimnet.search.latency_table import Width
 from slimnet.search.objective import cost_per_saving
 
-BISECTIONS = 30
-"""Of the multiplier, over nine decades: then it is known to 2e-8 of its logarithm."""
+BISECTIONS = 20
+"""Of the multiplier, over nine decades: then it is known to 2e-5 of itself."""
 
 MULTIPLIER_DECADES = 9
 MAX_RATIO = 4.0

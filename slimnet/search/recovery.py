@@ -8,7 +8,15 @@ from typing import Any
 
 from slimnet.execution import VersionRunner, first_call
 from slimnet.options import BudgetOptions, RecoveryOptions
-from slimnet.records import FINE_TUNING, NORM_STATISTICS, REFIT, Drop, FineTuning, Split
+from slimnet.records import (
+    CLASSIFIER,
+    FINE_TUNING,
+    NORM_STATISTICS,
+    REFIT,
+    Drop,
+    FineTuning,
+    Split,
+)
 from slimnet.repair import TeacherOutputs
 from slimnet.search.state import State
 
@@ -59,8 +67,8 @@ class Recovery:
     def after_round(self, state: State, number: int) -> EvaluatedState:
         """Return the state after step ``number``, refitted and evaluated.
 
-        It is refitted on few images first, and on all if only that may bring it within the
-        budget. It is fine-tuned too, where that is due.
+        It is refitted on few images first, and on all, with its classifier fitted to labels, if
+        only that may bring it within the budget. It is fine-tuned too, where that is due.
         """
         found = EvaluatedState(state, self.measure_drop(state))
         if self._can_refit(state):
@@ -68,6 +76,9 @@ class Recovery:
             more = self.teacher.images > self.quick_teacher.images
             if more and 0 < self._excess_points(found) <= REFIT_POINTS:
                 found = self._better(found, state.refitted(self.teacher), REFIT)
+            if 0 < self._excess_points(found) <= REFIT_POINTS:
+                fitted = found.state.with_classifier_fitted(self.teacher)
+                found = self._better(found, fitted, CLASSIFIER)
         return self._recovered(found, number, refit=False)
 
     def after_step(self, state: State, number: int, *, last: bool = False) -> EvaluatedState:
@@ -91,6 +102,8 @@ class Recovery:
         if self._can_refit(found.state):
             found = self._better(found, found.state.refitted(self.teacher), REFIT)
         if self.options.repair:
+            fitted = found.state.with_classifier_fitted(self.teacher)
+            found = self._better(found, fitted, CLASSIFIER)
             recalibrated = found.state.with_norms_recalibrated(self.teacher)
             found = self._better(found, recalibrated, NORM_STATISTICS)
         if self.options.finetune_epochs and number not in self.fine_tunings:

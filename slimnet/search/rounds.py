@@ -28,7 +28,7 @@ from slimnet.search.recovery import EvaluatedState
 from slimnet.search.state import State
 from slimnet.search.steps import NO_FINITE_LOSS, candidates_of
 
-FIRST_DISTANCE = 0.01
+FIRST_DISTANCE = 0.0025
 """What the first round allows first, in the unit of ``output_distances``. A guess: networks used
 1 to 3 of 5 points for it."""
 
@@ -49,15 +49,19 @@ MAX_FAILURES = 2
 MIN_GAIN = 0.02
 """A choice must save this share of the cost. A guess: less is not worth its time."""
 
-SHARE_OF_BUDGET = 0.75
+SHARE_OF_BUDGET = 0.5
 """A round ends when this share of the budget left has been used. With all of it the search is
 faster, but its later choices rest on measurements of a network that is not there any more."""
 
-AIM = 0.9
+MIN_LEFT = 0.05
+"""With less than this share of the budget left the search ends. A guess: of 423 selection images,
+half a point is two."""
+
+AIM = 0.75
 """A try aims to use this share of the budget left. A guess: what lies beyond the budget is lost."""
 
-RAISE, MAX_RAISES = 1.25, 40
-"""Where nothing fits the allowed distance, this many times as much is allowed, this often: 7,000
+RAISE, MAX_RAISES = 1.5, 20
+"""Where nothing fits the allowed distance, this many times as much is allowed, this often: 3,000
 times in all."""
 
 MIN_STEP = 0.2
@@ -80,6 +84,8 @@ class RoundSearch(BudgetSearch):
         """Remove in rounds, from the best state on; return why that ended."""
         objective = self.evaluator.objective
         while True:
+            if self.max_drop - self.best.drop.upper_points < MIN_LEFT * self.max_drop:
+                return f"{self.best.drop.upper_points:.2f} of {self.max_drop:g} points are used"
             started, state = time.perf_counter(), self.best.state
             measured = self.evaluator.measure_widths(state, self.max_nats)
             if not measured.proposals:

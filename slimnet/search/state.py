@@ -24,6 +24,7 @@ from slimnet.records import FineTuning, Plan, Split
 from slimnet.repair import (
     InverseGram,
     TeacherOutputs,
+    fit_classifier,
     gather_inverse_grams,
     recalibrate_norms,
     refit,
@@ -112,6 +113,11 @@ class State:
         model = copy.deepcopy(self.model)
         changed = refit(teacher, model, self.plan, self.plan_at_last_refit)
         return replace(self._changed(model), plan_at_last_refit=self.plan) if changed else None
+
+    def with_classifier_fitted(self, teacher: TeacherOutputs) -> State | None:
+        """Return the state with its last layer fitted to labels, None where it can't be."""
+        model = copy.deepcopy(self.model)
+        return self._changed(model) if fit_classifier(teacher, model) else None
 
     def with_norms_recalibrated(self, teacher: TeacherOutputs) -> State | None:
         """Return the state with the norm statistics of the teacher's images, None without norms."""

@@ -59,6 +59,10 @@ class Classification(Task):
         inputs, labels = next(iter(batches))
         return inputs[:2], labels[:2]
 
+    def labels(self, batch: Batch) -> Tensor:
+        """See Task."""
+        return batch[1]
+
     def inputs(self, model: nn.Module, batch: Batch, images: int) -> Tensor:
         """See Task."""
         return batch[0][:images]

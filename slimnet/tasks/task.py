@@ -77,6 +77,10 @@ class Task:
         """Return a small batch to try something on."""
         return next(iter(batches))
 
+    def labels(self, batch: Any) -> Tensor | None:
+        """Return the class of each image, (images,) int64, None where images have no class."""
+        return None
+
     def inputs(self, model: nn.Module, batch: Any, images: int) -> Inputs:
         """Return what the model reads for at most so many images of a batch."""
         return first_inputs(model, partial(self.loss, model, batch), images)

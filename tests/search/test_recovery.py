@@ -12,7 +12,7 @@ from torch import nn
 from slimnet.execution.running import MemoryBudget
 from slimnet.groups.find import find_groups
 from slimnet.options import Options
-from slimnet.records import FINE_TUNING, NORM_STATISTICS, REFIT
+from slimnet.records import CLASSIFIER, FINE_TUNING, NORM_STATISTICS, REFIT
 from slimnet.records.data import Splits
 from slimnet.records.measured import Drop
 from slimnet.repair.teacher import TeacherOutputs
@@ -41,10 +41,13 @@ class Scripted:
 
     def _way(self, name):
         self.asked.append(name)
-        return self.ways[name]
+        return self.ways.get(name)
 
     def refitted(self, *_):
         return self._way(REFIT)
+
+    def with_classifier_fitted(self, *_):
+        return self._way(CLASSIFIER)
 
     def with_norms_recalibrated(self, *_):
         return self._way(NORM_STATISTICS)

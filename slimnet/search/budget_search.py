@@ -6,7 +6,7 @@ from slimnet.search.evaluate import CandidateEvaluator
 from slimnet.search.recovery import EvaluatedState, Recovery
 from slimnet.search.steps import StepRecords
 
-MAX_CONTINUATIONS = 5
+MAX_CONTINUATIONS = 1
 """How often the search goes on from a recovered network, at most. A guess that bounds the time."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -178,6 +178,7 @@ class CandidateEvaluator:
     branches: Sequence[Branch] = ()
     refits: Refits | None = None
     _errors: RemovalErrors | None = None
+    _branch_nats: dict[frozenset[str], float] = field(default_factory=dict)
 
     def measure_sets(self, state: State, channels: int) -> MeasuredCandidates:
         """Measure sets of units of all groups, in one contest; see ``propose_sets``."""
@@ -187,9 +188,13 @@ class CandidateEvaluator:
         """Measure the sets of each group for each width, in a contest each, and every branch.
 
         A group's next lower width is measured if this one costs no more than ``max_nats``, by the
-        better half of the metrics.
+        better half of the metrics; a branch, if it did not cost more the last time.
         """
-        return self._journalled(lambda: self._measure_widths(state, max_nats))
+        measured = self._journalled(lambda: self._measure_widths(state, max_nats))
+        for proposal, found in zip(measured.proposals, measured.sensitivities, strict=True):
+            if proposal.metric == BRANCH:
+                self._branch_nats[_group_names(state, proposal)] = found.nats
+        return measured
 
     def mean_loss(self, state: State) -> float:
         """Return the mean loss of a state in nats."""
@@ -218,7 +223,11 @@ class CandidateEvaluator:
             state.groups, ranking.scores, self.objective.allowed, self.options.oracle_k
         )
         branches = open_branches(state.model, state.groups, self.branches)
-        levels += [[[branch]] for branch in propose_branches(state.groups, branches)]
+        levels += [
+            [[branch]]
+            for branch in propose_branches(state.groups, branches)
+            if self._branch_nats.get(_group_names(state, branch), 0.0) <= max_nats
+        ]
         parts: list[tuple[Sequence[Proposal], Contest]] = []
         going = [widths for widths in levels if widths]
         while going:
@@ -256,6 +265,12 @@ class CandidateEvaluator:
         metrics = self.options.metrics or default_metrics(repaired=bool(state.inverse_grams))
         self._errors = removal_errors_of(state, self._errors)
         return rank(state, self.images, metrics, self._errors)
+
+
+def _group_names(state: State, proposal: Proposal) -> frozenset[str]:
+    """Return the names of the groups that lose units."""
+    pairs = zip(state.groups, proposal.units, strict=True)
+    return frozenset(group.name for group, units in pairs if len(units))
 
 
 def _next_widths(widths: list[list[Proposal]], result: Contest) -> list[list[Proposal]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from slimnet.execution import Layout, lay_out_each
-from slimnet.options import RecoveryOptions
+from slimnet.options import RecoveryOptions, SearchOptions
 from slimnet.records import Inputs, Split
 from slimnet.search.latency_table import widths_of
 from slimnet.search.objective import macs_cost
@@ -64,16 +64,28 @@ class ImageSets:
 def lay_out_sets(
     model: nn.Module,
     calibration: Split,
-    options: RecoveryOptions,
+    options: SearchOptions,
     layout: Layout,
     task: Task,
 ) -> ImageSets:
-    """Return the calibration images that a search of this network runs; it is not changed."""
-    example = task.inputs(model, next(iter(calibration.batches)), 1)
+    """Return the calibration images that a search of this network runs; it is not changed.
+
+    A repair with fewer images than a layer has columns knows them by heart. So the distances of
+    trials are measured on images that no repair has seen.
+    """
+    example, batches = task.inputs(model, next(iter(calibration.batches)), 1), calibration.batches
     counts = images_used(model, example, calibration.images, options)
-    oracle, inverse_grams, refit, quick_refit, distances = lay_out_each(
-        calibration, counts, layout, task, options.memory_bytes
-    )
+    learning = held_out = task.batches(batches)
+    if options.step is None:
+        learning, held_out = learning.hold_back(max(2, calibration.images // counts.distances))
+    oracle, inverse_grams, refit, quick_refit = lay_out_each(
+        replace(calibration, images=learning.images, batches=learning),
+        counts[:-1], layout, task, options.memory_bytes,
+    )  # fmt: skip
+    (distances,) = lay_out_each(
+        replace(calibration, images=held_out.images, batches=held_out),
+        [counts.distances], layout, task, options.memory_bytes,
+    )  # fmt: skip
     training = oracle  # not used, and in memory anyway
     if options.finetune_epochs:
         # the repair's images had to fit in memory; training can read the others one by one

@@ -52,11 +52,13 @@ def output_distances(
     """Return how far each image's outputs are from ``wanted``, (images,) float64, without unit.
 
     It is the squared distance as a share of the mean square of ``wanted``, the mean over outputs.
+    Of a classification, what all classes have in common does not count.
     An output that does not have one row for each image counts as a whole, for all of them. The
     network is not changed.
     """
     images, shares = task.images(batch), []
-    for found, aim in zip(task.outputs(network, batch), wanted, strict=True):
+    outputs = task.decisive(tuple(task.outputs(network, batch)))
+    for found, aim in zip(outputs, task.decisive(tuple(wanted)), strict=True):
         squares = (found - aim).double().square() / aim.double().square().mean().clamp_min(
             MIN_SQUARE
         )

@@ -29,8 +29,8 @@ from slimnet.search.state import State
 from slimnet.search.steps import NO_FINITE_LOSS, candidates_of
 
 FIRST_DISTANCE = 0.0025
-"""What the first round allows first, in the unit of ``output_distances``. A guess: networks used
-1 to 3 of 5 points for it."""
+"""What the first round allows first, in the unit of ``output_distances``. A guess: the paper's
+networks used up to half a point for it."""
 
 MAX_GROWTH = 4.0
 """Of the allowed distance from one try to the next, and of a group's dearest choice from one round
@@ -44,12 +44,13 @@ MAX_TRIES = 5
 """Choices from one table. A guess."""
 
 MAX_FAILURES = 2
-"""One after the other beyond the budget, then a round ends. A guess."""
+"""One after the other beyond the budget, then a round ends, unless nothing was ever within it. A
+guess."""
 
 MIN_GAIN = 0.02
 """A choice must save this share of the cost. A guess: less is not worth its time."""
 
-SHARE_OF_BUDGET = 0.5
+SHARE_OF_BUDGET = 0.6
 """A round ends when this share of the budget left has been used. With all of it the search is
 faster, but its later choices rest on measurements of a network that is not there any more."""
 
@@ -57,7 +58,7 @@ MIN_LEFT = 0.05
 """With less than this share of the budget left the search ends. A guess: of 423 selection images,
 half a point is two."""
 
-AIM = 0.75
+AIM = 0.8
 """A try aims to use this share of the budget left. A guess: what lies beyond the budget is lost."""
 
 RAISE, MAX_RAISES = 1.5, 20
@@ -121,7 +122,7 @@ class RoundSearch(BudgetSearch):
                 tries.allowed = tries.next_allowed()
                 continue
             failures += 1
-            if failures == MAX_FAILURES:
+            if failures >= MAX_FAILURES and self.steps.best_step:
                 break
             if len(allocation.choices) == 1:
                 table.drop(allocation.choices[0])  # another group may still have room

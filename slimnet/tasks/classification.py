@@ -63,6 +63,11 @@ class Classification(Task):
         """See Task."""
         return batch[1]
 
+    def decisive(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """See Task: the scores less their mean over the classes."""
+        (scores,) = outputs
+        return (scores - scores.mean(1, keepdim=True),)
+
     def inputs(self, model: nn.Module, batch: Batch, images: int) -> Tensor:
         """See Task."""
         return batch[0][:images]

@@ -81,6 +81,10 @@ class Task:
         """Return the class of each image, (images,) int64, None where images have no class."""
         return None
 
+    def decisive(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the outputs of a network without what makes no difference to the task."""
+        return outputs
+
     def inputs(self, model: nn.Module, batch: Any, images: int) -> Inputs:
         """Return what the model reads for at most so many images of a batch."""
         return first_inputs(model, partial(self.loss, model, batch), images)

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from slimnet import export, groups, load, report, saliency, tasks, timing
+from slimnet import execution, export, groups, load, report, saliency, tasks, timing
 from slimnet.data import load_splits
 from slimnet.errors import InputError
 from slimnet.options import Options, options_from
@@ -111,6 +111,7 @@ def _compress(
         splits = load_splits(data, options, loaded.model, by_image=task.by_image)
         example = task.check(loaded.model, splits)
         report.require_same_network(baseline, loaded, example)
+        splits = execution.in_fitting_batches(loaded.model, splits, task)
         original = export.translate(loaded.model, example, options.opset)
     with clock("measuring the original"):
         before = {

@@ -19,7 +19,13 @@ from slimnet.execution.layers import (
     watching,
     weight_slices,
 )
-from slimnet.execution.layout import Layout, choose_layout, lay_out, lay_out_each
+from slimnet.execution.layout import (
+    Layout,
+    choose_layout,
+    in_fitting_batches,
+    lay_out,
+    lay_out_each,
+)
 from slimnet.execution.removed import (
     ConstantOutput,
     NoChannels,

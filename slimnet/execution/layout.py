@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.execution.running import MEMORY_BYTES
-from slimnet.records import Split
+from slimnet.records import Split, Splits
 from slimnet.tasks import CLASSIFICATION, Task
 
 # the largest feature map of a batch is 2 MiB, about the size of a processor core's second cache
@@ -31,6 +31,22 @@ def choose_layout(model: nn.Module, split: Split, task: Task) -> Layout:
     """Return the best layout for a network; it is not changed. Whole batches stay as they are."""
     inputs = task.batches(split.batches).first_inputs()
     return Layout() if inputs is None else best_layout(model, inputs)
+
+
+def in_fitting_batches(model: nn.Module, splits: Splits, task: Task) -> Splits:
+    """Return the splits in batches no larger than the best layout has; the model is not changed.
+
+    Batches of 128 images of 224 x 224 pixels take gigabytes, and run no faster. Whole batches stay.
+    """
+    images = choose_layout(model, splits.calibration, task).images
+
+    def fitting(split: Split) -> Split:
+        batches = task.batches(split.batches)
+        large = batches.by_image and max(map(len, batches.parts)) > images
+        return replace(split, batches=batches.regrouped(images)) if large else split
+
+    calibration, selection, test = map(fitting, (splits.calibration, splits.selection, splits.test))
+    return replace(splits, calibration=calibration, selection=selection, test=test)
 
 
 def best_layout(model: nn.Module, inputs: Tensor) -> Layout:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from slimnet.groups import Group
 from slimnet.records import Candidate
-from slimnet.search.allocation import TIE, Allocation, Choice, select
+from slimnet.search.allocation import Allocation, Choice, select
 from slimnet.search.budget_search import BudgetSearch
 from slimnet.search.evaluate import MeasuredCandidates
 from slimnet.search.latency_table import Width
@@ -61,9 +61,8 @@ half a point is two."""
 AIM = 0.8
 """A try aims to use this share of the budget left. A guess: what lies beyond the budget is lost."""
 
-RAISE, MAX_RAISES = 1.5, 20
-"""Where nothing fits the allowed distance, this many times as much is allowed, this often: 3,000
-times in all."""
+RAISE = 1.5
+"""Where nothing fits the allowed distance, this many times as much is allowed. A guess."""
 
 MIN_STEP = 0.2
 """Of the interval between what was within the budget and what was not, how far the next try keeps
@@ -80,12 +79,17 @@ class RoundSearch(BudgetSearch):
 
     allowed: float = FIRST_DISTANCE
     max_nats: float = DEAREST
+    budget: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Note how many points there are to use: few images take some for their uncertainty."""
+        self.budget = self.max_drop - self.best.drop.upper_points
 
     def remove(self) -> str:
         """Remove in rounds, from the best state on; return why that ended."""
         objective = self.evaluator.objective
         while True:
-            if self.max_drop - self.best.drop.upper_points < MIN_LEFT * self.max_drop:
+            if self.max_drop - self.best.drop.upper_points < MIN_LEFT * self.budget:
                 return f"{self.best.drop.upper_points:.2f} of {self.max_drop:g} points are used"
             started, state = time.perf_counter(), self.best.state
             measured = self.evaluator.measure_widths(state, self.max_nats)
@@ -225,9 +229,8 @@ class Tries:
         """Return how much distance is left until ``points``, by the last two tries."""
         low, before = self.low, self.before
         wanted, used = max(0.0, points - low.points), max(0.0, low.points - before.points)
-        most = (MAX_GROWTH - 1) * low.nats
-        step = low.nats - before.nats
-        return min(most, step * wanted / used) if used * most > step * wanted else most
+        most, step = (MAX_GROWTH - 1) * low.nats, low.nats - before.nats
+        return min(most, step * wanted / used) if used > 0 and step > 0 else most
 
 
 class Table:
@@ -265,11 +268,12 @@ class Table:
         if tries.high is not None:
             most = tries.high.saved * (1 - MIN_GAIN)
         effects = [self._effects[choice.number] for choice in self._choices]
-        for _ in range(MAX_RAISES):
+        nats = [choice.nats for choice in self._choices if choice.nats > 0]
+        while True:
             found = select(self._choices, effects, self._cost_of, limit)
-            if found.saved >= least:
+            if found.saved >= least or limit >= sum(nats):
                 break
-            limit = RAISE * max(limit, TIE)
+            limit = RAISE * max(limit, min(nats))
         units = units_of(found.choices, self._groups)
         if not self._objective.allowed.are_multiples_after(self._groups, units):
             return None  # layers behind a concatenation lose channels of several groups

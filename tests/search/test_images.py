@@ -16,8 +16,20 @@ def test_training_images_are_in_memory_only_where_something_is_trained(trained, 
     model, splits = trained
     options = Options(oracle_images=20, finetune_epochs=epochs)
     sets = lay_out_sets(model, splits.calibration, options, None, CLASSIFICATION)
-    assert sets.training is (sets.inverse_grams if epochs else sets.oracle)
+    assert sets.training.images == splits.calibration.images if epochs else sets.oracle
     assert sets.oracle.images <= 20 < sets.inverse_grams.images
+
+
+@pytest.mark.parametrize("step", [None, 1])
+def test_no_repair_sees_the_images_of_the_distances_in_rounds(trained, step):
+    model, splits = trained
+    options = Options(oracle_images=20, step=step)
+    sets = lay_out_sets(model, splits.calibration, options, None, CLASSIFICATION)
+    seen, held_out = (
+        {inputs.numpy().tobytes() for batch, _ in split.batches for inputs in batch}
+        for split in (sets.inverse_grams, sets.distances)
+    )
+    assert seen.isdisjoint(held_out) == (step is None)
 
 
 @pytest.mark.parametrize(("repair", "epochs"), [(True, 0), (False, 0), (False, 1), (True, 1)])

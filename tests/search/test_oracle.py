@@ -113,8 +113,9 @@ def test_with_a_reference_the_distance_from_its_outputs_is_measured(found):
             (sensitivity,) = contest.sensitivities
             slim, total = state.without(proposal.units).model, 0.0
             for inputs, _ in calibration.batches:
-                aim = model(inputs).double()
-                squares = (slim(inputs).double() - aim).square().mean(1)
+                aim, got = (network(inputs).double() for network in (model, slim))
+                aim, got = (scores - scores.mean(1, keepdim=True) for scores in (aim, got))
+                squares = (got - aim).square().mean(1)
                 total += float((squares / aim.square().mean()).sum())
             assert sensitivity.nats == pytest.approx(total / calibration.images, rel=1e-4)
 

@@ -109,7 +109,6 @@ class RoundSearch(BudgetSearch):
         start = self.best.drop.upper_points
         enough = start + SHARE_OF_BUDGET * (self.max_drop - start)
         tries = Tries(start, start + AIM * (self.max_drop - start), self.allowed)
-        failures = 0
         for _ in range(MAX_TRIES):
             allocation = table.allocate(tries)
             if allocation is None:
@@ -120,19 +119,14 @@ class RoundSearch(BudgetSearch):
             if after.is_within(self.max_drop):
                 self._keep(after, allocation, replaces=tries.low.saved > 0)
                 tries.fits(one)
-                failures = 0
-                if one.points > enough:
-                    break
-                tries.allowed = tries.next_allowed()
-                continue
-            failures += 1
-            if failures >= MAX_FAILURES and self.steps.best_step:
-                break
-            if len(allocation.choices) == 1:
-                table.drop(allocation.choices[0])  # another group may still have room
+            elif len(allocation.choices) > 1:
+                tries.breaks(one)
             else:
-                tries.high = one
-                tries.allowed = tries.next_allowed()
+                tries.failures += 1
+                table.drop(allocation.choices[0])  # another group may still have room
+            hopeless = tries.failures >= MAX_FAILURES and self.steps.best_step
+            if hopeless or tries.low.points > enough:
+                break
         self.allowed = tries.allowed_next_round(self.max_drop)
         if tries.low.saved > 0:
             return ""
@@ -191,7 +185,9 @@ class Try:
 class Tries:
     """The tries from one table: the last one within the budget, and the first one beyond it.
 
-    ``start`` are the points before the round, ``aim`` those that it should come to.
+    ``start`` are the points before the round, ``aim`` those that it should come to. ``allowed`` is
+    the distance that the next try may add, ``failures`` are the last tries in a row that broke the
+    budget.
     """
 
     start: float
@@ -200,6 +196,7 @@ class Tries:
     low: Try = field(init=False)
     before: Try = field(init=False)
     high: Try | None = None
+    failures: int = 0
 
     def __post_init__(self) -> None:
         """Begin with nothing removed."""
@@ -207,9 +204,15 @@ class Tries:
 
     def fits(self, one: Try) -> None:
         """Take in a try within the budget."""
-        self.before, self.low = self.low, one
+        self.before, self.low, self.failures = self.low, one, 0
+        self.allowed = self._next_allowed()
 
-    def next_allowed(self) -> float:
+    def breaks(self, one: Try) -> None:
+        """Take in a try beyond the budget."""
+        self.high, self.failures = one, self.failures + 1
+        self.allowed = self._next_allowed()
+
+    def _next_allowed(self) -> float:
         """Return the distance that comes to the aim, if points go on as between the last tries."""
         low, high = self.low, self.high
         if high is None:

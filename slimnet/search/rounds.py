@@ -44,7 +44,7 @@ MAX_TRIES = 5
 """Choices from one table. A guess."""
 
 MAX_FAILURES = 2
-"""One after the other beyond the budget, then a round ends, unless nothing was ever within it. A
+"""One after the other beyond the budget, then a round ends if half of the budget is used. A
 guess."""
 
 MIN_GAIN = 0.02
@@ -124,8 +124,8 @@ class RoundSearch(BudgetSearch):
             else:
                 tries.failures += 1
                 table.drop(allocation.choices[0])  # another group may still have room
-            hopeless = tries.failures >= MAX_FAILURES and self.steps.best_step
-            if hopeless or tries.low.points > enough:
+            half_used = tries.low.points > self.max_drop - self.budget / 2
+            if tries.low.points > enough or (half_used and tries.failures >= MAX_FAILURES):
                 break
         self.allowed = tries.allowed_next_round(self.max_drop)
         if tries.low.saved > 0:

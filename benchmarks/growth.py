@@ -14,14 +14,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import runs
 import torch
 from networks import PaddedResNet
 from random_weights import randomise
 
-from slimnet import report
 from slimnet.groups import find_branches, find_groups
 from slimnet.options import Options
 from slimnet.records import Split, Splits, Step
+from slimnet.report.build import environment
 from slimnet.search import search
 
 RESULTS = Path(__file__).parent / "results" / "growth.json"
@@ -76,19 +77,41 @@ def run(depth: int, width: int) -> dict[str, Any]:
     }
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the table of all runs."""
+    header = ("depth", "width", "groups", "branches", "units", "rounds", "trials, first round",
+              "trials", "tries", "seconds")  # fmt: skip
+    lines = [
+        [
+            *(str(row[name]) for name in ("depth", "width", "groups", "branches", "units")),
+            str(len(row["trials_by_round"])),
+            str(row["trials_by_round"][0]),
+            str(sum(row["trials_by_round"])),
+            str(row["tries"]),
+            f"{row['seconds']:.0f}",
+        ]
+        for row in rows
+    ]
+    return runs.markdown_table(header, lines)
+
+
 def main() -> None:
     """Run all depths at the first width, and the first depth at all widths."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--depths", nargs="+", type=int, default=[20, 32, 56, 110])
     parser.add_argument("--widths", nargs="+", type=int, default=[16, 32, 64])
+    parser.add_argument("--table", action="store_true", help="only print the table")
     options = parser.parse_args()
+    if options.table:
+        print(table(json.loads(RESULTS.read_text(encoding="utf-8"))["runs"]))
+        return
     pairs = [(depth, options.widths[0]) for depth in options.depths]
     pairs += [(options.depths[0], width) for width in options.widths[1:]]
-    runs = []
+    rows = []
     for depth, width in pairs:
-        runs.append(run(depth, width))
-        print(json.dumps(runs[-1]), flush=True)
-    content = {"environment": report.environment(), "runs": runs}
+        rows.append(run(depth, width))
+        print(json.dumps(rows[-1]), flush=True)
+    content = {"environment": environment(), "runs": rows}
     RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

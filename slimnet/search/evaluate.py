@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,6 +118,9 @@ REFITTED_LAYERS = 4
 """Behind a candidate's change, to see how much of its distance a refit takes back. A guess: the two
 blocks behind one of a residual network, which take in most of the error."""
 
+TOLD_AFTER_SECONDS = 10.0
+"""A table that takes less is not worth a line."""
+
 CHANNELS_LEFT = 0.7
 """Of the distance that channels of one group add, what such a refit leaves. On ResNet-20 it left
 0.60 to 0.90 in nine groups; of branches it left 0.07 to 0.30, which is measured for each."""
@@ -177,7 +181,9 @@ class CandidateEvaluator:
     reference: nn.Module | None = None
     branches: Sequence[Branch] = ()
     refits: Refits | None = None
+    progress: Callable[[str], None] | None = None
     _errors: RemovalErrors | None = None
+    _rounds: int = 0
     _branch_nats: dict[frozenset[str], float] = field(default_factory=dict)
 
     def measure_sets(self, state: State, channels: int) -> MeasuredCandidates:
@@ -190,6 +196,7 @@ class CandidateEvaluator:
         A group's next lower width is measured if this one costs no more than ``max_nats``, by the
         better half of the metrics; a branch, if it did not cost more the last time.
         """
+        self._rounds += 1
         measured = self._journalled(lambda: self._measure_widths(state, max_nats))
         for proposal, found in zip(measured.proposals, measured.sensitivities, strict=True):
             if proposal.metric == BRANCH:
@@ -218,6 +225,8 @@ class CandidateEvaluator:
         return _joined(ranking, list(zip(contests, found, strict=True)))
 
     def _measure_widths(self, state: State, max_nats: float) -> MeasuredCandidates:
+        if not state.groups:  # all of them went with their branches
+            return MeasuredCandidates(self.mean_loss(state), (), (), ())
         ranking = self._rank(state)
         levels = propose_widths(
             state.groups, ranking.scores, self.objective.allowed, self.options.oracle_k
@@ -230,10 +239,12 @@ class CandidateEvaluator:
         ]
         parts: list[tuple[Sequence[Proposal], Contest]] = []
         going = [widths for widths in levels if widths]
+        trials, started = sum(len(one) for widths in going for one in widths), time.perf_counter()
         while going:
             contests = [widths[0] for widths in going]
             found = self._after_refits(state, contests, self._compete(state, ranking, contests))
             parts += zip(contests, found, strict=True)
+            self._tell(sum(len(one) for one, _ in parts), trials, time.perf_counter() - started)
             going = [
                 _next_widths(widths, result)
                 for widths, result in zip(going, found, strict=True)
@@ -241,6 +252,13 @@ class CandidateEvaluator:
                 and result.sensitivities[result.winner].nats <= max_nats
             ]  # fmt: skip
         return _joined(ranking, parts)
+
+    def _tell(self, done: int, trials: int, seconds: float) -> None:
+        """Tell how far a table is that takes long; of the narrower widths many trials fall away."""
+        left = seconds * (trials / done - 1)
+        if self.progress is not None and seconds > TOLD_AFTER_SECONDS and done < trials:
+            text = f"round {self._rounds}: {done} of at most {trials} trials are measured"
+            self.progress(f"searching, {text}, at most {left:.0f} s are left for them")
 
     def _after_refits(
         self, state: State, contests: Sequence[Sequence[Proposal]], found: Sequence[Contest]

@@ -55,8 +55,9 @@ def search(
         groups: from ``find_groups``, in the original numbering.
         splits: calibration for saliency and oracle, selection for the budget.
         options: the sections that the search reads.
-        progress: called with every step, and with a sentence where an interrupted search is
-            resumed; the steps of that one are then reported again first.
+        progress: called with every step, with a sentence while a table of trials is measured that
+            takes long, and with one where an interrupted search is resumed; the steps of that one
+            are then reported again first.
         time_layers: returns the milliseconds of each layer, for the latency objective.
         journal_file: keeps the measurements. The same search, interrupted at any moment, resumes
             from there, and ends with the same plan and weights.
@@ -100,7 +101,9 @@ def search(
         for split in (images.refit, images.quick_refit)
     )
     accuracy = AccuracyEvaluator(original, selection, options, state)
-    evaluator = _evaluator(quick_teacher, state, images, objective, options, journal, branches)
+    evaluator = _evaluator(
+        quick_teacher, state, images, objective, options, journal, branches, progress
+    )
     recovery = Recovery(
         teacher, quick_teacher, images.training, options, _journalled(accuracy, journal)
     )
@@ -124,6 +127,7 @@ def _evaluator(
     options: SearchOptions,
     journal: Journal,
     branches: Sequence[Branch],
+    progress: Callable[[str], None],
 ) -> CandidateEvaluator:
     """Return what measures candidates: steps by the loss, rounds by distances, on fewer images."""
     if options.step is not None:
@@ -133,7 +137,7 @@ def _evaluator(
     fewer = min(images.oracle, images.quick_refit, key=lambda split: split.images)
     return CandidateEvaluator(
         objective, Oracle(state, images.distances), fewer.batches, options, journal,
-        state.running.folded_model, branches, refits,
+        state.running.folded_model, branches, refits, progress,
     )  # fmt: skip
 
 

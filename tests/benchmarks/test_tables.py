@@ -8,6 +8,7 @@ from pathlib import Path
 
 import budget
 import compare
+import growth
 import paper
 import paper_networks
 import peers
@@ -51,6 +52,7 @@ PRINTED = {
     "peers": lambda: peers_report.report(paper.ROWS, peer_runs()),
     "search_speed": lambda: search_speed.table(speeds()),
     "compare": lambda: compare.table(comparisons()),
+    "growth": lambda: growth.table(raw("growth.json")["runs"]),
     "zoo": lambda: zoo.table(raw("zoo.json")["runs"]),
 }
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.execution import watching
+from slimnet.repair.refit import MIN_ROWS_PER_COLUMN
 from slimnet.repair.repair import RIDGE
 from slimnet.repair.teacher import TeacherOutputs
 
@@ -15,10 +16,11 @@ ITERATIONS = 50
 
 @torch.no_grad()
 def fit_classifier(teacher: TeacherOutputs, slim: nn.Module) -> bool:
-    """Change ``slim`` in place: fit its last layer to labels; return whether it has such a layer.
+    """Change ``slim`` in place: fit its last layer to labels; return whether that can be done.
 
-    The layer must be linear, its outputs the network's scores, and the task a classification. It
-    minimises the cross-entropy, with a ridge towards the weights that it has now.
+    The layer must be linear, its outputs the network's scores, the task a classification, and there
+    must be MIN_ROWS_PER_COLUMN images for each of its inputs. It minimises the cross-entropy, with
+    a ridge towards the weights that it has now.
     """
     task, reads, labels = teacher.task, list[Tensor](), list[Tensor]()
     few = task.few(teacher.batches)
@@ -34,11 +36,15 @@ def fit_classifier(teacher: TeacherOutputs, slim: nn.Module) -> bool:
             task.outputs(slim, batch)
     layer = slim.get_submodule(name)
     assert isinstance(layer, nn.Linear)
-    features = torch.cat([torch.cat(reads), torch.ones(sum(map(len, reads)), 1)], 1)
-    bias = layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias
-    weights = torch.cat([layer.weight, bias[:, None]], 1)
+    features, weights = torch.cat(reads), layer.weight
+    if layer.bias is not None:
+        features = torch.cat([features, torch.ones(len(features), 1)], 1)
+        weights = torch.cat([weights, layer.bias[:, None]], 1)
+    enough = len(features) >= MIN_ROWS_PER_COLUMN * features.shape[1]
+    if not enough or not bool(features.isfinite().all()):
+        return False
     fitted = logistic_regression(weights, features, torch.cat(labels))
-    layer.weight.copy_(fitted[:, :-1])
+    layer.weight.copy_(fitted[:, : layer.in_features])
     if layer.bias is not None:
         layer.bias.copy_(fitted[:, -1])
     return True

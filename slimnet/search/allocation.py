@@ -17,10 +17,9 @@ from slimnet.search.candidates import Proposal
 from slimnet.search.latency_table import Width
 from slimnet.search.objective import cost_per_saving
 
-BISECTIONS = 20
-"""Of the multiplier, over nine decades: then it is known to 2e-5 of itself."""
+BISECTIONS = 24
+"""Of the multiplier, over as many decades as the choices' ratios span. A guess."""
 
-MULTIPLIER_DECADES = 9
 MAX_RATIO = 4.0
 """A guess: the next round, with measurements of its own, can do better than that."""
 
@@ -187,7 +186,7 @@ def select(
         if saved > 0 and choice.nats > 0:
             ratios.append(saved / choice.nats)
     high = 2 * max(ratios, default=1.0)
-    low = high * 10.0**-MULTIPLIER_DECADES
+    low = min(ratios, default=1.0) / 2
     for _ in range(BISECTIONS):
         middle = math.sqrt(low * high)
         tried = best.copy()

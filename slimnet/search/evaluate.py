@@ -155,7 +155,8 @@ class Refits:
                 plan = merge_plans(state.plan, plan_for(state.groups, units, original=True))
                 refit(self.teacher, slim, plan, state.plan, REFITTED_LAYERS)
                 share = (self._distance(slim, wanted) - before) / added
-            shares.append(min(1.0, max(MIN_SHARE_LEFT, share)))
+            finite = math.isfinite(share)
+            shares.append(min(1.0, max(MIN_SHARE_LEFT, share)) if finite else 1.0)
         return shares
 
     @torch.no_grad()
@@ -167,7 +168,7 @@ class Refits:
 
 @dataclass
 class CandidateEvaluator:
-    """Measures the candidates of states on the oracle's images.
+    """Measures the candidates of states; the metrics score units on ``images``.
 
     The widths of groups and branches are measured by the distance of the outputs from those of
     ``reference``, the original network; with ``refits``, by what a refit leaves of it.

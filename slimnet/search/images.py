@@ -77,7 +77,10 @@ def lay_out_sets(
     counts = images_used(model, example, calibration.images, options)
     learning = held_out = task.batches(batches)
     if options.step is None:
-        learning, held_out = learning.hold_back(max(2, calibration.images // counts.distances))
+        every = max(4, calibration.images // counts.distances)
+        if not learning.by_image:
+            every = min(every, max(4, len(learning.parts)))
+        learning, held_out = learning.hold_back(every)
     oracle, inverse_grams, refit, quick_refit = lay_out_each(
         replace(calibration, images=learning.images, batches=learning),
         counts[:-1], layout, task, options.memory_bytes,
@@ -89,9 +92,11 @@ def lay_out_sets(
     training = oracle  # not used, and in memory anyway
     if options.finetune_epochs:
         # the repair's images had to fit in memory; training can read the others one by one
-        everything = task.batches(calibration.batches)
-        more = inverse_grams.images < counts.inverse_grams and everything.random_access
-        training = replace(calibration, batches=everything) if more else inverse_grams
+        more = inverse_grams.images < min(counts.inverse_grams, learning.images)
+        if more and learning.random_access:
+            training = replace(calibration, images=learning.images, batches=learning)
+        else:
+            training = inverse_grams
     return ImageSets(oracle, inverse_grams, refit, quick_refit, distances, training)
 
 

@@ -100,7 +100,11 @@ class Recovery:
         """Return the best state after every recovery was tried, each kept if it does no harm."""
         found = replace(best, recovered_by=())
         if self._can_refit(found.state):
-            found = self._better(found, found.state.refitted(self.teacher), REFIT)
+            state = found.state
+            if self.teacher.images > self.quick_teacher.images:
+                # the last refit may have been a quick one
+                state = replace(state, plan_at_last_refit=None)
+            found = self._better(found, state.refitted(self.teacher), REFIT)
         if self.options.repair:
             fitted = found.state.with_classifier_fitted(self.teacher)
             found = self._better(found, fitted, CLASSIFIER)
@@ -164,7 +168,7 @@ class AccuracyEvaluator:
         original: the task's measurement of the original network on the selection split.
         selection: the split.
         options: the budget.
-        first: the state before the search; only the layers of its groups change in a step.
+        first: the state before the search; it says where versions of the network begin to differ.
     """
 
     def __init__(

@@ -106,7 +106,7 @@ class RoundSearch(BudgetSearch):
         """Remove the best combination within the budget; return why there is none, if so."""
         table = Table(state, self.evaluator.objective, measured)
         candidates = candidates_of(state.groups, measured)
-        start = self.best.drop.upper_points
+        start, first = self.best.drop.upper_points, self.steps.next_number
         enough = start + SHARE_OF_BUDGET * (self.max_drop - start)
         tries = Tries(start, start + AIM * (self.max_drop - start), self.allowed)
         for _ in range(MAX_TRIES):
@@ -130,7 +130,7 @@ class RoundSearch(BudgetSearch):
         self.allowed = tries.allowed_next_round(self.max_drop)
         if tries.low.saved > 0:
             return ""
-        if len(self.steps.all) == self.steps.best_step:
+        if self.steps.next_number == first:
             return "no combination of lower widths saves 2 % of the cost"
         return self.steps.why_over_budget()
 
@@ -158,7 +158,7 @@ class RoundSearch(BudgetSearch):
     def _keep(self, after: EvaluatedState, allocation: Allocation, *, replaces: bool) -> None:
         """Make this the best state; it may replace the one before, from the same table."""
         dearest = max(choice.nats for choice in allocation.choices)
-        self.max_nats = MAX_GROWTH * max(dearest, 0.0)
+        self.max_nats = MAX_GROWTH * max(dearest, FIRST_DISTANCE)
         self.steps.keep_last(replaces=replaces)
         self.best = after
 
@@ -183,7 +183,7 @@ class Try:
 
 @dataclass
 class Tries:
-    """The tries from one table: the last one within the budget, and the first one beyond it.
+    """The tries from one table: the last one within the budget, and the last one beyond it.
 
     ``start`` are the points before the round, ``aim`` those that it should come to. ``allowed`` is
     the distance that the next try may add, ``failures`` are the last tries in a row that broke the
@@ -232,7 +232,7 @@ class Tries:
         """Return how much distance is left until ``points``, by the last two tries."""
         low, before = self.low, self.before
         wanted, used = max(0.0, points - low.points), max(0.0, low.points - before.points)
-        most, step = (MAX_GROWTH - 1) * low.nats, low.nats - before.nats
+        most, step = (MAX_GROWTH - 1) * max(low.nats, 0.0), low.nats - before.nats
         return min(most, step * wanted / used) if used > 0 and step > 0 else most
 
 
@@ -267,7 +267,7 @@ class Table:
         allowed distance is too small for that, more is allowed.
         """
         least = max(MIN_GAIN * self.cost, tries.low.saved * (1 + MIN_GAIN))
-        most, limit = math.inf, tries.allowed
+        most, limit = math.inf, max(0.0, tries.allowed)
         if tries.high is not None:
             most = tries.high.saved * (1 - MIN_GAIN)
         effects = [self._effects[choice.number] for choice in self._choices]

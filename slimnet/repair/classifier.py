@@ -61,16 +61,16 @@ def logistic_regression(weights: Tensor, features: Tensor, labels: Tensor) -> Te
         features: (images, columns).
         labels: (images,) int64.
     """
-    start = weights.double()
+    start, features = weights.double(), features.double()
     wanted = nn.functional.one_hot(labels, len(start)).double()
-    gram = features.T.double() @ features.double() / len(features)
+    gram = features.T @ features / len(features)
     ridge = RIDGE * float(gram.diagonal().mean())
     bound = gram / 2
     bound.diagonal().add_(ridge)
     factor, found = torch.linalg.cholesky(bound), start
     for _ in range(ITERATIONS):
-        excess = (features.double() @ found.T).softmax(1) - wanted
-        slope = excess.T @ features.double() / len(features) + ridge * (found - start)
+        excess = (features @ found.T).softmax(1) - wanted
+        slope = excess.T @ features / len(features) + ridge * (found - start)
         found = found - torch.cholesky_solve(slope.T, factor).T
     return found
 

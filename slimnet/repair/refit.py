@@ -31,7 +31,7 @@ if it had this one. A guess; dividing by its own would ask the layer for huge va
 
 
 MIN_ROWS_PER_COLUMN = 4
-"""A guess: with fewer rows a layer would learn them by heart."""
+"""A guess: with fewer rows a layer would overfit them."""
 
 
 def ridge_regression(matrix: Tensor, rows: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
@@ -82,7 +82,7 @@ def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 class FittedLayer:
     """A layer to be fitted, with the name of the bias or running mean that shifts its output.
 
-    ``sums`` holds the layer if it aims at a sum, with the norm between; see ``summed_layers``.
+    ``sums`` are the network's layers that aim at a sum; see ``summed_layers``.
     """
 
     name: str
@@ -167,7 +167,7 @@ def _layers_in_order(
         FittedLayer(
             name=name,
             bias=bias_of(slim, name, norms.get(name)),
-            sums={name: sums[name]} if name in sums else {},
+            sums=sums,
         )
         for name in order
         if order.count(name) == 1 and (name in sums) == (name in teacher.sums)

@@ -72,7 +72,7 @@ class Move:
 
 @dataclass
 class Selection:
-    """Some of the choices, and what they save, kept up to date.
+    """A combination of the choices, and what it saves; every move changes both.
 
     ``effects[i]`` maps layers to the inputs and outputs that go with choice i.
     """

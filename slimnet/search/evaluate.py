@@ -118,7 +118,7 @@ REFITTED_LAYERS = 4
 """Behind a candidate's change, to see how much of its distance a refit takes back. A guess: the two
 blocks behind one of a residual network, which take in most of the error."""
 
-TOLD_AFTER_SECONDS = 10.0
+REPORTED_AFTER_SECONDS = 10.0
 """A table that takes less is not worth a line."""
 
 CHANNELS_LEFT = 0.7
@@ -170,8 +170,8 @@ class Refits:
 class CandidateEvaluator:
     """Measures the candidates of states; the metrics score units on ``images``.
 
-    The widths of groups and branches are measured by the distance of the outputs from those of
-    ``reference``, the original network; with ``refits``, by what a refit leaves of it.
+    The widths of groups and branches are measured by what the oracle finds; with ``refits``, by
+    what a refit leaves of it.
     """
 
     objective: Objective
@@ -179,7 +179,6 @@ class CandidateEvaluator:
     images: Batches
     options: SearchOptions
     journal: Journal
-    reference: nn.Module | None = None
     branches: Sequence[Branch] = ()
     refits: Refits | None = None
     progress: Callable[[str], None] | None = None
@@ -245,7 +244,7 @@ class CandidateEvaluator:
             contests = [widths[0] for widths in going]
             found = self._after_refits(state, contests, self._compete(state, ranking, contests))
             parts += zip(contests, found, strict=True)
-            self._tell(sum(len(one) for one, _ in parts), trials, time.perf_counter() - started)
+            self._report(sum(len(one) for one, _ in parts), trials, time.perf_counter() - started)
             going = [
                 _next_widths(widths, result)
                 for widths, result in zip(going, found, strict=True)
@@ -254,10 +253,10 @@ class CandidateEvaluator:
             ]  # fmt: skip
         return _joined(ranking, parts)
 
-    def _tell(self, done: int, trials: int, seconds: float) -> None:
-        """Tell how far a table is that takes long; of the narrower widths many trials fall away."""
+    def _report(self, done: int, trials: int, seconds: float) -> None:
+        """Report how far a long table is; of the narrower widths many trials fall away."""
         left = seconds * (trials / done - 1)
-        if self.progress is not None and seconds > TOLD_AFTER_SECONDS and done < trials:
+        if self.progress is not None and seconds > REPORTED_AFTER_SECONDS and done < trials:
             text = f"round {self._rounds}: {done} of at most {trials} trials are measured"
             self.progress(f"searching, {text}, at most {left:.0f} s are left for them")
 
@@ -278,7 +277,7 @@ class CandidateEvaluator:
         self, state: State, ranking: Ranking, contests: Sequence[Sequence[Proposal]]
     ) -> list[Contest]:
         savings = [self.objective.savings(state, proposals) for proposals in contests]
-        return self.oracle.measure(state, contests, ranking.losses, savings, self.reference)
+        return self.oracle.measure(state, contests, ranking.losses, savings)
 
     def _rank(self, state: State) -> Ranking:
         metrics = self.options.metrics or default_metrics(repaired=bool(state.inverse_grams))

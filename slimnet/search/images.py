@@ -70,7 +70,7 @@ def lay_out_sets(
 ) -> ImageSets:
     """Return the calibration images that a search of this network runs; it is not changed.
 
-    A repair with fewer images than a layer has columns knows them by heart. So the distances of
+    A repair with fewer images than a layer has columns overfits them. So the distances of
     trials are measured on images that no repair has seen.
     """
     example, batches = task.inputs(model, next(iter(calibration.batches)), 1), calibration.batches

@@ -90,10 +90,16 @@ class Contest:
 
 
 class Oracle:
-    """Measures the candidates of one search, always on the same calibration images."""
+    """Measures the candidates of one search, always on the same calibration images.
 
-    def __init__(self, state: State, calibration: Split) -> None:
-        self._task = state.task
+    With a reference, sensitivities are changes of the distance from its outputs, not of the loss.
+    """
+
+    def __init__(
+        self, state: State, calibration: Split, reference: nn.Module | None = None
+    ) -> None:
+        self._task, self._reference = state.task, reference
+        self._wanted: dict[int, Sequence[Tensor]] = {}
         self._batches, self._images = calibration.batches, calibration.images
 
     def measure(
@@ -102,11 +108,8 @@ class Oracle:
         contests: Sequence[Sequence[Proposal]],
         losses: Tensor,
         savings: Sequence[Sequence[float]],
-        reference: nn.Module | None = None,
     ) -> list[Contest]:
         """Return the sensitivities of the candidates of each contest, and who wins it.
-
-        With a reference, they are changes of the distance from its outputs, not of the loss.
 
         The winner has the lowest cost per saving, and is measured on all images. A contest has no
         winner where no loss is a number. The state is as it was when this returns.
@@ -117,11 +120,10 @@ class Oracle:
             losses: of each calibration image as they are now, (images,), in nats; not read with
                 a reference.
             savings: how much each candidate saves.
-            reference: the network whose outputs are aimed at.
         """
         found: list[Contest] = []
         for chunk in _chunks(state, contests):
-            found += self._race(state, contests[chunk], losses, savings[chunk], reference)
+            found += self._race(state, contests[chunk], losses, savings[chunk])
         return found
 
     def _race(
@@ -130,25 +132,26 @@ class Oracle:
         contests: Sequence[Sequence[Proposal]],
         losses: Tensor,
         savings: Sequence[Sequence[float]],
-        reference: nn.Module | None,
     ) -> list[Contest]:
         trials = [[state.trial(p.units) for p in proposals] for proposals in contests]
         changes: list[list[list[Tensor]]] = [[[] for _ in one] for one in contests]
         live = [list(range(len(one))) for one in contests]
         network, passed = state.running.folded_model, 0
         batches = self._batches
-        if reference is None:
+        if self._reference is None:
             batches, _, _ = hardest_first(batches, losses)
         halvings = 0
         better: dict[int, list[int]] = {}
         with torch.inference_mode(), state.running.replay() as replay:
-            for batch in batches:
+            for number, batch in enumerate(batches):
                 entries = [(c, i) for c, left in enumerate(live) for i in left]
                 if not entries:
                     break
                 run = partial(image_losses, self._task, network, batch)
-                if reference is not None:
-                    wanted = self._task.outputs(reference, batch)
+                if self._reference is not None:
+                    if number not in self._wanted:
+                        self._wanted[number] = self._task.outputs(self._reference, batch)
+                    wanted = self._wanted[number]
                     run = partial(output_distances, self._task, network, batch, wanted)
                 measured = replay.differences(run, network, [trials[c][i] for c, i in entries])
                 for (c, i), change in zip(entries, measured, strict=True):

@@ -79,7 +79,7 @@ class Recovery:
             if 0 < self._excess_points(found) <= REFIT_POINTS:
                 fitted = found.state.with_classifier_fitted(self.teacher)
                 found = self._better(found, fitted, CLASSIFIER)
-        return self._recovered(found, number, refit=False)
+        return self._tuned(found, number)
 
     def after_step(self, state: State, number: int, *, last: bool = False) -> EvaluatedState:
         """Return the state after step ``number``, evaluated, and recovered where that may help.
@@ -91,10 +91,10 @@ class Recovery:
         step before was fine-tuned.
         """
         found = EvaluatedState(state, self.measure_drop(state))
-        worth = self._worth_refitting(found, number, last)
-        if worth:
+        if self._worth_refitting(found, number, last):
             self._refitted_at = number
-        return self._recovered(found, number, refit=worth)
+            found = self._better(found, state.refitted(self.teacher), REFIT)
+        return self._tuned(found, number)
 
     def at_the_end(self, best: EvaluatedState, number: int) -> EvaluatedState:
         """Return the best state after every recovery was tried, each kept if it does no harm."""
@@ -114,10 +114,8 @@ class Recovery:
             found = self._better(found, self._finetune(found.state, number), FINE_TUNING)
         return found
 
-    def _recovered(self, found: EvaluatedState, number: int, *, refit: bool) -> EvaluatedState:
-        """Return the state refitted if asked for, and fine-tuned where that is due."""
-        if refit:
-            found = self._better(found, found.state.refitted(self.teacher), REFIT)
+    def _tuned(self, found: EvaluatedState, number: int) -> EvaluatedState:
+        """Return the state fine-tuned where that is due."""
         if self._worth_tuning(number, self._excess_points(found) > 0):
             found = self._better(found, self._finetune(found.state, number), FINE_TUNING)
         return found

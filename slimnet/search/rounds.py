@@ -29,14 +29,15 @@ from slimnet.search.state import State
 from slimnet.search.steps import NO_FINITE_LOSS, candidates_of
 
 FIRST_DISTANCE = 0.0025
-"""What the first round allows first, in the unit of ``output_distances``. A guess: the paper's
-networks used up to half a point for it."""
+"""The sum of distances that the first try may add; see ``output_distances``. A guess: it cost the
+paper's networks up to half a point."""
 
 MAX_GROWTH = 4.0
-"""Of the allowed distance from one try to the next, and of a group's dearest choice from one round
-to the next. A guess: what was measured near the network as it stands says little far from it."""
+"""A try allows at most this many times the distance of the try before, and a round measures widths
+up to this many times the largest distance chosen before. A guess: what was measured near the
+network as it stands says little far from it."""
 
-DEAREST = 0.5
+MAX_FIRST_DISTANCE = 0.5
 """Narrower widths than one with this distance are not measured in the first round. A guess: a whole
 budget of 5 points was 0.1 to 0.2."""
 
@@ -78,7 +79,7 @@ class RoundSearch(BudgetSearch):
     """
 
     allowed: float = FIRST_DISTANCE
-    max_nats: float = DEAREST
+    max_nats: float = MAX_FIRST_DISTANCE
     budget: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -131,7 +132,7 @@ class RoundSearch(BudgetSearch):
         if tries.low.saved > 0:
             return ""
         if self.steps.next_number == first:
-            return "no combination of lower widths saves 2 % of the cost"
+            return f"no combination of lower widths saves {100 * MIN_GAIN:g} % of the cost"
         return self.steps.why_over_budget()
 
     def _evaluate(
@@ -157,8 +158,8 @@ class RoundSearch(BudgetSearch):
 
     def _keep(self, after: EvaluatedState, allocation: Allocation, *, replaces: bool) -> None:
         """Make this the best state; it may replace the one before, from the same table."""
-        dearest = max(choice.nats for choice in allocation.choices)
-        self.max_nats = MAX_GROWTH * max(dearest, FIRST_DISTANCE)
+        largest = max(choice.nats for choice in allocation.choices)
+        self.max_nats = MAX_GROWTH * max(largest, FIRST_DISTANCE)
         self.steps.keep_last(replaces=replaces)
         self.best = after
 
@@ -232,8 +233,8 @@ class Tries:
         """Return how much distance is left until ``points``, by the last two tries."""
         low, before = self.low, self.before
         wanted, used = max(0.0, points - low.points), max(0.0, low.points - before.points)
-        most, step = (MAX_GROWTH - 1) * max(low.nats, 0.0), low.nats - before.nats
-        return min(most, step * wanted / used) if used > 0 and step > 0 else most
+        max_more, step = (MAX_GROWTH - 1) * max(low.nats, 0.0), low.nats - before.nats
+        return min(max_more, step * wanted / used) if used > 0 and step > 0 else max_more
 
 
 class Table:
@@ -266,21 +267,21 @@ class Table:
         It saves more than what was within the budget, and less than what was beyond it. Where the
         allowed distance is too small for that, more is allowed.
         """
-        least = max(MIN_GAIN * self.cost, tries.low.saved * (1 + MIN_GAIN))
-        most, limit = math.inf, max(0.0, tries.allowed)
+        min_saved = max(MIN_GAIN * self.cost, tries.low.saved * (1 + MIN_GAIN))
+        max_saved, limit = math.inf, max(0.0, tries.allowed)
         if tries.high is not None:
-            most = tries.high.saved * (1 - MIN_GAIN)
+            max_saved = tries.high.saved * (1 - MIN_GAIN)
         effects = [self._effects[choice.number] for choice in self._choices]
         nats = [choice.nats for choice in self._choices if choice.nats > 0]
         while True:
             found = select(self._choices, effects, self._cost_of, limit)
-            if found.saved >= least or limit >= sum(nats):
+            if found.saved >= min_saved or limit >= sum(nats):
                 break
             limit = RAISE * max(limit, min(nats))
         units = units_of(found.choices, self._groups)
         if not self._objective.allowed.are_multiples_after(self._groups, units):
             return None  # layers behind a concatenation lose channels of several groups
-        return found if found.choices and least <= found.saved < most else None
+        return found if found.choices and min_saved <= found.saved < max_saved else None
 
     def _cost_of(self, layer: str, inputs: int, outputs: int) -> float:
         """Return the cost of a layer without these inputs and outputs; see ``select``."""

@@ -136,8 +136,8 @@ def _evaluator(
     refits = Refits(teacher, images.distances.batches) if options.repair else None
     fewer = min(images.oracle, images.quick_refit, key=lambda split: split.images)
     return CandidateEvaluator(
-        objective, Oracle(state, images.distances), fewer.batches, options, journal,
-        state.running.folded_model, branches, refits, progress,
+        objective, Oracle(state, images.distances, state.running.folded_model), fewer.batches,
+        options, journal, branches, refits, progress,
     )  # fmt: skip
 
 

@@ -104,9 +104,9 @@ def test_contests_do_not_disturb_each_other(found, total_bytes):
 def test_with_a_reference_the_distance_from_its_outputs_is_measured(found):
     model, calibration, groups = found
     state, proposals = State(RunningNetwork(model), groups, {}, {}), proposals_for(groups)
-    contests = Oracle(state, calibration).measure(
+    contests = Oracle(state, calibration, model).measure(
         state, [[one] for one in proposals], torch.zeros(calibration.images),
-        [[1.0]] * len(proposals), model,
+        [[1.0]] * len(proposals),
     )  # fmt: skip
     with torch.no_grad():
         for proposal, contest in zip(proposals, contests, strict=True):

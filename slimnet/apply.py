@@ -16,7 +16,7 @@ from slimnet.groups import require_float64
 from slimnet.options import Options, options_from
 from slimnet.records import Application, Applied, Artefacts, LoadedModel, Parity, PlanFile
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 OWN_WEIGHTS = (
     "Nothing was repaired: the slim network holds the model's own weights, without those that the "
     "plan removes. No accuracy was measured."

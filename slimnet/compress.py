@@ -6,7 +6,9 @@ The only file that knows the order of the stages.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
@@ -16,7 +18,7 @@ from slimnet.data import load_splits
 from slimnet.errors import InputError
 from slimnet.options import Options, options_from
 from slimnet.records import Result
-from slimnet.search import read_latency_table, search
+from slimnet.search import read_latency_table, search_path
 
 
 def compress(
@@ -36,7 +38,7 @@ def compress(
 
     Args:
         model: a module, or the path of a model file (see README, "Formats in and out").
-        data: a path, a Dataset of (input, label), three Datasets (calibration, selection, test),
+        data: a path, a Dataset of (input, label), three Datasets (calibration, held out, test),
             or Splits. With ``labels="none"`` the same without labels. For your own task: Datasets
             of the items that its functions take.
         max_drop: accuracy that may be lost, in percentage points, 0 to 100.
@@ -70,9 +72,11 @@ def compress(
         if earlier is not None:
             slim = export.load_slim(folder, load.load_model(model, options).model)
             return Result(slim, export.load_plan(folder / "plan.json"), earlier, folder, True)
-    with export.WorkFolder(folder) as work:
+    with export.WorkFolder(folder) as work, TemporaryDirectory() as scratch:
         clock = report.StageClock(progress)
-        return _compress(model, data, task, options, folder, work, clock, baseline, run_sha256)
+        return _compress(
+            model, data, task, options, folder, work, Path(scratch), clock, baseline, run_sha256
+        )
 
 
 def _require_usable(task: tasks.Task, data: Any, options: Options) -> None:
@@ -99,6 +103,7 @@ def _compress(
     options: Options,
     folder: Path | None,
     work: export.WorkFolder,
+    scratch: Path,
     clock: report.StageClock,
     baseline: report.Baseline | None,
     run_sha256: str | None,
@@ -108,17 +113,25 @@ def _compress(
         loaded = load.load_model(model, options)
         if options.latency_table is not None:  # read by the search: refused before the data
             read_latency_table(options.latency_table, loaded.model)
-        splits = load_splits(data, options, loaded.model, by_image=task.by_image)
+        splits = load_splits(
+            data, options, loaded.model, by_image=task.by_image, confirm=options.confirms
+        )
         example = task.check(loaded.model, splits)
         report.require_same_network(baseline, loaded, example)
         splits = execution.in_fitting_batches(loaded.model, splits, task)
         original = export.translate(loaded.model, example, options.opset)
     with clock("measuring the original"):
         before = {
-            split.name: task.measure(loaded.model, split, options.confidence)
-            for split in (splits.selection, splits.test)
+            split.name: task.measure(loaded.model, split, options.confidence_on(split.name))
+            for split in splits.evaluated
         }
-        task.require_worth(before[splits.selection.name], splits.selection)
+        task.require_worth(before["selection"], splits.selection)
+        confirmation = None
+        if splits.confirmation is not None:
+            confirmation = export.plan_confirmation(
+                task, before["confirmation"], splits.confirmation, options
+            )
+            clock.progress(report.power_note(confirmation, options))
     with clock("finding groups"):
         found, frozen = groups.find_groups(
             loaded.model, example, layers=options.layers, seed=options.seed
@@ -130,27 +143,33 @@ def _compress(
             branches, needed = groups.find_branches(
                 loaded.model, found, example, keep=options.keep, seed=options.seed
             )
+    journal_file = work.claim()
     with clock("searching"):
-        time_layers = export.layer_timer(original, options)
-        journal_file = work.claim()
-        trajectory, slim = search(
-            loaded.model, found, splits, options, clock.progress, time_layers, journal_file, task,
-            branches,
+        path = search_path(
+            loaded.model, found, splits, options, clock.progress,
+            export.layer_timer(original, options), journal_file, task, branches,
+            keeps_path=options.confirms or options.int8,
+            impossible=confirmation.impossible if confirmation else "",
         )  # fmt: skip
+    with clock("confirming"):
+        confirmer = export.Confirmer(
+            loaded.model, before.get("confirmation"), splits.confirmation, task, example, options,
+            clock.progress,
+        )  # fmt: skip
+        make_int8 = partial(
+            export.make_int8, scratch, example=example, task=task, splits=splits,
+            original=before["selection"], options=options,
+        )  # fmt: skip
+        state, in_int8, tests = confirmer.choose(path, make_int8 if options.int8 else None)
+    slim, trajectory = state.network, state.trajectory
     with clock("slimming and proving"):
         plan = trajectory.plan
         masked_slim = groups.prove_slim(loaded.model, slim, plan, example)
-        selection_drop, test_drop = (
-            task.drop(
-                before[split.name], task.measure(slim, split, options.confidence),
-                options.confidence,
-            )
-            for split in (splits.selection, splits.test)
-        )  # fmt: skip
+        drops = tasks.drops(task, before, slim, splits, options)
     with work.staging() as staging:
         with clock("exporting and proving"):
             note = export.provenance(loaded.sha256, plan)
-            note["test_drop_points"] = f"{test_drop.points:.4f}"
+            note["drop_points"] = f"{report.stated_drop(drops).points:.4f}"
             inputs = task.inputs(loaded.model, next(iter(splits.calibration.batches)), 8)
             artefacts = export.write_artefacts(staging, original, slim, plan, inputs, note)
         with clock("measuring latency"):
@@ -162,18 +181,19 @@ def _compress(
                 trajectory.predicted, timed, runtime, export.PROFILE_IMAGES
             )
         int8 = None
-        if options.int8:
-            with clock("quantising to int8"):
-                artefacts, int8 = export.try_int8(
-                    artefacts, slim, example, task, before, splits, options, note
+        if in_int8 is not None:
+            with clock("measuring int8"):
+                artefacts, int8 = export.ship_int8(
+                    in_int8, artefacts, example, task, before, splits, options, note
                 )
         record = report.build_report(
             command=report.command_line(loaded.source, _text(data), _text(folder), options),
             options=options, splits=splits, loaded=loaded, slim=slim, example=example,
-            frozen=frozen, trajectory=trajectory, selection_drop=selection_drop,
-            test_drop=test_drop, masked_slim=masked_slim, artefacts=artefacts, timed=timed,
-            prediction=prediction, seconds=clock.seconds, baseline=baseline, int8=int8,
-            run_sha256=run_sha256, branches=branches, needed=needed,
+            frozen=frozen, trajectory=trajectory, drops=drops,
+            confirmation=report.with_outcomes(confirmation, tests, folder, options.baseline),
+            masked_slim=masked_slim, artefacts=artefacts, timed=timed, prediction=prediction,
+            seconds=clock.seconds, baseline=baseline, int8=int8, run_sha256=run_sha256,
+            branches=branches, needed=needed,
         )  # fmt: skip
         report.save_report(record, staging / "report.json")
         report.save_html(record, staging / "report.html")

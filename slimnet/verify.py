@@ -37,14 +37,16 @@ ROUNDING_POINTS = 1e-6  # far above the rounding of a float64, far below one ima
 class _Reported:
     """The fields of report.json that are checked. ``apply`` reports no drops and no settings."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     source_sha256: str | None
     plan_sha256: str
     original_size: Size
     slim_size: Size
     artefacts: Artefacts
     selection_drop: Drop | None = None
+    confirmation_drop: Drop | None = None
     test_drop: Drop | None = None
+    verdict: str = ""
     int8: Int8 | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -64,9 +66,10 @@ def verify(
     Args:
         folder: the folder.
         model: the original network; the plan must turn it into the slim one.
-        data: the data of the run; the drop on the test images is measured again.
+        data: the data of the run; the drop is measured and tested again on the confirmation images,
+            or on the selection images if the report only estimates it.
         options: options that name files or code for model and data (arch, allow, trust_pickle,
-            preprocess, calibration_data); the report gives the others.
+            preprocess, calibration_data, test_data); the report gives the others.
         **changes: any field of Options, by name.
 
     Returns:
@@ -95,14 +98,21 @@ def verify(
         checks["sizes"] = partial(_check_sizes, path, loaded.model, reported)
         checks["plan on model"] = partial(_check_replay, path, loaded.model)
     if data is not None:
-        drop = _repeatable_drop(reported)
+        drops = _repeatable_drops(reported, reported)
         # the original says which images the network takes and, without labels, gives the answers
         original = timing.OnnxNetwork(path / "original.onnx")
-        test = load_splits(data, options, original).test
-        confidence = options.confidence
-        checks["drop"] = partial(_check_drop, path, "slim.onnx", test, confidence, drop)
-        if int8:
-            checks["int8 drop"] = partial(_check_drop, path, INT8, test, confidence, int8.test_drop)
+        splits = load_splits(data, options, original, confirm=options.confirms)
+        for split in (splits.confirmation or splits.selection, splits.test):
+            if split is None:
+                continue
+            confirms = split is splits.confirmation and reported.verdict == "confirmed"
+            tested = options if confirms else None
+            name = "test drop" if split is splits.test else "drop"
+            check = partial(_check_drop, path, split, tested)
+            checks[name] = partial(check, "slim.onnx", drops[split.name])
+            if int8:
+                drop = _repeatable_drops(reported, int8)[split.name]
+                checks[f"int8 {name}"] = partial(check, INT8, drop)
     return Verification(str(folder), tuple(_run(*check) for check in checks.items()))
 
 
@@ -135,9 +145,9 @@ def _reported_options(reported: _Reported) -> dict[str, Any]:
     return {name: value for name, value in reported.settings.items() if name in names}
 
 
-def _repeatable_drop(reported: _Reported) -> Drop:
-    """Return the drop on the test split, if it can be measured again from ONNX files."""
-    drop = reported.test_drop
+def _repeatable_drops(reported: _Reported, holder: _Reported | Int8) -> dict[str, Drop | None]:
+    """Return the drops by split, if they can be measured again from ONNX files."""
+    drop = reported.selection_drop
     if drop is None:
         raise InputError(
             "slimnet apply wrote this folder and measured no drop on data, so there is none to "
@@ -149,7 +159,11 @@ def _repeatable_drop(reported: _Reported) -> Drop:
             f"the task's own {drop.quantity}: leave the data out, and compute it with slim.onnx "
             "yourself"
         )
-    return drop
+    return {
+        "selection": holder.selection_drop,
+        "confirmation": holder.confirmation_drop,
+        "test": holder.test_drop,
+    }
 
 
 def _check_files(folder: Path, reported: _Reported) -> str:
@@ -198,7 +212,8 @@ def _check_plan(folder: Path, reported: _Reported) -> str:
 
 def _check_figures(folder: Path, reported: _Reported) -> str:
     """Check that drops and file sizes in the report do not contradict themselves or the files."""
-    for drop in filter(None, (reported.selection_drop, reported.test_drop)):
+    drops = (reported.selection_drop, reported.confirmation_drop, reported.test_drop)
+    for drop in filter(None, drops):
         points = drop.original_percent - drop.slim_percent
         if not abs(drop.points - points) <= ROUNDING_POINTS:
             raise ProofError(
@@ -253,19 +268,22 @@ def _largest_error(model: nn.Module, path: Path) -> float:
 
 
 def _check_drop(
-    folder: Path, name: str, test: Split, confidence: float, reported: Drop | None
+    folder: Path, split: Split, tested: BudgetOptions | None, name: str, reported: Drop | None
 ) -> str:
-    """Check that the drop of one file on the test images is the reported one."""
+    """Check that the drop of one file on a split is the reported one.
+
+    With ``tested`` it must also be confirmed again to be within this budget.
+    """
     if reported is None:
         raise ProofError(f"the report holds no drop of {name}")
     original, slim = (
-        tasks.measure_quality(timing.OnnxNetwork(folder / file), test)
+        tasks.measure_quality(timing.OnnxNetwork(folder / file), split)
         for file in ("original.onnx", name)
     )
-    found = tasks.paired_drop(original, slim, confidence)
+    found = tasks.paired_drop(original, slim, 0.5)
     if found.images != reported.images:
         raise ProofError(
-            f"these data have {found.images:,} test images, those of the report "
+            f"these data have {found.images:,} {split.name} images, those of the report "
             f"{reported.images:,}: give the same data, and the same --calibration-data"
         )
     text = f"from {found.original_percent:.2f} to {found.slim_percent:.2f} %"
@@ -279,4 +297,13 @@ def _check_drop(
                 f"{text}; in the report it is from {reported.original_percent:.2f} to "
                 f"{reported.slim_percent:.2f} %"
             )
-    return f"{text} on {found.images:,} test images, as in the report"
+    text += f" on {found.images:,} {split.name} images, as in the report"
+    if tested is None:
+        return text
+    p_value = tasks.paired_p_value(original, slim, tested.max_drop)
+    if p_value > 1 - tested.confidence:
+        raise ProofError(
+            f"{text}, but that it is above {tested.max_drop:g} points cannot be ruled out at "
+            f"{100 * tested.confidence:g} % (p = {p_value:.3f})"
+        )
+    return f"{text}; confirmed to be at most {tested.max_drop:g} points (p = {p_value:.3f})"

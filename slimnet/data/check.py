@@ -27,7 +27,7 @@ def check_pair(model: nn.Module, splits: Splits) -> Tensor:
             f"the network has {scores.shape[1]} outputs but the data have {splits.classes} "
             "classes; give the data that it was trained for"
         )
-    for split in (splits.calibration, splits.selection, splits.test):
+    for split in splits.all:
         first_batch(split.batches, split.name)
         _require_labels_of_outputs(split, scores.shape[1])
     return example
@@ -104,16 +104,11 @@ def with_answers(model: nn.Module, splits: Splits) -> Splits:
             that a drop is measured on.
     """
     check_outputs(model, splits.calibration)
-    calibration, selection, test = (
-        _answered(model, split) for split in (splits.calibration, splits.selection, splits.test)
-    )
-    for split in (selection, test):
+    answered = splits.mapped(lambda split: _answered(model, split))
+    for split in answered.evaluated:
         _require_several_classes(split)
     where = f"{splits.description}; no labels: the original network's own answers stand for them"
-    return replace(
-        splits, calibration=calibration, selection=selection, test=test,
-        description=where, classes=None,
-    )  # fmt: skip
+    return replace(answered, description=where, classes=None)
 
 
 def _answered(model: nn.Module, split: Split) -> Split:

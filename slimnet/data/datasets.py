@@ -12,7 +12,6 @@ from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from slimnet.data.batches import IndexedBatches, Items, count_batches
 from slimnet.data.source import (
-    NAMES,
     OF_OWN_TASK,
     WITHOUT_LABELS,
     Source,
@@ -21,6 +20,7 @@ from slimnet.data.source import (
     no_labels,
     require_images,
 )
+from slimnet.data.splits import selection_count
 from slimnet.errors import InputError
 from slimnet.load import first_line
 from slimnet.options import DataOptions
@@ -111,34 +111,47 @@ def _checked_label(label: Any, index: int, name: str) -> int:
         ) from None
 
 
-def item_splits(datasets: Sequence[Any], name: str, options: DataOptions) -> Splits:
-    """Return three splits of one data set (at random), of two (calibration; rest), or of three.
+def item_splits(
+    datasets: Sequence[Any],
+    name: str,
+    options: DataOptions,
+    *,
+    confirm: bool,
+    test: Any = None,
+) -> Splits:
+    """Return splits of one data set (at random), of two (calibration; rest), or of three.
 
-    Of one data set calibration is a third, at most ``calibration_images``. Selection and test halve
-    the rest. Each split caches items up to ``memory_mib``.
+    Of one data set calibration is a third, at most ``calibration_images``. The rest is for
+    selection or, to ``confirm``, for selection and confirmation, see ``divide``. The third of three
+    data sets, or ``test``, is the test split. Each split caches items up to ``memory_mib``.
 
     Raises:
         InputError: not map style, too few items, or an item that changes from read to read.
     """
     for dataset in datasets:
         _require_fixed(dataset, name, partial(_item_tensors, dataset, name))
-    if len(datasets) == 3:
-        parts = [(dataset, torch.arange(len(dataset))) for dataset in datasets]
-        how = "three data sets as they were given"
-    else:
-        parts = _drawn(datasets, options)
-        how = f"drawn from {name} at random, seed {options.seed}"
-    for which, (_, indices) in zip(NAMES, parts, strict=True):
+    *datasets, test = datasets if len(datasets) == 3 else [*datasets, test]
+    parts = _drawn(datasets, options, confirm)
+    if test is not None:
+        _require_fixed(test, name, partial(_item_tensors, test, name))
+        parts["test"] = (test, torch.arange(len(test)))
+    for which, (_, indices) in parts.items():
         require_images(which, len(indices), MIN_ITEMS, name, "items")
-    counts = ", ".join(f"{len(i)} for {n}" for n, (_, i) in zip(NAMES, parts, strict=True))
-    calibration, selection, test = (
-        Split(which, len(indices), _batches(dataset, indices, name, options))
-        for which, (dataset, indices) in zip(NAMES, parts, strict=True)
-    )
-    return Splits(calibration, selection, test, f"{how}: {counts} items", None, {})
+    counts = ", ".join(f"{len(indices)} for {which}" for which, (_, indices) in parts.items())
+    made = {
+        which: Split(which, len(indices), _batches(dataset, indices, name, options))
+        for which, (dataset, indices) in parts.items()
+    }
+    how = f"drawn from {name} at random, seed {options.seed}: {counts} items"
+    return Splits(
+        made["calibration"], made["selection"], made.get("test"), how, None, {},
+        made.get("confirmation"),
+    )  # fmt: skip
 
 
-def _drawn(datasets: Sequence[Any], options: DataOptions) -> list[tuple[Any, Tensor]]:
+def _drawn(
+    datasets: Sequence[Any], options: DataOptions, confirm: bool
+) -> dict[str, tuple[Any, Tensor]]:
     """Return data set and sorted indices (items,) of each split, from one data set or two."""
     generator = torch.Generator().manual_seed(options.seed)
     held_out = datasets[-1]
@@ -148,9 +161,14 @@ def _drawn(datasets: Sequence[Any], options: DataOptions) -> list[tuple[Any, Ten
     rest = order[count:] if len(datasets) == 1 else order
     if len(datasets) == 2:
         order = torch.randperm(len(datasets[0]), generator=generator)
-    chosen = (order[:count], rest[: len(rest) // 2], rest[len(rest) // 2 :])
-    sources = (datasets[0], held_out, held_out)
-    return [(s, part.sort().values) for s, part in zip(sources, chosen, strict=True)]
+    selection = selection_count(len(rest)) if confirm else len(rest)
+    parts = {
+        "calibration": (datasets[0], order[:count].sort().values),
+        "selection": (held_out, rest[:selection].sort().values),
+    }
+    if confirm:
+        parts["confirmation"] = (held_out, rest[selection:].sort().values)
+    return parts
 
 
 def _batches(dataset: Any, indices: Tensor, name: str, options: DataOptions) -> IndexedBatches:

@@ -1,4 +1,4 @@
-"""Load the data, and divide it into calibration, selection and test."""
+"""Load the data, and divide it into calibration, selection, confirmation and test."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from slimnet.data.arrays import ARRAY_EXTENSIONS, open_arrays
 from slimnet.data.check import with_answers
 from slimnet.data.datasets import is_dataset, item_splits, open_dataset
 from slimnet.data.images import open_folder, open_torchvision
-from slimnet.data.source import NAMES, Parts
+from slimnet.data.source import GIVEN_NAMES, Parts, Source
 from slimnet.data.splits import as_given, divide
 from slimnet.errors import InputError
 from slimnet.load import first_line, folders_on_path, import_callable
@@ -30,30 +30,33 @@ def load_splits(
     network: nn.Module | None = None,
     *,
     by_image: bool = True,
+    confirm: bool = False,
 ) -> Splits:
-    """Return the calibration, selection and test splits of some data, which is not changed.
+    """Return the splits of some data, which is not changed.
 
     ``data`` is an image folder, a .npz, .safetensors or .pt file with ``images`` and ``labels``,
     ``torchvision:NAME@ROOT``, ``file.py:callable``, a map-style data set, three of these
     (calibration, selection, test), or ready splits. Calibration comes from the training part
-    where there is one; selection and test only ever come from images held out of it. With
+    where there is one; all other splits only ever come from images held out of it. There are
+    confirmation images only to ``confirm``, and test images only where the third of three data sets
+    or the option ``test_data`` gives them. With
     ``labels="none"`` the network's own answers are the labels. Where it takes grey images only,
     colour images become grey. Unless the task is one of labelled images (``by_image``), live data
     sets may have items of any form, collated as torch does it. Each split caches images up to
     ``options.memory_mib``.
 
     Raises:
-        InputError: the data cannot be read, are too few for three splits, or the network cannot
+        InputError: the data cannot be read, are too few for their splits, or the network cannot
             label them.
     """
-    splits = _read_splits(data, options, network, by_image)
+    splits = _read_splits(data, options, network, by_image, confirm)
     if network is not None and options.labels == "none":
         return with_answers(network, splits)
     return splits
 
 
 def _read_splits(
-    data: Data, options: DataOptions, network: nn.Module | None, by_image: bool
+    data: Data, options: DataOptions, network: nn.Module | None, by_image: bool, confirm: bool
 ) -> Splits:
     name = str(data) if isinstance(data, (str, Path)) else type(data).__name__
     given: Any = _called(data)
@@ -66,42 +69,67 @@ def _read_splits(
         raise InputError(
             "the data already come with a calibration split; leave calibration_data out"
         )
+    if (three or isinstance(given, Splits)) and options.test_data is not None:
+        raise InputError("the data already come with a test split; leave test_data out")
     if isinstance(given, Splits):
+        if confirm and given.confirmation is None:
+            raise InputError(
+                "a budget with confidence above 0.5 is confirmed on images that decided nothing, "
+                "and these Splits have no confirmation split: add one, or take confidence=0.5"
+            )
         return given
     if not by_image and (three or is_dataset(given)):
-        datasets = given if three else [*_calibration_items(options), given]
-        return item_splits(datasets, name, options)
+        datasets = given if three else [*_items("calibration_data", options), given]
+        test = None if three else next(iter(_items("test_data", options)), None)
+        return item_splits(datasets, name, options, confirm=confirm, test=test)
     if three:
         labelled = options.labels == "given"
         sources = [open_dataset(part, f"{name} ({which})", labelled)
-                   for part, which in zip(given, NAMES, strict=True)]  # fmt: skip
-        return as_given(sources, options, network)
-    parts = _with_calibration(_open(given, name, options), name, options)
-    return divide(parts, options, network)
+                   for part, which in zip(given, GIVEN_NAMES, strict=True)]  # fmt: skip
+        return as_given(sources, options, network, confirm=confirm)
+    held_out = _open(given, name, options)
+    parts = Parts(
+        held_out.held_out,
+        _calibration_source(held_out, name, options),
+        _test_source(name, options),
+    )
+    return divide(parts, options, network, confirm=confirm)
 
 
-def _calibration_items(options: DataOptions) -> list[Any]:
-    spec = options.calibration_data
+def _items(option: str, options: DataOptions) -> list[Any]:
+    """Return the data set that an option names, for a task of the user's own; [] without it."""
+    spec = getattr(options, option)
     if spec is None:
         return []
     other = _called(spec)
     if not is_dataset(other):
         raise InputError(
-            f"calibration_data for a data set is file.py:callable that makes one too; got {spec!r}"
+            f"{option} for a data set is file.py:callable that makes one too; got {spec!r}"
         )
     return [other]
 
 
-def _with_calibration(parts: Parts, name: str, options: DataOptions) -> Parts:
+def _calibration_source(parts: Parts, name: str, options: DataOptions) -> Source | None:
     spec = options.calibration_data
     if spec is None:
-        return parts
+        return parts.train
     other = _open(_called(spec), spec, options)
     if other.train is None and parts.train is None and _same_place(spec, name):
         raise InputError(
             f"calibration_data and data are both {spec}; give images held out of training as data"
         )
-    return Parts(held_out=parts.held_out, train=other.train or other.held_out)
+    return other.train or other.held_out
+
+
+def _test_source(name: str, options: DataOptions) -> Source | None:
+    spec = options.test_data
+    if spec is None:
+        return None
+    if _same_place(spec, name):
+        raise InputError(
+            f"test_data and data are both {spec}; give images as test_data that decide nothing"
+        )
+    return _open(_called(spec), spec, options).held_out
 
 
 def _same_place(one: str, other: str) -> bool:

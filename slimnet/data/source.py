@@ -10,7 +10,7 @@ from slimnet.errors import InputError
 
 WITHOUT_LABELS = "for images without labels, give --labels none"
 OF_OWN_TASK = "for anything but one label an image, say what the network is for with --task"
-NAMES = ("calibration", "selection", "test")
+GIVEN_NAMES = ("calibration", "selection", "test")  # of three data sets
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Parts:
-    """The images of a data set that are held out of training, and the training part if any."""
+    """The images of a data set that are held out of training; training and test parts if any."""
 
     held_out: Source
     train: Source | None = None
+    test: Source | None = None
 
 
 def no_labels(images: int) -> Tensor:

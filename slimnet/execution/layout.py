@@ -45,8 +45,7 @@ def in_fitting_batches(model: nn.Module, splits: Splits, task: Task) -> Splits:
         large = batches.by_image and max(map(len, batches.parts)) > images
         return replace(split, batches=batches.regrouped(images)) if large else split
 
-    calibration, selection, test = map(fitting, (splits.calibration, splits.selection, splits.test))
-    return replace(splits, calibration=calibration, selection=selection, test=test)
+    return splits.mapped(fitting)
 
 
 def best_layout(model: nn.Module, inputs: Tensor) -> Layout:

@@ -2,6 +2,7 @@
 
 import slimnet.execution.quiet_onnxruntime
 from slimnet.export.artefacts import load_program, provenance, save_program, write_artefacts
+from slimnet.export.confirm import Confirmer, plan_confirmation
 from slimnet.export.folder import (
     WorkFolder,
     check_output_folder,
@@ -9,7 +10,7 @@ from slimnet.export.folder import (
     require_writable_parent,
     writing,
 )
-from slimnet.export.int8 import NAME, try_int8
+from slimnet.export.int8 import NAME, make_int8, ship_int8
 from slimnet.export.layer_timer import PROFILE_IMAGES, layer_timer
 from slimnet.export.onnx_file import Translated, onnx_parity, translate, write_onnx
 from slimnet.export.plan_file import (

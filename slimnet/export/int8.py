@@ -1,36 +1,100 @@
-"""Whether the slim network goes to int8 as well: quantised, measured, and shipped where it pays."""
+"""Slim networks in int8: quantised, measured, and shipped where it pays."""
 
 from __future__ import annotations
 
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from torch import Tensor, nn
 
 from slimnet.errors import ProofError, SlimnetError
+from slimnet.export.onnx_file import translate, write_onnx
 from slimnet.export.quantise import METHODS, number_formats, quantise
-from slimnet.load import sha256_of
+from slimnet.load import partial_file, sha256_of
 from slimnet.options import OutputOptions
-from slimnet.records import Artefacts, Drop, Inputs, Int8, Latency, Split, Splits
-from slimnet.tasks import Task, forward, input_tensors, output_tensors
+from slimnet.records import Artefacts, Inputs, Int8, Latency, Split, Splits
+from slimnet.search import FoundState
+from slimnet.tasks import Task, drops, fill_batch, forward, input_tensors, output_tensors
 from slimnet.timing import RUNTIMES, OnnxNetwork, TimedNetwork, measure_latency
 
-NAME = "slim.int8.onnx"
+NAME, FLOAT_NAME = "slim.int8.onnx", "slim.onnx"
 MAX_IMAGES = 256  # for the ranges; a guess
 MAX_BATCHES = 32  # that they come from: reading all batches of a large split would take minutes
 IMAGES_AT_ONCE = 4  # the quantiser holds all maps of so many images
 HELD_OUT_EVERY = 4  # a guess: a quarter compares the methods
 
 
-def try_int8(
+@dataclass(frozen=True)
+class Int8Network:
+    """A network in int8, in a temporary file. ``record`` says how it was made.
+
+    ``network`` is None, and the record's reason says why, where it could not be made.
+    """
+
+    path: Path
+    network: OnnxNetwork | None
+    record: Int8
+
+    @property
+    def float_path(self) -> Path:
+        """The same network in float."""
+        return self.path.with_name(FLOAT_NAME)
+
+
+def make_int8(
+    folder: Path,
+    state: FoundState,
+    example: Inputs,
+    task: Task,
+    splits: Splits,
+    original: Any,
+    options: OutputOptions,
+) -> Int8Network:
+    """Write a state of the search as ONNX and in int8; its network is not changed.
+
+    Args:
+        folder: where a folder with the files is made, named by the state's step.
+        state: the state.
+        example: preprocessed inputs (images, ...).
+        task: defines the drop.
+        splits: calibration to quantise on, selection for the estimate of the drop.
+        original: the original's measurement on the selection images.
+        options: the opset is read.
+    """
+    slim, folder = state.network, folder / str(state.step)
+    folder.mkdir()
+    source, path = folder / FLOAT_NAME, folder / NAME
+    try:
+        write_onnx(translate(slim, fill_batch(example, 2), options.opset), source, {})
+        inputs = inputs_to_quantise_on(slim, splits.calibration, task)
+        distances = quantise_best(source, inputs, path, {})
+        with torch.no_grad():
+            network = OnnxNetwork(path, forward(slim, example))
+        measured = task.measure(network, splits.selection, 0.5)
+    except SlimnetError as error:
+        if isinstance(error.__cause__, OSError):  # a full disk is no reason to go on without it
+            raise
+        return Int8Network(path, None, Int8(reason=f"skipped: {error}"))
+    record = Int8(
+        ranges=min(distances, key=lambda method: distances[method]),
+        numbers=number_formats(),
+        distances=distances,
+        bytes=path.stat().st_size,
+        selection_drop=task.drop(original, measured, 0.5),
+    )
+    return Int8Network(path, network, record)
+
+
+def ship_int8(
+    made: Int8Network,
     artefacts: Artefacts,
-    slim: nn.Module,
     example: Inputs,
     task: Task,
     before: Mapping[str, Any],
@@ -38,59 +102,47 @@ def try_int8(
     options: OutputOptions,
     note: Mapping[str, str],
 ) -> tuple[Artefacts, Int8]:
-    """Write slim.int8.onnx beside slim.onnx if it is within the budget and faster.
+    """Write slim.int8.onnx beside slim.onnx if it is faster; it is within the budget already.
 
     Args:
+        made: slim.onnx's network in int8.
         artefacts: the files that were written so far.
-        slim: the network in slim.onnx; it is not changed.
         example: preprocessed inputs (images, ...).
         task: defines the drop.
         before: the original's measurements by ``task``, by the name of the split.
-        splits: calibration to quantise on, selection for the decision, test for the report.
-        options: max_drop, confidence and the options of the latency are read.
+        splits: those that the record gives drops on.
+        options: confidence and the options of the latency are read.
         note: goes into the file as metadata.
 
     Returns:
-        The artefacts, with the file's hash if it is shipped, and the record of the attempt. Where
-        the file cannot be made or measured, the record's reason says so.
+        The artefacts, with the file's hash if it is shipped, and the record of the attempt.
     """
-    path = artefacts.slim_onnx.path.with_name(NAME)
-    record = Int8()
-    try:
-        record = _write(path, artefacts, slim, task, splits, note)
-        with torch.no_grad():
-            network = OnnxNetwork(path, forward(slim, example))
-        record = _with_drops(record, network, task, before, splits, options)
-        if not record.reason:
-            record = _with_latencies(record, path, artefacts, example, options)
-    except SlimnetError as error:
-        if isinstance(error.__cause__, OSError):  # a full disk is no reason to go on without it
-            raise
-        record = replace(record, reason=f"skipped: {error}")
-    if record.reason:
-        path.unlink(missing_ok=True)
+    record = made.record
+    if made.network is None:
         return artefacts, record
-    digests = {**artefacts.sha256, NAME: sha256_of(path)}
-    return replace(artefacts, sha256=digests), replace(record, shipped=True)
-
-
-def _write(
-    path: Path,
-    artefacts: Artefacts,
-    slim: nn.Module,
-    task: Task,
-    splits: Splits,
-    note: Mapping[str, str],
-) -> Int8:
-    """Write the file by the best method, and return a record of the methods."""
-    inputs = inputs_to_quantise_on(slim, splits.calibration, task)
-    numbers = number_formats()
-    source = artefacts.slim_onnx
-    note = {name: value for name, value in note.items() if name != "test_drop_points"}
-    note |= {"int8_numbers": numbers, "slim_onnx_sha256": source.sha256}
-    distances = quantise_best(source.path, inputs, path, note)
-    best = min(distances, key=lambda method: distances[method])
-    return Int8(ranges=best, numbers=numbers, distances=distances, bytes=path.stat().st_size)
+    found = drops(task, before, made.network, splits, options)
+    record = replace(
+        record,
+        selection_drop=found["selection"],
+        confirmation_drop=found.get("confirmation"),
+        test_drop=found.get("test"),
+    )
+    record = _with_latencies(record, made.path, artefacts, example, options)
+    if record.reason:
+        return artefacts, record
+    path = artefacts.slim_onnx.path.with_name(NAME)
+    note = {name: value for name, value in note.items() if name != "drop_points"}
+    note |= {
+        "int8_numbers": record.numbers,
+        "int8_ranges": record.ranges,
+        "slim_onnx_sha256": artefacts.slim_onnx.sha256,
+    }
+    proto = onnx.load(str(made.path))
+    onnx.helper.set_model_props(proto, dict(sorted(note.items())))
+    with partial_file(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+    size, digests = path.stat().st_size, {**artefacts.sha256, NAME: sha256_of(path)}
+    return replace(artefacts, sha256=digests), replace(record, bytes=size, shipped=True)
 
 
 def inputs_to_quantise_on(model: nn.Module, split: Split, task: Task) -> list[Inputs]:
@@ -161,37 +213,6 @@ def _distance(one: OnnxNetwork, other: OnnxNetwork, batches: Sequence[Inputs]) -
 def _squares(one: Tensor, other: Tensor) -> tuple[float, float]:
     one, other = one.double(), other.double()
     return float((one - other).square().sum()), float(one.square().sum())
-
-
-def _with_drops(
-    record: Int8,
-    network: OnnxNetwork,
-    task: Task,
-    before: Mapping[str, Any],
-    splits: Splits,
-    options: OutputOptions,
-) -> Int8:
-    """Return the record with its drops. Only within the budget is the test split looked at."""
-
-    def drop(split: Split) -> Drop:
-        after = task.measure(network, split, options.confidence)
-        return task.drop(before[split.name], after, options.confidence)
-
-    selection = drop(splits.selection)
-    record = replace(record, selection_drop=selection)
-    if not selection.upper_points <= options.max_drop:
-        return replace(record, reason=_over_budget(selection, options))
-    return replace(record, test_drop=drop(splits.test))
-
-
-def _over_budget(drop: Drop, options: OutputOptions) -> str:
-    bound = "by the plain estimate"
-    if options.confidence > 0.5:
-        bound = f"its upper {100 * options.confidence:g} % bound is {drop.upper_points:.2f}"
-    return (
-        f"on the selection split it drops {drop.points:.2f} points from the original, {bound}, "
-        f"and {options.max_drop:g} are allowed for slimming and int8 together"
-    )
 
 
 def _with_latencies(

@@ -89,6 +89,12 @@ class DataFileOptions(Section):
         example="train/",
         first=4,
     )
+    test_data: str | None = option(
+        None,
+        "Images for one more figure of the report, in a form that --data takes; they decide and "
+        "confirm nothing.",
+        example="test/",
+    )
     preprocess: str | None = option(
         None,
         "How images become inputs: imagenet, or file.py:function from one image (C, H, W) to one "
@@ -168,10 +174,23 @@ class BudgetOptions(Section):
     )
     confidence: float = option(
         0.95,
-        "How sure it must be that the drop is within --max-drop. 0.5 takes the plain estimate.",
+        "How sure it must be that the drop is within --max-drop: it is tested on images that "
+        "decided nothing. 0.5 tests nothing, and takes the estimate on the selection images.",
         unit="probability",
         limits=(0.5, 0.999),
     )
+
+    @property
+    def confirms(self) -> bool:
+        """Whether the drop is confirmed on images that decided nothing, not estimated."""
+        return self.confidence > 0.5
+
+    def confidence_on(self, split: str) -> float:
+        """Return the confidence of bounds on the drop on a split of this name.
+
+        The search looks at the selection images again and again: they give plain estimates.
+        """
+        return 0.5 if split == "selection" else self.confidence
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ from slimnet.records.data import (
 )
 from slimnet.records.measured import (
     Artefacts,
+    Confirmation,
+    ConfirmationTest,
     Drop,
     Int8,
     Latency,

@@ -3,12 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from slimnet.records.data import Frozen, Plan
-from slimnet.records.measured import Artefacts, Drop, Int8, Latency, Parity, PredictionCheck, Size
+from slimnet.records.measured import (
+    Artefacts,
+    Confirmation,
+    Drop,
+    Int8,
+    Latency,
+    Parity,
+    PredictionCheck,
+    Size,
+)
 from slimnet.records.search import Trajectory
 
 
@@ -49,6 +58,11 @@ class BranchResult:
 class Report:
     """The content of ``report.json``, field by field; ``schema_version`` numbers its form.
 
+    ``verdict`` is "confirmed" if the drop is within the budget with the confidence asked for, as
+    images that decided nothing show; "estimated" if only the selection images say so; "missed" if
+    no slimmer network could be confirmed, and the result is the original; "unchanged" if nothing
+    was found that could go. ``selection_drop`` is a plain estimate on images that the search
+    looked at again and again; ``confirmation_drop`` and ``test_drop`` are None without such images.
     ``channels_per_layer`` maps each layer to its output channels in the original and in the slim
     network; a layer with 0 is gone. ``branches`` is empty if branches were not to go.
     ``run_sha256`` is one hash of everything the run depends on: model, data, options,
@@ -70,8 +84,8 @@ class Report:
     trajectory: Trajectory
     original_size: Size
     slim_size: Size
+    verdict: Literal["confirmed", "estimated", "missed", "unchanged"]
     selection_drop: Drop
-    test_drop: Drop
     masked_slim: Parity
     artefacts: Artefacts
     latency: tuple[Latency, ...]
@@ -82,6 +96,14 @@ class Report:
     int8: Int8 | None = None
     run_sha256: str | None = None
     branches: tuple[BranchResult, ...] = ()
+    confirmation_drop: Drop | None = None
+    test_drop: Drop | None = None
+    confirmation: Confirmation | None = None
+
+    @property
+    def drop(self) -> Drop:
+        """The drop on the images that decided least: confirmation images, or selection images."""
+        return self.confirmation_drop or self.selection_drop
 
 
 @dataclass(frozen=True)

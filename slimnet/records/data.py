@@ -1,7 +1,7 @@
 """The start of a run: the data in three splits and the loaded network; and the plan it makes."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -35,18 +35,41 @@ class Split:
 class Splits:
     """The data, divided by purpose.
 
-    ``calibration`` serves saliency, oracle and repair, ``selection`` the budget, and ``test`` the
-    final report alone. ``description`` says where each part came from. ``classes`` is the number
-    of classes if the data name them (image folders), else None. ``preprocessing`` is how pixels
-    became inputs.
+    ``calibration`` serves saliency, oracle and repair, ``selection`` the search's own decisions.
+    ``confirmation`` serves the one statement on the drop; it is None where that is an estimate.
+    ``test`` gives one figure of the report, if such images are given. ``description`` says where
+    each part came from. ``classes`` is the number of classes if the data name them (image folders),
+    else None. ``preprocessing`` is how pixels became inputs.
     """
 
     calibration: Split
     selection: Split
-    test: Split
+    test: Split | None
     description: str
     classes: int | None
     preprocessing: Mapping[str, Any]
+    confirmation: Split | None = None
+
+    @property
+    def all(self) -> tuple[Split, ...]:
+        """All parts that there are."""
+        parts = (self.calibration, self.selection, self.confirmation, self.test)
+        return tuple(part for part in parts if part is not None)
+
+    @property
+    def evaluated(self) -> tuple[Split, ...]:
+        """The parts that a drop is measured on."""
+        return self.all[1:]
+
+    def mapped(self, change: Callable[[Split], Split]) -> "Splits":
+        """Return the same with every part changed."""
+        return replace(
+            self,
+            calibration=change(self.calibration),
+            selection=change(self.selection),
+            confirmation=None if self.confirmation is None else change(self.confirmation),
+            test=None if self.test is None else change(self.test),
+        )
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,48 @@ class Drop:
 
 
 @dataclass(frozen=True)
+class ConfirmationTest:
+    """One state of the search, tested on the confirmation images.
+
+    ``step`` is the number of its step in the trajectory, and ``file`` the file that it would be.
+    ``selection_points`` is its drop on the selection images, ``drop`` that on the confirmation
+    images. ``p_value`` is that of "the true drop is above the budget".
+    """
+
+    step: int
+    file: str
+    parameters_removed_percent: float
+    selection_points: float
+    drop: Drop
+    p_value: float
+    confirmed: bool
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """The tests, from the safest state on, until the first that was not confirmed.
+
+    ``test`` names their method. ``images_sha256`` is the hash of the original's answers on the
+    images, and ``earlier_runs`` counts the runs on the same images that the folder and the baseline
+    know of. A network that truly loses ``confirmable_points`` is confirmed in four of five cases,
+    roughly. ``impossible`` says why not even an unchanged network could be confirmed, if so.
+    """
+
+    test: str
+    images: int
+    images_sha256: str
+    confirmable_points: float
+    impossible: str
+    tests: tuple[ConfirmationTest, ...]
+    earlier_runs: int = 0
+
+    @property
+    def confirmed(self) -> ConfirmationTest | None:
+        """The last state that was confirmed, None if there is none."""
+        return next((test for test in reversed(self.tests) if test.confirmed), None)
+
+
+@dataclass(frozen=True)
 class Sensitivity:
     """L(Θ − Θ_c) − L(Θ) in nats on ``images`` images; inf if the loss is NaN or infinite.
 
@@ -161,9 +203,15 @@ class Int8:
     distances: Mapping[str, FloatOrNan] = field(default_factory=dict)
     bytes: int | None = None
     selection_drop: Drop | None = None
+    confirmation_drop: Drop | None = None
     test_drop: Drop | None = None
     against_original: tuple[Latency, ...] = ()
     against_slim: tuple[Latency, ...] = ()
+
+    @property
+    def drop(self) -> Drop | None:
+        """The drop on the images that decided least; see ``Report``."""
+        return self.confirmation_drop or self.selection_drop
 
 
 @dataclass(frozen=True)

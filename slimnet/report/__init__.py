@@ -1,6 +1,13 @@
 """Every output: report.json, report.html, terminal, CI files; goals; reuse of an earlier result."""
 
-from slimnet.report.build import build_report, check_prediction, environment
+from slimnet.report.build import (
+    build_report,
+    check_prediction,
+    environment,
+    power_note,
+    stated_drop,
+    with_outcomes,
+)
 from slimnet.report.ci import junit_error, junit_xml, markdown_error, markdown_summary
 from slimnet.report.commands import (
     application_lines,

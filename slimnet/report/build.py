@@ -1,11 +1,13 @@
 """The report of a finished run, made from the records of its stages."""
 
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -13,10 +15,12 @@ from torch import nn
 from slimnet.execution import measure_size, output_channels, removed_layers
 from slimnet.export import plan_sha256
 from slimnet.groups import Branch, Needed
-from slimnet.options import Options
+from slimnet.options import BudgetOptions, Options
 from slimnet.records import (
     Artefacts,
     BranchResult,
+    Confirmation,
+    ConfirmationTest,
     Drop,
     Frozen,
     Inputs,
@@ -31,9 +35,10 @@ from slimnet.records import (
     Trajectory,
 )
 from slimnet.report.goals import Baseline, baseline_notes, evaluate_goals
+from slimnet.tasks import confirmable_points
 from slimnet.timing import processor
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PACKAGES = (
     "slimnet",
     "torch",
@@ -63,8 +68,7 @@ def build_report(
     example: Inputs,
     frozen: Sequence[Frozen],
     trajectory: Trajectory,
-    selection_drop: Drop,
-    test_drop: Drop,
+    drops: Mapping[str, Drop],
     masked_slim: Parity,
     artefacts: Artefacts,
     timed: Sequence[Latency],
@@ -75,12 +79,14 @@ def build_report(
     run_sha256: str | None = None,
     branches: Sequence[Branch] = (),
     needed: Needed = (),
+    confirmation: Confirmation | None = None,
 ) -> Report:
     """Return the report with its goals evaluated; neither network is changed.
 
-    ``timed`` may hold more batch sizes than the options ask for; these are left out. ``baseline``
-    adds goals. ``branches`` could go whole, ``needed`` could not. The other arguments are fields of
-    ``Report``, or are what these are made from.
+    ``drops`` are those on selection, confirmation and test images. ``timed`` may hold more batch
+    sizes than the options ask for; these are left out. ``baseline`` adds goals. ``branches`` could
+    go whole, ``needed`` could not. The other arguments are fields of ``Report``, or are what these
+    are made from.
     """
     left = output_channels(slim, removed=True)
     report = Report(
@@ -100,17 +106,17 @@ def build_report(
         trajectory=trajectory,
         original_size=measure_size(loaded.model, example),
         slim_size=measure_size(slim, example),
-        selection_drop=selection_drop,
-        test_drop=test_drop,
+        verdict=_verdict(trajectory, confirmation),
+        selection_drop=drops["selection"],
         masked_slim=masked_slim,
         artefacts=artefacts,
         latency=tuple(t for t in timed if t.batch_size in options.latency_batch),
         notes=(
             *trajectory.notes,
             *loaded.notes,
-            *drop_notes(selection_drop, test_drop, options),
+            *drop_notes(drops, confirmation, options),
             *prediction_notes(prediction),
-            *score_notes(selection_drop, trajectory),
+            *score_notes(drops["selection"], trajectory),
             *_resumption_notes(trajectory),
         ),
         seconds=seconds,
@@ -118,12 +124,27 @@ def build_report(
         int8=int8,
         run_sha256=run_sha256,
         branches=branch_results(branches, needed, slim),
+        confirmation_drop=drops.get("confirmation"),
+        test_drop=drops.get("test"),
+        confirmation=confirmation,
     )
     return replace(
         report,
         notes=(*report.notes, *baseline_notes(report, baseline)),
         goals=evaluate_goals(report, baseline),
     )
+
+
+def _verdict(
+    trajectory: Trajectory, confirmation: Confirmation | None
+) -> Literal["confirmed", "estimated", "missed", "unchanged"]:
+    """Return what can be said of the drop; see ``Report``."""
+    if trajectory.kept_steps:
+        return "estimated" if confirmation is None else "confirmed"
+    if confirmation is None:
+        return "unchanged"
+    hopeless = trajectory.stopped_because == confirmation.impossible
+    return "missed" if confirmation.tests or hopeless else "unchanged"
 
 
 def branch_results(
@@ -168,10 +189,9 @@ def _usable_cores() -> int:
 
 
 def _data_summary(splits: Splits) -> dict[str, Any]:
-    parts = (splits.calibration, splits.selection, splits.test)
     return {
         "description": splits.description,
-        "images": {part.name: part.images for part in parts},
+        "images": {part.name: part.images for part in splits.all},
         "preprocessing": dict(splits.preprocessing),
     }
 
@@ -214,27 +234,94 @@ def prediction_notes(check: PredictionCheck | None) -> tuple[str, ...]:
     )
 
 
-def drop_notes(selection: Drop, test: Drop, options: Options) -> tuple[str, ...]:
+def drop_notes(
+    drops: Mapping[str, Drop], confirmation: Confirmation | None, options: Options
+) -> tuple[str, ...]:
     """Return the reservations about the drop, one sentence each."""
     notes = []
     if options.labels == "none":
         notes.append(WITHOUT_LABELS)
-    if test.points > options.max_drop:
+    test = drops.get("test")
+    if test is not None and test.points > options.max_drop:
         notes.append(
-            f"on the test split, which decided nothing, the drop is {test.points:.2f} points, "
-            f"more than the {options.max_drop:g} allowed on the selection split"
+            f"on the test images, which decided and confirmed nothing, the drop is "
+            f"{test.points:.2f} points, more than the {options.max_drop:g} allowed"
         )
-    if options.confidence == 0.5:
+    if confirmation is None:
         notes.append(
-            "the budget holds for the plain estimate (confidence 0.5): by chance alone, the true "
-            f"drop can be far from the {selection.points:.2f} points measured"
+            "nothing was confirmed (confidence 0.5): the search looked at the selection images "
+            f"again and again, and the true drop is most often larger than the "
+            f"{drops['selection'].points:.2f} points estimated on them"
         )
-    elif "Student" in selection.bounds:
+        return tuple(notes)
+    if "approximate" in confirmation.test:
+        notes.append(f"the confirmation is {confirmation.test}")
+    if confirmation.confirmed is not None and not confirmation.tests[-1].confirmed:
+        notes.append(_next_state_note(confirmation.tests[-1], options))
+    if confirmation.earlier_runs:
+        runs = (
+            "1 earlier run"
+            if confirmation.earlier_runs == 1
+            else (f"{confirmation.earlier_runs} earlier runs")
+        )
         notes.append(
-            f"the bounds of the {selection.quantity} are {selection.bounds}: they assume that the "
-            "drops of the batches are about normal, and few batches make them wide"
+            f"the folder's history knows of {runs} on the same confirmation images: each "
+            "run keeps its promise alone, but whoever picks the best of many runs does not; draw "
+            "new images from time to time"
         )
     return tuple(notes)
+
+
+def _next_state_note(tested: ConfirmationTest, options: Options) -> str:
+    """Return what more images might have allowed."""
+    text = (
+        f"the next state, without {tested.parameters_removed_percent:.1f} % of the parameters, "
+        f"drops {tested.drop.points:.2f} points on the confirmation images and could not be "
+        f"confirmed (p = {tested.p_value:.2f})"
+    )
+    more = tested.drop.points < options.max_drop
+    return text + ": more images might have allowed it" * more
+
+
+def power_note(confirmation: Confirmation, options: BudgetOptions) -> str:
+    """Return how much the confirmation images allow, before the search."""
+    images = confirmation.images
+    more = max(1000, 1000 * round(3 * images / 1000))
+    then = confirmable_points(images + more, options.max_drop, options.confidence)
+    return (
+        f"note: {images:,} images for confirmation; networks that truly lose more than about "
+        f"{confirmation.confirmable_points:.1f} points will mostly not be confirmed. "
+        f"{more:,} more images would allow about {then:.1f}"
+    )
+
+
+def stated_drop(drops: Mapping[str, Drop]) -> Drop:
+    """Return the drop that is stated: that on the confirmation images, if there are any."""
+    return drops.get("confirmation", drops["selection"])
+
+
+def with_outcomes(
+    confirmation: Confirmation | None,
+    tests: tuple[ConfirmationTest, ...],
+    *reports: str | Path | None,
+) -> Confirmation | None:
+    """Return the confirmation with its tests, and the number of earlier runs on its images.
+
+    ``reports`` are report.json files, or folders that may hold one. One that cannot be read knows
+    of no run.
+    """
+    if confirmation is None:
+        return None
+    known = [0]
+    for place in (report for report in reports if report is not None):
+        file = Path(place) / "report.json" if Path(place).is_dir() else Path(place)
+        try:
+            earlier = json.loads(file.read_text(encoding="utf-8"))["confirmation"]
+            if earlier["images_sha256"] == confirmation.images_sha256:
+                known.append(1 + int(earlier["earlier_runs"]))
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+    return replace(confirmation, tests=tests, earlier_runs=max(known))
 
 
 def score_notes(selection: Drop, trajectory: Trajectory) -> tuple[str, ...]:
@@ -242,7 +329,7 @@ def score_notes(selection: Drop, trajectory: Trajectory) -> tuple[str, ...]:
     losses = [step.calibration_loss for step in trajectory.steps if not step.taken_back]
     loss_rose = len(losses) > 1 and losses[-1] > NOTED_LOSS_FACTOR * losses[0]
     score_rose = selection.points < -NOTED_GAIN_POINTS
-    if "Student" not in selection.bounds or not (score_rose and loss_rose):
+    if "Tango" in selection.bounds or not (score_rose and loss_rose):
         return ()
     return (
         f"the {selection.quantity} rose by {-selection.points:.2f} points while the loss rose too: "

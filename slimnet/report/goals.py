@@ -27,15 +27,21 @@ class Baseline:
     ``latency`` holds only the timings on the runtime and at the batch size of the new run's goals.
     """
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     source_sha256: str | None
     environment: Mapping[str, Any]
     original_size: Size
     slim_size: Size
-    test_drop: Drop
+    selection_drop: Drop
     artefacts: Artefacts
     latency: tuple[Latency, ...]
+    confirmation_drop: Drop | None = None
     path: str = ""
+
+    @property
+    def drop(self) -> Drop:
+        """The drop that the report states; see ``Report``."""
+        return self.confirmation_drop or self.selection_drop
 
 
 def read_baseline(options: GoalOptions, quantity: str) -> Baseline | None:
@@ -48,10 +54,10 @@ def read_baseline(options: GoalOptions, quantity: str) -> Baseline | None:
     if options.baseline is None:
         return None
     baseline = _read(options.baseline, options)
-    if baseline.test_drop.quantity != quantity:
+    if baseline.drop.quantity != quantity:
         raise InputError(
             f"the baseline must measure the same score; {baseline.path} measures the "
-            f"{baseline.test_drop.quantity}, this run the {quantity}: take a report of the same "
+            f"{baseline.drop.quantity}, this run the {quantity}: take a report of the same "
             "task"
         )
     return baseline
@@ -83,10 +89,10 @@ def baseline_notes(report: Report, baseline: Baseline | None) -> tuple[str, ...]
     notes = []
     if report.source_sha256 != baseline.source_sha256:
         notes.append("the baseline's network has the same sizes but was another file: new weights?")
-    if report.test_drop.images != baseline.test_drop.images:
+    if report.drop.images != baseline.drop.images:
         notes.append(
-            f"the baseline's drop was measured on {baseline.test_drop.images:,} test images, this "
-            f"run's on {report.test_drop.images:,}: the drops may differ for that alone"
+            f"the baseline's drop was measured on {baseline.drop.images:,} images, this run's on "
+            f"{report.drop.images:,}: the drops may differ for that alone"
         )
     if report.environment.get("cpu") != baseline.environment.get("cpu"):
         notes.append(
@@ -138,16 +144,8 @@ def missed_goals(report: Report) -> tuple[Goal, ...]:
 
 
 def budget_missed(report: Report) -> bool:
-    """Return whether the drop is not surely within the budget.
-
-    A network that lost nothing can break it too, if there are too few images to be sure of a drop.
-    That counts as missed only if a goal was set.
-    """
-    allowed = report.settings.get("max_drop", math.inf)
-    if report.selection_drop.upper_points <= allowed:
-        return False
-    removed = report.slim_size.parameters < report.original_size.parameters
-    return removed or bool(report.goals)
+    """Return whether no slimmer network could be confirmed to be within the budget."""
+    return report.verdict == "missed"
 
 
 def anything_missed(report: Report) -> bool:
@@ -186,9 +184,10 @@ def _baseline_goals(report: Report, baseline: Baseline) -> Iterator[Goal]:
     percent, timed = report.settings["max_regression"], _goal_latency(report)
     percent = REGRESSION_PERCENT if percent is None else percent
     before, slim = baseline.slim_size, report.slim_size
-    unit = f"points of {report.test_drop.quantity} lost on the test split"
-    limit = baseline.test_drop.points + percent
-    yield _at_most("baseline_drop", limit, report.test_drop.points, unit)
+    which = "confirmation" if report.confirmation_drop else "selection"
+    unit = f"points of {report.drop.quantity} lost on the {which} images"
+    limit = baseline.drop.points + percent
+    yield _at_most("baseline_drop", limit, report.drop.points, unit)
     bytes_before, bytes_now = (one.artefacts.slim_onnx.bytes for one in (baseline, report))
     for name, old, new, unit in (
         ("baseline_params", before.parameters, slim.parameters, "parameters"),
@@ -239,20 +238,35 @@ def goal_sentence(goal: Goal) -> str:
 
 
 def budget_sentence(report: Report) -> str:
-    """Return the budget in words, and what was lost."""
-    drop = report.selection_drop
-    return (
-        f"at most {report.settings.get('max_drop', 100):g} points of {drop.quantity} may be lost "
-        f"on the selection split; {drop.points:.2f} were lost, at most {drop.upper_points:.2f} at "
-        f"{100 * drop.confidence:g} % confidence"
-    )
+    """Return what can be said of the budget, in words.
+
+    "Confirmed": images that decided nothing show it. "Estimated": nothing was tested. "Missed": no
+    slimmer network could be confirmed.
+    """
+    drop, confirmation = report.drop, report.confirmation
+    allowed = f"at most {report.settings.get('max_drop', 100):g} points of {drop.quantity}"
+    if report.verdict == "unchanged":
+        return f"unchanged: nothing went, where {allowed} may be lost"
+    if confirmation is None:
+        return (
+            f"estimated: {drop.points:.2f} points of {drop.quantity} were lost on "
+            f"{drop.images:,} images that also guided the search; {allowed} may be lost"
+        )
+    level = f"{100 * report.settings.get('confidence', 0.95):g} % confidence"
+    if report.verdict == "confirmed":
+        return (
+            f"confirmed: {allowed} were lost, at {level}, on {confirmation.images:,} images that "
+            "decided nothing"
+        )
+    why = confirmation.impossible or "not even the safest state was confirmed"
+    return f"missed: {allowed} may be lost, at {level}; {why}, and the result is the original"
 
 
 def outcome_lines(report: Report) -> list[str]:
     """Return one sentence on goals and budget; none if there is no goal and the budget was met."""
     missed = [f"{_option(goal)} ({goal_sentence(goal)})" for goal in missed_goals(report)]
     if budget_missed(report):
-        missed.append(f"the budget ({budget_sentence(report)})")
+        missed.append(f"the budget ({budget_sentence(report).removeprefix('missed: ')})")
     if missed:
         return [f"MISSED: {'; '.join(missed)}."]
     if len(report.goals) > 1:

@@ -10,7 +10,7 @@ from slimnet.records import BranchResult, Candidate, Report, Step
 from slimnet.report.goals import GOAL_HEADS, goal_rows
 from slimnet.report.numbers import MINUS, capitalized, count, points
 from slimnet.report.summary import layers_removed, sensitivity_words, summary_lines
-from slimnet.report.tables import int8_rows, result_rows
+from slimnet.report.tables import confirmation_rows, int8_rows, result_rows
 from slimnet.search import BRANCH
 
 MAX_LAYERS = 400  # a figure of more rows could not be read
@@ -48,6 +48,7 @@ def html_page(report: Report) -> str:
         goal_heads=GOAL_HEADS,
         goals=goal_rows(report),
         changes=result_rows(report),
+        confirmation=confirmation_rows(report),
         int8=[] if report.int8 is None else list(int8_rows(report.int8)),
         unit=unit,
         sensitivity=sensitivity,

@@ -65,6 +65,7 @@ def content_sha256(model: Any, data: Any, options: Options) -> str | None:
     try:
         for name, value in (
             ("model", model), ("data", data), ("calibration_data", options.calibration_data),
+            ("test_data", options.test_data),
             ("arch", options.arch), ("preprocess", options.preprocess), ("task", options.task),
             ("baseline", options.baseline), ("latency_table", options.latency_table),
         ):  # fmt: skip
@@ -81,7 +82,7 @@ def _parts(name: str, value: Any) -> Iterator[bytes]:
     if not isinstance(value, (str, Path)):
         raise _UnknownContentError
     path, _, code = str(value).rpartition(":")
-    if name in ("model", "data", "calibration_data", "baseline", "latency_table"):
+    if name in ("model", "data", "calibration_data", "test_data", "baseline", "latency_table"):
         place = str(value).partition("@")[2] if str(value).startswith("torchvision:") else value
         yield from _files(Path(place).expanduser(), "*")
     elif name == "task" or path.endswith(".py"):

@@ -70,19 +70,13 @@ def _svg(figure: Figure) -> str:
 
 
 def trajectory_plot(report: Report) -> str:
-    """Draw accuracy against parameters removed, step by step, with its bounds and the budget."""
+    """Draw accuracy against parameters removed, step by step, the tests, and the budget."""
     trajectory, original = report.trajectory, report.selection_drop.original_percent
     steps = [step for step in trajectory.steps if not step.taken_back]
     back = [step for step in trajectory.steps if step.taken_back]
     chosen = [step for step in steps if step.number == trajectory.kept_steps]
     quantity = report.selection_drop.quantity
     with _figure_as_svg(3.6) as (axes, svg):
-        axes.fill_between(
-            [step.parameters_removed_percent for step in steps],
-            [original - step.drop.upper_points for step in steps],
-            [original - step.drop.lower_points for step in steps],
-            color=BLUE, alpha=0.25, linewidth=0, label="bounds of the drop",
-        )  # fmt: skip
         series: tuple[tuple[list[Step], str, str, dict[str, Any]], ...] = (
             (steps, "after each step", "o-", {"color": BLUE, "markersize": 4}),
             (back, "taken back", "x", {"color": INK, "markersize": 5}),
@@ -92,11 +86,24 @@ def trajectory_plot(report: Report) -> str:
             if part:
                 x = [step.parameters_removed_percent for step in part]
                 axes.plot(x, [s.drop.slim_percent for s in part], marker, label=label, **look)
+        tests = () if report.confirmation is None else report.confirmation.tests
+        tests = tuple(test for test in tests if test.drop.confidence > 0.5)
+        if tests:
+            drops = [test.drop for test in tests]
+            axes.errorbar(
+                [test.parameters_removed_percent for test in tests],
+                [original - drop.points for drop in drops],
+                [
+                    [drop.upper_points - drop.points for drop in drops],
+                    [drop.points - drop.lower_points for drop in drops],
+                ],
+                fmt="s", color=ORANGE, markersize=4, linewidth=1, label="tests",
+            )  # fmt: skip
         budget = original - report.settings["max_drop"]
         axes.axhline(budget, color=ORANGE, linestyle="--", label="budget")
         axes.set_xlabel("parameters removed (%)")
         unit = "%" if is_share(quantity) else "points"
-        axes.set_ylabel(f"{quantity}, selection split ({unit})")
+        axes.set_ylabel(f"{quantity}, selection images ({unit})")
         axes.legend(loc="lower left", ncols=2)
     return svg()
 

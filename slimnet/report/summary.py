@@ -1,7 +1,9 @@
 """The result in sentences."""
 
+from collections.abc import Iterator
+
 from slimnet.records import FINE_TUNING, Int8, Latency, PredictionCheck, Report
-from slimnet.report.goals import outcome_lines
+from slimnet.report.goals import budget_sentence, outcome_lines
 from slimnet.report.numbers import (
     MINUS,
     capitalized,
@@ -45,17 +47,30 @@ def _removed_lines(report: Report) -> list[str]:
         shares.append(f"{_share(before.macs, after.macs)} of the MACs")
     *first, last = shares
     listed = f"{', '.join(first)} and {last}" if first else last
-    drop = report.test_drop
-    original, slim = (level(x, drop.quantity) for x in (drop.original_percent, drop.slim_percent))
     return [
         f"Removed {listed}.",
-        f"{capitalized(drop.quantity)} went from {original} to {slim} on {drop.images:,} test "
-        f"images ({points(drop.points)} points){_budget(report)}.",
+        f"{capitalized(budget_sentence(report))}.",
+        *_drop_lines(report),
         *branch_lines(report),
         *_end_of_search("The search ended because ", report),
         *_fine_tuning_lines(report),
         *_frozen_lines(report),
     ]
+
+
+def _drop_lines(report: Report) -> Iterator[str]:
+    """Yield the estimates of the drop on the images that did not guide the search."""
+    for name, drop in (("confirmation", report.confirmation_drop), ("test", report.test_drop)):
+        if drop is not None:
+            before, after = (
+                level(x, drop.quantity) for x in (drop.original_percent, drop.slim_percent)
+            )
+            interval = f"{points(drop.upper_points)} to {points(drop.lower_points)}"
+            yield (
+                f"Estimate: {drop.quantity} went from {before} to {after} on {drop.images:,} "
+                f"{name} images ({points(drop.points)} points, "
+                f"{100 * (2 * drop.confidence - 1):g} % interval {interval})."
+            )
 
 
 def branch_lines(report: Report) -> list[str]:
@@ -98,7 +113,7 @@ def sensitivity_words(report: Report) -> tuple[str, str]:
 
 def _nothing_removed_lines(report: Report) -> list[str]:
     """Say layer by layer why nothing was removed."""
-    refused = f"no removal of its channels was kept{_budget(report)}"
+    refused = "no removal of its channels was kept"
     default = refused if report.trajectory.steps else "no removal of its channels was tried"
     layers = {layer.layer: (layer.channels, layer.reason) for layer in report.frozen}
     for name, (channels, _) in report.channels_per_layer.items():
@@ -163,13 +178,13 @@ def _prediction_line(check: PredictionCheck) -> str:
 
 def _int8_line(int8: Int8) -> str:
     """Say how good slim.int8.onnx is, or why there is none."""
-    drop = int8.test_drop
+    drop = int8.drop
     if not int8.shipped or drop is None or int8.bytes is None:
         return f"int8 is {'not shipped: ' * (not int8.reason.startswith('skipped'))}{int8.reason}."
     speeds = ", ".join(relative_speed(entry, "slim.onnx") for entry in int8.against_slim)
     return (
         f"slim.int8.onnx: {drop.quantity} {level(drop.slim_percent, drop.quantity)} on "
-        f"{drop.images:,} test images ({points(drop.points)} points from the original), "
+        f"{drop.images:,} images ({points(drop.points)} points from the original), "
         f"{file_size(int8.bytes)}, {speeds}."
     )
 
@@ -177,11 +192,6 @@ def _int8_line(int8: Int8) -> str:
 def _image_lines(report: Report) -> list[str]:
     counts = [f"{images:,} {name}" for name, images in report.data.get("images", {}).items()]
     return [f"Images: {', '.join(counts)}. {report.data['description']}"] if counts else []
-
-
-def _budget(report: Report) -> str:
-    allowed = report.settings.get("max_drop")
-    return "" if allowed is None else f"; the budget was {allowed:g} points on the selection split"
 
 
 def _share(before: int, after: int) -> str:

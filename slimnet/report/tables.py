@@ -12,6 +12,8 @@ from slimnet.report.numbers import change, count, file_size, level, milliseconds
 Row = tuple[str, str, str, str]
 """A quantity, its value in the original and in the slim network, and the change; as text."""
 
+ESTIMATE = 0.5  # the confidence of a drop without bounds
+
 # kinds of columns: long words break, at the right too; numbers stand on one line
 TEXT: Mapping[str, Any] = {"overflow": "fold"}
 RIGHT: Mapping[str, Any] = {"overflow": "fold", "justify": "right"}
@@ -39,13 +41,12 @@ def make_table(
 
 def result_table(report: Report) -> Table:
     """Return what changed, one row for each quantity; does not change the report."""
-    confidences = {report.selection_drop.confidence, report.test_drop.confidence}
-    at = " and ".join(f"{100 * confidence:g} %" for confidence in sorted(confidences))
-    return changes_table(
-        _sections(report),
-        f"In brackets: bounds of the {report.test_drop.quantity}, each at {at}; the 95 % interval "
-        "of a speed-up",
-    )
+    confidence = max(drop.confidence for drop in _drops(report).values())
+    brackets = "In brackets: the 95 % interval of a speed-up"
+    if confidence > ESTIMATE:
+        level = f"{100 * (2 * confidence - 1):g} %"
+        brackets += f", and the {level} interval of a drop on images that decided nothing"
+    return changes_table(_sections(report), brackets)
 
 
 def changes_table(sections: Iterable[Sequence[Row]], caption: str | None = None) -> Table:
@@ -60,17 +61,46 @@ def result_rows(report: Report) -> list[Row]:
 
 
 def _sections(report: Report) -> tuple[list[Row], ...]:
-    drops = [_drop_row("selection", report.selection_drop), _drop_row("test", report.test_drop)]
+    drops = [_drop_row(name, drop) for name, drop in _drops(report).items()]
     return drops, size_rows(report), latency_rows(report.latency)
 
 
+def _drops(report: Report) -> dict[str, Drop]:
+    drops = {
+        "selection": report.selection_drop,
+        "confirmation": report.confirmation_drop,
+        "test": report.test_drop,
+    }
+    return {name: drop for name, drop in drops.items() if drop is not None}
+
+
 def _drop_row(split: str, drop: Drop) -> Row:
+    interval = ""
+    if drop.confidence > ESTIMATE:
+        interval = f" [{points(drop.upper_points)}, {points(drop.lower_points)}]"
     return (
-        f"{drop.quantity}, {split} split, {drop.images:,} images",
+        f"{drop.quantity}, {drop.images:,} {split} images",
         level(drop.original_percent, drop.quantity),
         level(drop.slim_percent, drop.quantity),
-        f"{points(drop.points)} points [{points(drop.upper_points)}, {points(drop.lower_points)}]",
+        f"{points(drop.points)} points{interval}",
     )
+
+
+def confirmation_rows(report: Report) -> list[tuple[str, ...]]:
+    """Return every test on the confirmation images, in order; does not change the report."""
+    tests = () if report.confirmation is None else report.confirmation.tests
+    return [
+        (
+            f"{test.step}, {test.file}",
+            f"{test.parameters_removed_percent:.1f} %",
+            points(test.selection_points),
+            f"{points(test.drop.points)} [{points(test.drop.upper_points)}, "
+            f"{points(test.drop.lower_points)}]",
+            f"{test.p_value:.3f}",
+            "confirmed" if test.confirmed else "not confirmed",
+        )
+        for test in tests
+    ]
 
 
 def size_rows(report: Report | Application) -> list[Row]:
@@ -132,7 +162,12 @@ def int8_rows(int8: Int8) -> Iterator[tuple[str, str]]:
         yield f"distance of the outputs from slim.onnx's, {method}", f"{100 * distance:.3g} %"
     if int8.bytes is not None:
         yield "size", file_size(int8.bytes)
-    for split, drop in (("selection", int8.selection_drop), ("test", int8.test_drop)):
+    drops = {
+        "selection": int8.selection_drop,
+        "confirmation": int8.confirmation_drop,
+        "test": int8.test_drop,
+    }
+    for split, drop in drops.items():
         if drop is not None:
             name, before, after, change_points = _drop_row(split, drop)
             yield name, f"{before} to {after}: {change_points}"

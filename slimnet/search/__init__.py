@@ -10,5 +10,6 @@ from slimnet.search.comparison import (
 )
 from slimnet.search.latency_table import Cost, LayerTimer, read_latency_table, widths_of
 from slimnet.search.objective import macs_cost, saved_by
-from slimnet.search.search import search
+from slimnet.search.path import EmptyPath, FoundState, SearchPath, unchanged_state
+from slimnet.search.search import search, search_path
 from slimnet.search.state import State, first_state

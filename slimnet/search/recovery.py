@@ -24,6 +24,10 @@ REFIT_POINTS = 1.5
 """A state that breaks the budget by more points is not refitted during the search. A guess: a refit
 seldom gives back more, and it takes as long as many steps."""
 
+ESTIMATE = 0.5
+"""The confidence of the search's own drops: plain estimates. A bound on images that are looked at
+again and again would promise more than it holds; see ``slimnet.tasks.confirmation``."""
+
 REFIT_EVERY = 8
 """Steps after a refit in which no other is tried, unless it is the last chance of a step. A guess,
 for the same reason."""
@@ -38,8 +42,8 @@ class EvaluatedState:
     recovered_by: tuple[str, ...] = ()
 
     def is_within(self, max_drop: float) -> bool:
-        """Return whether the drop's upper bound is within a budget in percentage points."""
-        return self.drop.upper_points <= max_drop
+        """Return whether the dropis within a budget in percentage points."""
+        return self.drop.points <= max_drop
 
 
 @dataclass
@@ -125,13 +129,13 @@ class Recovery:
         if recovered is None:
             return found
         drop = self.measure_drop(recovered)
-        if drop.upper_points > found.drop.upper_points:
+        if drop.points > found.drop.points:
             return found
         recovered_by = tuple(dict.fromkeys((*found.recovered_by, by)))
         return EvaluatedState(recovered, drop, recovered_by)
 
     def _excess_points(self, found: EvaluatedState) -> float:
-        return found.drop.upper_points - self.options.max_drop
+        return found.drop.points - self.options.max_drop
 
     def _can_refit(self, state: State) -> bool:
         return self.options.repair and not state.tuned
@@ -174,7 +178,7 @@ class AccuracyEvaluator:
     ) -> None:
         self._original, self._selection = original, selection
         # a state this far beyond the budget is not recovered: an estimate of its drop is enough
-        self._confidence, self._limit = options.confidence, options.max_drop + REFIT_POINTS
+        self._limit = options.max_drop + REFIT_POINTS
         running = first.running
         starts = {
             first_call(running.calls, {m.module for m in group.members}) for group in first.groups
@@ -188,7 +192,7 @@ class AccuracyEvaluator:
                 self._original,
                 state.running.folded_model,
                 self._selection,
-                self._confidence,
+                ESTIMATE,
                 self._limit,
                 call,
             )

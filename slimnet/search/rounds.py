@@ -20,7 +20,7 @@ from torch import Tensor
 from slimnet.groups import Group
 from slimnet.records import Candidate
 from slimnet.search.allocation import Allocation, Choice, select
-from slimnet.search.budget_search import BudgetSearch
+from slimnet.search.budget_search import PATH_STATES, BudgetSearch
 from slimnet.search.evaluate import MeasuredCandidates
 from slimnet.search.latency_table import Width
 from slimnet.search.objective import Objective
@@ -62,6 +62,9 @@ half a point is two."""
 AIM = 0.8
 """A try aims to use this share of the budget left. A guess: what lies beyond the budget is lost."""
 
+MIN_SHARE_USED = 0.3
+"""A round counts as using this share of the budget left, at least: its points are few and noisy."""
+
 RAISE = 1.5
 """Where nothing fits the allowed distance, this many times as much is allowed. A guess."""
 
@@ -84,14 +87,14 @@ class RoundSearch(BudgetSearch):
 
     def __post_init__(self) -> None:
         """Note how many points there are to use: few images take some for their uncertainty."""
-        self.budget = self.max_drop - self.best.drop.upper_points
+        self.budget = self.max_drop - self.best.drop.points
 
     def remove(self) -> str:
         """Remove in rounds, from the best state on; return why that ended."""
         objective = self.evaluator.objective
         while True:
-            if self.max_drop - self.best.drop.upper_points < MIN_LEFT * self.budget:
-                return f"{self.best.drop.upper_points:.2f} of {self.max_drop:g} points are used"
+            if self.max_drop - self.best.drop.points < MIN_LEFT * self.budget:
+                return f"{self.best.drop.points:.2f} of {self.max_drop:g} points are used"
             started, state = time.perf_counter(), self.best.state
             measured = self.evaluator.measure_widths(state, self.max_nats)
             if not measured.proposals:
@@ -107,7 +110,8 @@ class RoundSearch(BudgetSearch):
         """Remove the best combination within the budget; return why there is none, if so."""
         table = Table(state, self.evaluator.objective, measured)
         candidates = candidates_of(state.groups, measured)
-        start, first = self.best.drop.upper_points, self.steps.next_number
+        start, first = self.best.drop.points, self.steps.next_number
+        chain = self.steps.standing
         enough = start + SHARE_OF_BUDGET * (self.max_drop - start)
         tries = Tries(start, start + AIM * (self.max_drop - start), self.allowed)
         for _ in range(MAX_TRIES):
@@ -116,7 +120,7 @@ class RoundSearch(BudgetSearch):
                 break
             after = self._evaluate(state, candidates, allocation, started)
             started = time.perf_counter()
-            one = Try(allocation.nats, allocation.saved, after.drop.upper_points)
+            one = Try(allocation.nats, allocation.saved, after.drop.points)
             if after.is_within(self.max_drop):
                 self._keep(after, allocation, replaces=tries.low.saved > 0)
                 tries.fits(one)
@@ -130,6 +134,8 @@ class RoundSearch(BudgetSearch):
                 break
         self.allowed = tries.allowed_next_round(self.max_drop)
         if tries.low.saved > 0:
+            if self.keeps_path:
+                self._extend_path(state, chain, table, candidates, tries)
             return ""
         if self.steps.next_number == first:
             return f"no combination of lower widths saves {100 * MIN_GAIN:g} % of the cost"
@@ -155,6 +161,27 @@ class RoundSearch(BudgetSearch):
             taken_back=not after.is_within(self.max_drop),
         )
         return after
+
+    def _extend_path(
+        self,
+        state: State,
+        chain: tuple[int, ...],
+        table: Table,
+        candidates: Sequence[Candidate],
+        tries: Tries,
+    ) -> None:
+        """Keep the best state, and smaller choices from the table that it came from before it."""
+        used = max(tries.low.points - tries.start, MIN_SHARE_USED * (self.max_drop - tries.start))
+        parts = min(PATH_STATES, round(PATH_STATES * used / max(self.max_drop, 1e-9)))
+        least = MIN_GAIN * table.cost
+        for part in range(1, parts):
+            found = table.within(part / parts * tries.low.nats)
+            if found is None or not least <= found.saved < tries.low.saved * (1 - MIN_GAIN):
+                continue
+            least = found.saved + MIN_GAIN * table.cost
+            smaller = state.without(units_of(found.choices, state.groups))
+            self._add_to_path(smaller, chain, candidates, [one.number for one in found.choices])
+        self._add_to_path(self.best.state, self.steps.standing)
 
     def _keep(self, after: EvaluatedState, allocation: Allocation, *, replaces: bool) -> None:
         """Make this the best state; it may replace the one before, from the same table."""
@@ -278,10 +305,24 @@ class Table:
             if found.saved >= min_saved or limit >= sum(nats):
                 break
             limit = RAISE * max(limit, min(nats))
+        if not self._is_allowed(found):
+            return None
+        return found if min_saved <= found.saved < max_saved else None
+
+    def within(self, limit: float) -> Allocation | None:
+        """Return what saves most for this distance, None where nothing may go."""
+        effects = [self._effects[choice.number] for choice in self._choices]
+        found = select(self._choices, effects, self._cost_of, limit)
+        return found if self._is_allowed(found) else None
+
+    def _is_allowed(self, found: Allocation) -> bool:
+        """Return whether something goes and all widths are allowed.
+
+        Layers behind a concatenation lose channels of several groups.
+        """
         units = units_of(found.choices, self._groups)
-        if not self._objective.allowed.are_multiples_after(self._groups, units):
-            return None  # layers behind a concatenation lose channels of several groups
-        return found if found.choices and min_saved <= found.saved < max_saved else None
+        allowed = self._objective.allowed.are_multiples_after(self._groups, units)
+        return bool(found.choices) and allowed
 
     def _cost_of(self, layer: str, inputs: int, outputs: int) -> float:
         """Return the cost of a layer without these inputs and outputs; see ``select``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import nn
 
 from slimnet.execution import MemoryBudget, choose_layout, lay_out
 from slimnet.groups import Branch, Group
-from slimnet.options import BudgetOptions, SearchOptions
+from slimnet.options import SearchOptions
 from slimnet.records import Drop, Split, Splits, Step, Trajectory
 from slimnet.repair import TeacherOutputs
 from slimnet.search.budget_search import BudgetSearch
@@ -22,7 +21,8 @@ from slimnet.search.journal import Journal, fingerprint
 from slimnet.search.latency_table import LayerTimer
 from slimnet.search.objective import Objective, choose_objective
 from slimnet.search.oracle import Oracle
-from slimnet.search.recovery import AccuracyEvaluator, EvaluatedState, Recovery
+from slimnet.search.path import EmptyPath, SearchPath, unchanged_state
+from slimnet.search.recovery import ESTIMATE, AccuracyEvaluator, EvaluatedState, Recovery
 from slimnet.search.rounds import RoundSearch
 from slimnet.search.sets import SetSearch
 from slimnet.search.state import State, first_state
@@ -30,9 +30,10 @@ from slimnet.search.steps import StepRecords
 from slimnet.tasks import CLASSIFICATION, Task
 
 Progress = Callable[["str | Step"], None]
+NOTHING_TO_SLIM = "no layer of this network can be slimmed; each one's reason is in the report"
 
 
-def search(
+def search_path(
     model: nn.Module,
     groups: Sequence[Group],
     splits: Splits,
@@ -42,7 +43,10 @@ def search(
     journal_file: Path | None = None,
     task: Task = CLASSIFICATION,
     branches: Sequence[Branch] = (),
-) -> tuple[Trajectory, nn.Module]:
+    *,
+    keeps_path: bool = True,
+    impossible: str = "",
+) -> SearchPath | EmptyPath:
     """Find which channels can go within the budget; the model is not changed.
 
     In rounds, every group is measured at several widths, and the combination that saves most for
@@ -63,19 +67,21 @@ def search(
             from there, and ends with the same plan and weights.
         task: what the network is for.
         branches: those that may go, from ``find_branches``.
+        keeps_path: whether states before the last one are kept, to be confirmed.
+        impossible: why nothing that is found could be shipped; nothing is searched then.
 
     Returns:
-        The trajectory, and the slim network with its repaired weights.
+        The states that the search may end with.
 
     Raises:
         InputError: the loss of the network is not a finite number.
     """
     layout = choose_layout(model, splits.calibration, task)
     selection = lay_out(splits.selection, None, layout, task, options.memory_bytes)
-    original = task.measure(model, selection, options.confidence)
-    unchanged = task.drop(original, original, options.confidence)
-    if reason := _why_nothing_can_go(groups, unchanged, options):
-        return Trajectory((), 0, reason, {}), copy.deepcopy(model)
+    original = task.measure(model, selection, ESTIMATE)
+    unchanged = task.drop(original, original, ESTIMATE)
+    if reason := impossible if groups else NOTHING_TO_SLIM:
+        return EmptyPath(unchanged_state(model, unchanged, reason))
     images = lay_out_sets(model, splits.calibration, options, layout, task)
     progress = progress or (lambda _: None)
     journal = _open_journal(
@@ -111,12 +117,34 @@ def search(
     best = EvaluatedState(state, unchanged)
     under_way: BudgetSearch
     if options.step is None:
-        under_way = RoundSearch(evaluator, recovery, steps, options.max_drop, best)
+        under_way = RoundSearch(evaluator, recovery, steps, options.max_drop, best, keeps_path)
     else:
-        under_way = SetSearch(evaluator, recovery, steps, options.max_drop, best, options.step)
+        under_way = SetSearch(
+            evaluator, recovery, steps, options.max_drop, best, keeps_path, options.step
+        )
     del state, best, images  # frees their memory as soon as the search has no more use for them
     stopped_because = under_way.run()
-    return _result(under_way, stopped_because, journal)
+    return SearchPath(under_way, stopped_because, journal)
+
+
+def search(
+    model: nn.Module,
+    groups: Sequence[Group],
+    splits: Splits,
+    options: SearchOptions,
+    progress: Progress | None = None,
+    time_layers: LayerTimer | None = None,
+    journal_file: Path | None = None,
+    task: Task = CLASSIFICATION,
+    branches: Sequence[Branch] = (),
+) -> tuple[Trajectory, nn.Module]:
+    """Return the trajectory and the slim network at the end of a search; see ``search_path``."""
+    path = search_path(
+        model, groups, splits, options, progress, time_layers, journal_file, task, branches,
+        keeps_path=False,
+    )  # fmt: skip
+    last = path.last()
+    return last.trajectory, last.network
 
 
 def _evaluator(
@@ -141,20 +169,6 @@ def _evaluator(
     )  # fmt: skip
 
 
-def _why_nothing_can_go(groups: Sequence[Group], unchanged: Drop, options: BudgetOptions) -> str:
-    """Return why no search can remove anything, or an empty string."""
-    if not groups:
-        return "no layer of this network can be slimmed; each one's reason is in the report"
-    if unchanged.upper_points > options.max_drop:
-        return (
-            f"with {unchanged.images} selection images not even an unchanged network can be shown "
-            f"to be within {options.max_drop:g} points at {100 * options.confidence:g} % "
-            f"confidence (its bound is {unchanged.upper_points:.2f}); "
-            "give more images, a larger --max-drop, or --confidence 0.5"
-        )
-    return ""
-
-
 def _open_journal(
     file: Path | None,
     model: nn.Module,
@@ -177,30 +191,3 @@ def _open_journal(
 def _journalled(accuracy: AccuracyEvaluator, journal: Journal) -> Callable[[State], Drop]:
     """Return a function that measures the drop of a state, or reads it from the journal."""
     return lambda state: Drop(**journal.replay_or_run("drop", lambda: asdict(accuracy.drop(state))))
-
-
-def _result(
-    ended: BudgetSearch, stopped_because: str, journal: Journal
-) -> tuple[Trajectory, nn.Module]:
-    """Return the trajectory of a search at its end, and the slim network ready for training.
-
-    The network of the best state is changed in place: its parameters may have gradients again.
-    """
-    objective = ended.evaluator.objective
-    slim, steps = ended.best.state.model, ended.steps
-    for parameter in slim.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
-        parameter.data = parameter.data.contiguous()
-    trajectory = Trajectory(
-        steps=steps.all,
-        kept_steps=steps.best_step,
-        stopped_because=stopped_because,
-        plan=ended.best.state.plan,
-        predicted=objective.prediction(slim) if steps.best_step else None,
-        finished_by=steps.finished_by,
-        fine_tunings=ended.recovery.fine_tunings,
-        notes=objective.notes,
-        resumed_after_step=journal.steps,
-        latency_table=objective.table.measured if objective.table else None,
-    )
-    return trajectory, slim

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from slimnet.search.budget_search import BudgetSearch
+from slimnet.search.budget_search import PATH_STATES, BudgetSearch
 from slimnet.search.evaluate import MeasuredCandidates
 from slimnet.search.recovery import EvaluatedState
 from slimnet.search.state import State
@@ -32,7 +32,7 @@ class SetSearch(BudgetSearch):
     max_channels: int
 
     def __post_init__(self) -> None:
-        self.channels = self.max_channels
+        self.channels, self._kept_points = self.max_channels, 0.0
 
     def remove(self) -> str:
         """Remove the cheapest sets, from the best state on; return why that ended.
@@ -63,6 +63,7 @@ class SetSearch(BudgetSearch):
             if within:
                 self.steps.keep_last()
                 self.best = after
+                self._extend_path()
                 self.channels = min(2 * self.channels, self.max_channels)
         if not found.best and found.proposals:
             return NO_FINITE_LOSS
@@ -71,6 +72,14 @@ class SetSearch(BudgetSearch):
         share = self.evaluator.objective.allowed.max_ratio
         last = "its last channel" if share is None else f"what --max-ratio {share:g} leaves"
         return f"every group is down to {last}"
+
+    def _extend_path(self) -> None:
+        """Keep the best state if it lost noticeably more than the last one kept."""
+        if self.keeps_path and (
+            not self.path or self.best.drop.points > self._kept_points + self.max_drop / PATH_STATES
+        ):
+            self._add_to_path(self.best.state, self.steps.standing)
+            self._kept_points = self.best.drop.points
 
     def _without(self, state: State, found: MeasuredCandidates) -> EvaluatedState:
         """Return the state without the best set, recovered where that is worthwhile."""

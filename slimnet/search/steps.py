@@ -49,6 +49,11 @@ class StepRecords:
         return tuple(self._steps)
 
     @property
+    def standing(self) -> tuple[int, ...]:
+        """The numbers of the steps that led to the best state."""
+        return tuple(s.number for s in self._steps[: self.best_step] if not s.taken_back)
+
+    @property
     def next_number(self) -> int:
         """The number that the next step will have."""
         return len(self._steps) + 1
@@ -112,9 +117,7 @@ class StepRecords:
         """Say why the search ended beyond the budget, from the steps after the best one."""
         rest = self._steps[self.best_step :]
         further = [step for step in rest if not step.taken_back] or rest[-1:]
-        drop = further[0].drop
-        bound = "" if drop.confidence == 0.5 else f" (upper bound {drop.upper_points:.2f})"
-        text = f"the next step would cost {drop.points:.2f} points{bound}"
+        text = f"the next step would cost {further[0].drop.points:.2f} points"
         if len(further) > 1:
             text += f", and none of the {len(further) - 1} after it came back within the budget"
         return text

@@ -1,6 +1,6 @@
 """Classification, agreement with the original, or the task of the user's file."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,9 +12,10 @@ from torch.nn import functional
 from slimnet.data import IndexedBatches, check_pair, single_images
 from slimnet.errors import InputError
 from slimnet.load import import_file
-from slimnet.options import TaskOptions
+from slimnet.options import BudgetOptions, TaskOptions
 from slimnet.records import Batch, Batches, Drop, Split, Splits
 from slimnet.tasks.calls import CallBatch, call_plainly
+from slimnet.tasks.confirmation import paired_p_value
 from slimnet.tasks.drop import (
     Quality,
     evaluate_paired_drop,
@@ -116,6 +117,15 @@ class Classification(Task):
         """See Task, and ``paired_drop``."""
         return replace(paired_drop(original, slim, confidence), quantity=self.quantity)
 
+    def p_value(self, original: Any, slim: Any, max_drop: float) -> float:
+        """See Task, and ``paired_p_value``."""
+        return paired_p_value(original, slim, max_drop)
+
+    @property
+    def test_name(self) -> str:
+        """See Task."""
+        return "Tango's score test for paired proportions, image by image"
+
     def evaluate_drop(
         self, original: Any, slim: nn.Module, split: Split, confidence: float, limit_points: float,
         call: CallBatch = call_plainly,
@@ -143,6 +153,22 @@ class Agreement(Classification):
 CLASSIFICATION = Classification(mean_cross_entropy, top_1_accuracy)
 AGREEMENT = Agreement(mean_cross_entropy, top_1_accuracy)
 FUNCTIONS = {"loss": "loss(model, batch)", "score": "score(model, batches)"}
+
+
+def drops(
+    task: Task, before: Mapping[str, Any], network: nn.Module, splits: Splits,
+    options: BudgetOptions,
+) -> dict[str, Drop]:  # fmt: skip
+    """Return the drop of a network on each split that drops are measured on, by its name.
+
+    ``before`` has the original's measurements. The network is not changed.
+    """
+    found = {}
+    for split in splits.evaluated:
+        confidence = options.confidence_on(split.name)
+        after = task.measure(network, split, confidence)
+        found[split.name] = task.drop(before[split.name], after, confidence)
+    return found
 
 
 def choose_task(given: object, options: TaskOptions) -> Task:

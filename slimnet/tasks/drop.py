@@ -6,8 +6,10 @@ It is counted image by image where each image is right or wrong, else score by s
 import math
 from dataclasses import dataclass
 from functools import partial
-from statistics import NormalDist, fmean, stdev
+from statistics import NormalDist, stdev
+from typing import Any
 
+import numpy as np
 import torch
 from scipy.special import stdtrit
 from torch import Tensor, nn
@@ -156,23 +158,29 @@ def _score_limit(lost: int, won: int, images: int, z: float) -> float:
         return low
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        if _score(lost, won, images, middle) > -z:
+        if float(score_statistic(lost, won, images, middle)) > -z:
             low = middle
         else:
             high = middle
     return high
 
 
-def _score(lost: int, won: int, images: int, difference: float) -> float:
-    """Return Tango's statistic for the hypothesis that the true difference is ``difference``."""
+def score_statistic(lost: Any, won: Any, images: int, difference: float) -> Any:
+    """Return Tango's statistic for the hypothesis that the true difference is ``difference``.
+
+    ``lost`` and ``won`` are counts of images, or arrays of them. It is infinite where the
+    difference differs and has no variance.
+    """
+    lost, won = np.asarray(lost, dtype=float), np.asarray(won, dtype=float)
     a = 2 * images
     b = -lost - won + (2 * images - lost + won) * difference
     c = -won * difference * (1 - difference)
-    q = (math.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
+    q = (np.sqrt(np.maximum(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
     variance = images * (2 * q + difference * (1 - difference))
-    if variance <= 0:
-        return 0.0 if lost - won == images * difference else -math.inf
-    return (lost - won - images * difference) / math.sqrt(variance)
+    excess = lost - won - images * difference
+    without = np.where(excess == 0, 0.0, np.copysign(math.inf, excess))
+    spread = np.sqrt(np.where(variance > 0, variance, 1.0))
+    return np.where(variance > 0, excess / spread, without)
 
 
 @dataclass(frozen=True)
@@ -217,21 +225,11 @@ def batch_drop(original: BatchScores, slim: BatchScores, confidence: float) -> D
     points = original.percent - _or_zero(slim.percent)
     margin, how = 0.0, "none: the plain estimate"
     if confidence > 0.5:
-        both = zip(original.parts, slim.parts, strict=True)
-        drops = [before - _or_zero(after) for before, after in both if math.isfinite(before)]
-        if len(drops) < 2:
-            raise InputError(
-                f"a bound on the drop needs the score on 2 batches or more; got {len(drops)}: give "
-                "more images, a smaller --batch-size, or --confidence 0.5"
-            )
-        error = stdev(drops) / math.sqrt(len(drops))
-        margin = float(stdtrit(len(drops) - 1, confidence)) * error
-        if all(_counts_images(score) for score in (original, slim)):
+        error, batches = batch_error(original, slim)
+        margin = float(stdtrit(batches - 1, confidence)) * error
+        if all(counts_images(score) for score in (original, slim)):
             margin = max(margin, 100 * (1 - (1 - confidence) ** (1 / original.images)))
-        how = (
-            f"Student's t over the drops of {len(drops)} batches (their mean is "
-            f"{fmean(drops):.2f} points), centred on the whole split's drop"
-        )
+        how = f"Student's t over the drops of {batches} batches, centred on the whole split's drop"
     return Drop(
         original_percent=original.percent,
         slim_percent=_or_zero(slim.percent),
@@ -245,7 +243,24 @@ def batch_drop(original: BatchScores, slim: BatchScores, confidence: float) -> D
     )
 
 
-def _counts_images(score: BatchScores) -> bool:
+def batch_error(original: BatchScores, slim: BatchScores) -> tuple[float, int]:
+    """Return the standard error of the mean of the batches' drops in points, and their number.
+
+    Raises:
+        InputError: fewer than two batches have a score of the original.
+    """
+    both = zip(original.parts, slim.parts, strict=True)
+    drops = [before - _or_zero(after) for before, after in both if math.isfinite(before)]
+    if len(drops) < 2:
+        raise InputError(
+            f"a bound on the drop needs the score on 2 batches or more; got {len(drops)}: give "
+            "more images, a smaller --batch-size, or --confidence 0.5"
+        )
+    return stdev(drops) / math.sqrt(len(drops)), len(drops)
+
+
+def counts_images(score: BatchScores) -> bool:
+    """Return whether a score may be a share of its images."""
     right = score.percent * score.images / 100
     return math.isfinite(right) and math.isclose(right, round(right), abs_tol=1e-6)
 

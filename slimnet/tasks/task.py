@@ -20,6 +20,7 @@ from slimnet.tasks.calls import (
     unchanged,
     watched,
 )
+from slimnet.tasks.confirmation import batch_p_value
 from slimnet.tasks.drop import BatchScores, batch_drop, require_score
 
 MIN_SQUARE = 1e-12  # an output that is all zeros has no scale of its own; any small number will do
@@ -139,7 +140,7 @@ class Task:
             InputError: a split is empty, the loss fails or is none, the model is called in a way
                 that cannot be exported, or one of the functions changes it.
         """
-        for split in (splits.calibration, splits.selection, splits.test):
+        for split in splits.all:
             first_batch(split.batches, split.name)
         with unchanged(model, "loss"):
             example = check_task(model, self.loss, splits.calibration.batches)
@@ -169,6 +170,18 @@ class Task:
     def drop(self, original: Any, slim: Any, confidence: float) -> Drop:
         """Return the drop between two measurements on one split, with its bounds."""
         return batch_drop(original, slim, confidence)
+
+    def p_value(self, original: Any, slim: Any, max_drop: float) -> float:
+        """Return the p-value of "the true drop is above ``max_drop`` points"; see ``drop``."""
+        return batch_p_value(original, slim, max_drop)
+
+    @property
+    def test_name(self) -> str:
+        """The test that the p-value is of."""
+        return (
+            "Student's t-test over the drops of batches; approximate: it takes these drops to be "
+            "about normal"
+        )
 
     def evaluate_drop(
         self, original: Any, slim: nn.Module, split: Split, confidence: float, limit_points: float,

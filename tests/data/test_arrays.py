@@ -40,9 +40,11 @@ def test_array_files_and_layouts(tmp_path, suffix, layout):
         torch.save(content, path)
     else:
         save_file(content, path)
-    splits = load_splits(path, Options(scale=1))
+    splits = load_splits(path, Options(scale=1), confirm=True)
     channels = 1 if layout == "NHW" else 3
-    got = [i for s in (splits.calibration, splits.selection, splits.test) for i, _ in s.batches]
+    got = [
+        i for s in (splits.calibration, splits.selection, splits.confirmation) for i, _ in s.batches
+    ]
     got = sorted(torch.cat(got).flatten(1).tolist())
     assert got == sorted(expected[:, :channels].flatten(1).float().tolist())
 
@@ -65,7 +67,7 @@ BAD = {
 def test_bad_arrays(tmp_path, kind):
     images, labels, message = BAD[kind]
     with pytest.raises(InputError, match=message):
-        load_splits(save(tmp_path / "d.npz", images, labels), Options())
+        load_splits(save(tmp_path / "d.npz", images, labels), Options(), confirm=True)
 
 
 def test_unusable_files(tmp_path):
@@ -82,7 +84,7 @@ def test_unusable_files(tmp_path):
     }
     for name, message in cases.items():
         with pytest.raises(InputError, match=message):
-            load_splits(tmp_path / name, Options())
+            load_splits(tmp_path / name, Options(), confirm=True)
 
 
 class Marker:
@@ -103,7 +105,7 @@ def test_data_files_never_run_code(tmp_path, suffix):
         torch.save({"images": evil}, path)
     (tmp_path / "marker").unlink(missing_ok=True)
     with pytest.raises(InputError) as caught:
-        load_splits(path, Options(trust_pickle=True))
+        load_splits(path, Options(trust_pickle=True), confirm=True)
     assert not (tmp_path / "marker").exists()
     assert "weights_only" not in str(caught.value)
     pickle.loads(pickle.dumps(evil)).close()

@@ -30,8 +30,8 @@ def numbers(split) -> list[int]:
 
 
 def test_one_set_gives_a_third_for_calibration_and_halves_of_the_rest(tmp_path):
-    splits = load_splits(save(tmp_path / "d.npz", *arrays()), Options())
-    three = (splits.calibration, splits.selection, splits.test)
+    splits = load_splits(save(tmp_path / "d.npz", *arrays()), Options(), confirm=True)
+    three = (splits.calibration, splits.selection, splits.confirmation)
     assert [split.images for split in three] == [20, 20, 20]
     assert [split.name for split in three] == ["calibration", "selection", "test"]
     assert sorted(number for split in three for number in numbers(split)) == list(range(60))
@@ -46,37 +46,45 @@ def test_one_set_gives_a_third_for_calibration_and_halves_of_the_rest(tmp_path):
 
 def test_calibration_images_bounds_the_calibration_split(tmp_path):
     path = save(tmp_path / "d.npz", *arrays())
-    splits = load_splits(path, Options(calibration_images=12))
-    assert [splits.calibration.images, splits.selection.images, splits.test.images] == [12, 24, 24]
+    splits = load_splits(path, Options(calibration_images=12), confirm=True)
+    assert [splits.calibration.images, splits.selection.images, splits.confirmation.images] == [
+        12,
+        24,
+        24,
+    ]
 
 
 def test_calibration_data_keeps_all_of_data_for_selection_and_test(tmp_path):
     train = save(tmp_path / "train.npz", *arrays(40, start=1000))
     held_out = save(tmp_path / "test.npz", *arrays(41))
-    splits = load_splits(held_out, Options(calibration_data=str(train), calibration_images=15))
+    splits = load_splits(
+        held_out, Options(calibration_data=str(train), calibration_images=15), confirm=True
+    )
     assert len(numbers(splits.calibration)) == 15
     assert min(numbers(splits.calibration)) >= 1000
-    assert sorted(numbers(splits.selection) + numbers(splits.test)) == list(range(41))
+    assert sorted(numbers(splits.selection) + numbers(splits.confirmation)) == list(range(41))
     assert "15 of the 40" in splits.description
 
 
 def test_calibration_data_that_is_data_is_refused(tmp_path):
     path = save(tmp_path / "d.npz", *arrays())
     with pytest.raises(InputError, match="are both"):
-        load_splits(path, Options(calibration_data=f"{tmp_path}/./d.npz"))
+        load_splits(path, Options(calibration_data=f"{tmp_path}/./d.npz"), confirm=True)
 
 
 def test_seed_decides_and_passes_repeat(tmp_path):
     path = save(tmp_path / "d.npz", *arrays())
-    one, again, other = (load_splits(str(path), Options(seed=seed)) for seed in (1, 1, 2))
-    assert numbers(one.test) == numbers(again.test) == numbers(one.test)
-    assert numbers(one.test) != numbers(other.test)
+    one, again, other = (
+        load_splits(str(path), Options(seed=seed), confirm=True) for seed in (1, 1, 2)
+    )
+    assert numbers(one.confirmation) == numbers(again.confirmation) == numbers(one.confirmation)
+    assert numbers(one.confirmation) != numbers(other.confirmation)
 
 
 @pytest.mark.parametrize("images", [9, 27])
 def test_too_few_images_says_how_many_are_needed(tmp_path, images):
     with pytest.raises(InputError, match="selection split needs 10 images or more"):
-        load_splits(save(tmp_path / "d.npz", *arrays(images)), Options())
+        load_splits(save(tmp_path / "d.npz", *arrays(images)), Options(), confirm=True)
 
 
 def test_a_network_is_tried_on_two_calibration_images(tmp_path):
@@ -84,17 +92,17 @@ def test_a_network_is_tried_on_two_calibration_images(tmp_path):
     with pytest.raises(
         InputError, match=r"calibration split needs 2 images or more, but gets 1 from the 1 of"
     ):
-        load_splits(held_out, Options(calibration_data=str(path)))
-    splits = load_splits(save(tmp_path / "d.npz", *arrays(29)), Options())
+        load_splits(held_out, Options(calibration_data=str(path)), confirm=True)
+    splits = load_splits(save(tmp_path / "d.npz", *arrays(29)), Options(), confirm=True)
     assert [splits.calibration.images, splits.selection.images] == [9, 10]
     assert "9 calibration images rank channels badly" in splits.description
 
 
 def test_one_image_a_class_is_enough_and_is_said():
     """A paired drop needs images, not classes: ImageNet with one image a class is 1,000 images."""
-    splits = load_splits(tuple(dataset(40, classes=40) for _ in range(3)), Options())
+    splits = load_splits(tuple(dataset(40, classes=40) for _ in range(3)), Options(), confirm=True)
     assert "selection holds fewer than 2 images of 40 of its 40 classes" in splits.description
-    plenty = load_splits(tuple(dataset(40, classes=20) for _ in range(3)), Options())
+    plenty = load_splits(tuple(dataset(40, classes=20) for _ in range(3)), Options(), confirm=True)
     assert "fewer" not in plenty.description
 
 
@@ -105,14 +113,14 @@ def dataset(images: int = 60, start: int = 0, classes: int = 3) -> TensorDataset
 
 def test_three_data_sets_stay_as_they_are():
     data = (dataset(10), dataset(11, 100), dataset(12, 200))
-    splits = load_splits(data, Options())
+    splits = load_splits(data, Options(), confirm=True)
     assert numbers(splits.calibration) == list(range(10))
     assert numbers(splits.selection) == list(range(100, 111))
-    assert numbers(splits.test) == list(range(200, 212))
+    assert numbers(splits.confirmation) == list(range(200, 212))
     assert "10 for calibration" in splits.description
     with pytest.raises(InputError, match="leave calibration_data out"):
-        load_splits(data, Options(calibration_data="x.npz"))
-    assert load_splits(splits, Options()) is splits
+        load_splits(data, Options(calibration_data="x.npz"), confirm=True)
+    assert load_splits(splits, Options(), confirm=True) is splits
 
 
 def test_callable_in_a_file(tmp_path, monkeypatch):
@@ -125,10 +133,10 @@ def test_callable_in_a_file(tmp_path, monkeypatch):
         "def fails(): raise OSError('no disk')\n"
         "def text(): return 7\n"
     )
-    assert load_splits("mine.py:one", Options()).test.images == 20
-    assert load_splits("mine.py:three", Options()).test.images == 12
-    splits = load_splits(dataset(), Options(calibration_data="mine.py:one"))
-    assert [splits.calibration.images, splits.test.images] == [60, 30]
+    assert load_splits("mine.py:one", Options(), confirm=True).confirmation.images == 20
+    assert load_splits("mine.py:three", Options(), confirm=True).confirmation.images == 12
+    splits = load_splits(dataset(), Options(calibration_data="mine.py:one"), confirm=True)
+    assert [splits.calibration.images, splits.confirmation.images] == [60, 30]
     for target, message in (("fails", "OSError: no disk"), ("text", "got a int"), ("x", "no 'x'")):
         with pytest.raises(InputError, match=message):
-            load_splits(f"mine.py:{target}", Options())
+            load_splits(f"mine.py:{target}", Options(), confirm=True)

@@ -27,8 +27,8 @@ def network(channels):
 
 
 def test_grey_network_gets_luma(folder):
-    splits = load_splits(folder, Options(scale=1, mean=(0.0,)), network(1))
-    for images, _ in splits.test.batches:
+    splits = load_splits(folder, Options(scale=1, mean=(0.0,)), network(1), confirm=True)
+    for images, _ in splits.confirmation.batches:
         assert images.shape[1:] == (1, 4, 4)
         assert set(images.flatten().tolist()) == {RED}
     assert splits.preprocessing["channels"] == "grey"
@@ -38,21 +38,21 @@ def test_grey_network_gets_luma(folder):
 
 def test_flat_network_of_as_many_pixels_gets_grey(folder):
     flat = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
-    check_pair(flat, load_splits(folder, Options(), flat))
+    check_pair(flat, load_splits(folder, Options(), flat, confirm=True))
 
 
 @pytest.mark.parametrize("channels", [3, 5])
 def test_any_other_network_gets_colours(folder, channels):
-    splits = load_splits(folder, Options(), network(channels))
-    assert next(iter(splits.test.batches))[0].shape[1:] == (3, 4, 4)
+    splits = load_splits(folder, Options(), network(channels), confirm=True)
+    assert next(iter(splits.confirmation.batches))[0].shape[1:] == (3, 4, 4)
     assert splits.preprocessing["channels"] == "rgb"
 
 
 def test_what_the_user_says_holds(folder):
     options = Options(channels="bgr")
-    splits = load_splits(folder, options, network(1))
+    splits = load_splits(folder, options, network(1), confirm=True)
     with pytest.raises(InputError, match="channels"):
         check_pair(network(1), splits)
     three = tuple(torch.rand(12, 3, 4, 4) for _ in range(3))
-    grey = load_splits(three, Options(channels="grey", labels="none"))
-    assert next(iter(grey.test.batches))[0].shape[1:] == (1, 4, 4)
+    grey = load_splits(three, Options(channels="grey", labels="none"), confirm=True)
+    assert next(iter(grey.confirmation.batches))[0].shape[1:] == (1, 4, 4)

@@ -25,7 +25,7 @@ def refusal(path):
     """The one line that a file is refused with, which takes neither time nor memory."""
     memory, seconds = peak_megabytes(), time.process_time()
     with pytest.raises(InputError) as caught:
-        load_splits(path, Options())
+        load_splits(path, Options(), confirm=True)
     assert time.process_time() - seconds < MAX_SECONDS
     assert peak_megabytes() - memory < MAX_MEGABYTES
     told = str(caught.value)
@@ -66,7 +66,7 @@ def test_bomb_that_nobody_reads_stays_closed(tmp_path):
     bomb = array((2 * 10**8,), bytes(2 * 10**8))
     path = write_npz(tmp_path / "d.npz", images=IMAGES, labels=LABELS, other=bomb)
     memory = peak_megabytes()
-    load_splits(path, Options())
+    load_splits(path, Options(), confirm=True)
     assert peak_megabytes() - memory < MAX_MEGABYTES
 
 
@@ -81,7 +81,7 @@ def test_compressed_images_are_fine(tmp_path):
     np.savez_compressed(
         tmp_path / "d.npz", images=np.zeros((60, 8, 8, 3), np.uint8), labels=np.zeros(60, int)
     )
-    load_splits(tmp_path / "d.npz", Options())
+    load_splits(tmp_path / "d.npz", Options(), confirm=True)
 
 
 @pytest.mark.parametrize("images", [61, 10**7, 10**13])
@@ -131,8 +131,8 @@ def folder_with(tmp_path, image, name, **options):
             Image.new("RGB", (2, 2), (index, index, index)).save(tmp_path / label / f"{index}.png")
     path = tmp_path / "cat" / name
     image.save(path, **options)
-    splits = load_splits(tmp_path, Options(scale=1))
-    three = (splits.calibration, splits.selection, splits.test)
+    splits = load_splits(tmp_path, Options(scale=1), confirm=True)
+    three = (splits.calibration, splits.selection, splits.confirmation)
     found = torch.cat([images for split in three for images, _ in split.batches])
     assert found.shape == (31, 3, 2, 2)
     return next(image for image in found if float(image.max()) > 15)
@@ -199,8 +199,10 @@ def bad_image(kind, path):
 
 
 def read_all(folder):
-    splits = load_splits(folder, Options())
-    return [list(split.batches) for split in (splits.calibration, splits.selection, splits.test)]
+    splits = load_splits(folder, Options(), confirm=True)
+    return [
+        list(split.batches) for split in (splits.calibration, splits.selection, splits.confirmation)
+    ]
 
 
 KINDS = ["text", "empty", "half a JPEG", "floats", "more pixels than there are bytes"]

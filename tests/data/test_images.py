@@ -29,10 +29,10 @@ def test_class_folders_are_numbered_by_name(tmp_path):
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "zebra" / ".hidden.png").write_text("x")
     (tmp_path / "zebra" / "notes.txt").write_text("x")
-    splits = load_splits(tmp_path, Options(scale=1))
+    splits = load_splits(tmp_path, Options(scale=1), confirm=True)
     assert splits.classes == 2
-    assert splits.calibration.images + splits.selection.images + splits.test.images == 40
-    for images, labels in splits.test.batches:
+    assert splits.calibration.images + splits.selection.images + splits.confirmation.images == 40
+    for images, labels in splits.confirmation.batches:
         assert torch.equal(images[:, 0, 0, 0], 101.0 - labels)
 
 
@@ -40,10 +40,14 @@ def test_class_folders_are_numbered_by_name(tmp_path):
 def test_calibration_comes_from_train_and_the_rest_from_held_out(tmp_path, held_out):
     fill(tmp_path / "train", colour=50)
     fill(tmp_path / held_out, colour=200)
-    splits = load_splits(str(tmp_path), Options(scale=1, calibration_images=10))
+    splits = load_splits(str(tmp_path), Options(scale=1, calibration_images=10), confirm=True)
     assert reds(splits.calibration) == {50, 51}
-    assert reds(splits.selection) == reds(splits.test) == {200, 201}
-    assert [splits.calibration.images, splits.selection.images, splits.test.images] == [10, 20, 20]
+    assert reds(splits.selection) == reds(splits.confirmation) == {200, 201}
+    assert [splits.calibration.images, splits.selection.images, splits.confirmation.images] == [
+        10,
+        20,
+        20,
+    ]
     assert f"{tmp_path}/train" in splits.description
 
 
@@ -52,9 +56,9 @@ def test_calibration_data_goes_before_the_own_train_part(tmp_path):
     fill(tmp_path / "data" / "val", colour=200)
     other = fill(tmp_path / "other", colour=120)
     options = Options(scale=1, calibration_data=str(other))
-    splits = load_splits(tmp_path / "data", options)
+    splits = load_splits(tmp_path / "data", options, confirm=True)
     assert reds(splits.calibration) == {120, 121}
-    assert reds(splits.test) == {200, 201}
+    assert reds(splits.confirmation) == {200, 201}
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -65,22 +69,22 @@ def test_a_class_may_be_called_train(tmp_path):
 def test_errors(tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="no class folders"):
-        load_splits(tmp_path / "none", Options())
+        load_splits(tmp_path / "none", Options(), confirm=True)
     fill(tmp_path / "hollow")
     (tmp_path / "hollow" / "empty").mkdir()
     with pytest.raises(InputError, match="empty holds no images"):
-        load_splits(tmp_path / "hollow", Options())
+        load_splits(tmp_path / "hollow", Options(), confirm=True)
     fill(tmp_path / "alone" / "train")
     with pytest.raises(InputError, match="none of val"):
-        load_splits(tmp_path / "alone", Options())
+        load_splits(tmp_path / "alone", Options(), confirm=True)
     fill(tmp_path / "differ" / "train", classes=("cat", "dog"))
     fill(tmp_path / "differ" / "val", classes=("cat", "fox"))
     with pytest.raises(InputError, match="dog, fox"):
-        load_splits(tmp_path / "differ", Options())
+        load_splits(tmp_path / "differ", Options(), confirm=True)
     fill(tmp_path / "other", classes=("cat", "fox"))
     options = Options(calibration_data=str(tmp_path / "other"))
     with pytest.raises(InputError, match="dog, fox"):
-        load_splits(tmp_path / "alone" / "train", options)
+        load_splits(tmp_path / "alone" / "train", options, confirm=True)
 
 
 def test_corrupt_image_is_named(tmp_path):
@@ -88,7 +92,7 @@ def test_corrupt_image_is_named(tmp_path):
     for path in (tmp_path / "dog").iterdir():
         path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(InputError, match=r"dog/\d+\.png cannot be decoded"):
-        list(load_splits(tmp_path, Options()).test.batches)
+        list(load_splits(tmp_path, Options(), confirm=True).confirmation.batches)
 
 
 def test_differing_sizes_need_size(tmp_path):
@@ -96,8 +100,8 @@ def test_differing_sizes_need_size(tmp_path):
     for path in (tmp_path / "dog").iterdir():
         Image.new("RGB", (8, 6)).save(path)
     with pytest.raises(InputError, match="--size N"):
-        list(load_splits(tmp_path, Options()).test.batches)
-    for images, _ in load_splits(tmp_path, Options(size=5)).test.batches:
+        list(load_splits(tmp_path, Options(), confirm=True).confirmation.batches)
+    for images, _ in load_splits(tmp_path, Options(size=5), confirm=True).confirmation.batches:
         assert images.shape[1:] == (3, 5, 5)
 
 

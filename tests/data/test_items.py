@@ -27,12 +27,14 @@ def numbers(split):
 
 
 def load(data, **changes):
-    return load_splits(data, Options(**changes), by_image=False)
+    return load_splits(data, Options(**changes), by_image=False, confirm=True)
 
 
 def test_one_data_set_is_divided_and_collated_as_torch_does():
     splits = load(Items(30))
-    parts = [numbers(split) for split in (splits.calibration, splits.selection, splits.test)]
+    parts = [
+        numbers(split) for split in (splits.calibration, splits.selection, splits.confirmation)
+    ]
     assert [len(part) for part in parts] == [10, 10, 10]
     assert sorted(parts[0] + parts[1] + parts[2]) == list(range(30))
     batch = next(iter(splits.calibration.batches))
@@ -40,7 +42,11 @@ def test_one_data_set_is_divided_and_collated_as_torch_does():
     assert batch["at"][1] == tuple(f"n{i}" for i in parts[0][:2])
     assert parts == [
         numbers(split)
-        for split in (load(Items(30)).calibration, load(Items(30)).selection, load(Items(30)).test)
+        for split in (
+            load(Items(30)).calibration,
+            load(Items(30)).selection,
+            load(Items(30)).confirmation,
+        )
     ]
     assert parts[0] != numbers(load(Items(30), seed=1).calibration)
     assert "10 for calibration" in splits.description
@@ -48,7 +54,7 @@ def test_one_data_set_is_divided_and_collated_as_torch_does():
 
 def three(items, options=None):
     """The batches of a calibration split of these items, as they were given."""
-    splits = load_splits((items, items, items), options or Options(), by_image=False)
+    splits = load_splits((items, items, items), options or Options(), by_image=False, confirm=True)
     return splits.calibration.batches
 
 
@@ -89,7 +95,7 @@ def test_calibration_data_and_three_data_sets(tmp_path, monkeypatch):
     splits = load(Items(20), calibration_data="own.py:train", calibration_images=6)
     assert len(numbers(splits.calibration)) == 6
     assert min(numbers(splits.calibration)) >= 100
-    assert sorted(numbers(splits.selection) + numbers(splits.test)) == list(range(20))
+    assert sorted(numbers(splits.selection) + numbers(splits.confirmation)) == list(range(20))
     three = load((Items(4), Items(5), Items(6)))
     assert [numbers(s) for s in (three.calibration, three.selection)] == [
         list(range(4)), list(range(5)),

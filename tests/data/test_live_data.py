@@ -72,41 +72,41 @@ IMAGE = torch.zeros(3, 2, 2)
 )
 def test_bad_live_data(data, message):
     with pytest.raises(InputError, match=message):
-        load_splits(data, Options())
+        load_splits(data, Options(), confirm=True)
 
 
 def test_targets_that_disagree_with_the_items():
     data = Items((IMAGE, 1))
     data.targets = [2] * 40
     with pytest.raises(InputError, match="targets says 2"):
-        list(load_splits(data, Options()).test.batches)
+        list(load_splits(data, Options(), confirm=True).confirmation.batches)
 
 
 def test_images_that_differ_in_shape_need_size():
     data = Items(lambda i: (torch.zeros(3, 4 + i, 4), i % 2))
     with pytest.raises(InputError, match="--size N"):
-        list(load_splits(data, Options()).test.batches)
-    images, _ = next(iter(load_splits(data, Options(size=3)).test.batches))
+        list(load_splits(data, Options(), confirm=True).confirmation.batches)
+    images, _ = next(iter(load_splits(data, Options(size=3), confirm=True).confirmation.batches))
     assert images.shape[1:] == (3, 3, 3)
 
 
 def test_subset_is_a_data_set_too():
-    splits = load_splits(Subset(dataset(), range(30)), Options())
-    assert splits.test.images == 10
+    splits = load_splits(Subset(dataset(), range(30)), Options(), confirm=True)
+    assert splits.confirmation.images == 10
 
 
 def test_live_data_set():
-    splits = load_splits(dataset(), Options())
-    three = (splits.calibration, splits.selection, splits.test)
+    splits = load_splits(dataset(), Options(), confirm=True)
+    three = (splits.calibration, splits.selection, splits.confirmation)
     assert sorted(number for split in three for number in numbers(split)) == list(range(60))
 
 
 @pytest.mark.parametrize("many", [2, 4])
 def test_data_sets_are_one_or_three(many):
     with pytest.raises(InputError, match=f"one data set, or three.*got {many}"):
-        load_splits(tuple(dataset() for _ in range(many)), Options())
+        load_splits(tuple(dataset() for _ in range(many)), Options(), confirm=True)
 
 
 def test_of_a_loader_the_data_set_is_asked_for():
     with pytest.raises(InputError, match=r"got a DataLoader: give its data set .loader\.dataset"):
-        load_splits(DataLoader(dataset()), Options())
+        load_splits(DataLoader(dataset()), Options(), confirm=True)

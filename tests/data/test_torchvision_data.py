@@ -16,11 +16,11 @@ def numbers(split) -> list[int]:
 
 def test_torchvision_without_files_says_that_nothing_is_downloaded(tmp_path):
     with pytest.raises(InputError, match="nothing is downloaded"):
-        load_splits(f"torchvision:CIFAR10@{tmp_path}", Options())
+        load_splits(f"torchvision:CIFAR10@{tmp_path}", Options(), confirm=True)
     with pytest.raises(InputError, match="did you mean 'CIFAR10'"):
-        load_splits(f"torchvision:CIFAR1@{tmp_path}", Options())
+        load_splits(f"torchvision:CIFAR1@{tmp_path}", Options(), confirm=True)
     with pytest.raises(InputError, match="NAME@ROOT"):
-        load_splits("torchvision:CIFAR10", Options())
+        load_splits("torchvision:CIFAR10", Options(), confirm=True)
 
 
 def test_torchvision_parts_are_train_and_test(tmp_path, monkeypatch):
@@ -42,8 +42,8 @@ def test_torchvision_parts_are_train_and_test(tmp_path, monkeypatch):
             return Image.new("RGB", (2, 2), (self.value,) * 3), self.targets[index]
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", Fake)
-    splits = load_splits(f"torchvision:CIFAR10@{tmp_path}", Options(scale=1))
+    splits = load_splits(f"torchvision:CIFAR10@{tmp_path}", Options(scale=1), confirm=True)
     assert set(numbers(splits.calibration)) == {200}
-    assert set(numbers(splits.selection) + numbers(splits.test)) == {100}
+    assert set(numbers(splits.selection) + numbers(splits.confirmation)) == {100}
     assert splits.classes == 2
-    assert [splits.calibration.images, splits.test.images] == [60, 20]
+    assert [splits.calibration.images, splits.confirmation.images] == [60, 20]

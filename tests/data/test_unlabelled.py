@@ -89,9 +89,9 @@ SOURCES = [
 @pytest.mark.parametrize("kind", SOURCES)
 def test_every_source_gets_the_answers_as_labels(tmp_path, kind):
     network = Brightest()
-    splits = load_splits(made(kind, tmp_path), NONE, network)
+    splits = load_splits(made(kind, tmp_path), NONE, network, confirm=True)
     assert network.images == 60 + 2 + 2  # each once, and two for the channels and the shape
-    three = (splits.calibration, splits.selection, splits.test)
+    three = (splits.calibration, splits.selection, splits.confirmation)
     assert [split.images for split in three] == [20, 20, 20]
     found = [batch for split in three for batch in split.batches]
     images, labels = (torch.cat(part) for part in zip(*found, strict=True))
@@ -99,7 +99,8 @@ def test_every_source_gets_the_answers_as_labels(tmp_path, kind):
     assert labels.dtype == torch.int64
     assert sorted(images.amax((1, 2, 3)).int().tolist()) == list(range(100, 160))
     assert torch.equal(
-        labels_of(splits.test.batches), torch.cat([y for _, y in splits.test.batches])
+        labels_of(splits.confirmation.batches),
+        torch.cat([y for _, y in splits.confirmation.batches]),
     )
     assert "no labels" in splits.description
     assert "at random" in splits.description
@@ -111,16 +112,16 @@ def test_train_and_val_of_plain_images(tmp_path):
     names = [f"{i:02}.png" for i in range(60)]
     write_images(tmp_path / "train", names)
     write_images(tmp_path / "val", names[:40])
-    splits = load_splits(tmp_path, NONE, Brightest())
+    splits = load_splits(tmp_path, NONE, Brightest(), confirm=True)
     assert [splits.calibration.images, splits.selection.images] == [60, 20]
     (tmp_path / "val").rename(tmp_path / "other")
     with pytest.raises(InputError, match=r"none of val.* with images"):
-        load_splits(tmp_path, NONE, Brightest())
+        load_splits(tmp_path, NONE, Brightest(), confirm=True)
 
 
 def test_calibration_data_needs_no_labels_either(tmp_path):
     options = Options(labels="none", scale=1, calibration_data=str(made("npz", tmp_path)))
-    splits = load_splits(Bare(), options, Brightest())
+    splits = load_splits(Bare(), options, Brightest(), confirm=True)
     assert [splits.calibration.images, splits.selection.images] == [60, 30]
 
 
@@ -128,7 +129,7 @@ def test_ready_splits_lose_their_labels_and_stay_as_they_are():
     pixels = colours()[0].float()
     parts = [Split(n, 60, [(pixels, torch.full((60,), -1))]) for n in ("calibration", "a", "b")]
     given = Splits(*parts, description="mine", classes=7, preprocessing={})
-    splits = load_splits(given, NONE, Brightest())
+    splits = load_splits(given, NONE, Brightest(), confirm=True)
     assert labels_of(splits.selection.batches).tolist() == colours()[1].tolist()
     assert splits.classes is None
     assert int(labels_of(given.selection.batches)[0]) == -1
@@ -137,7 +138,7 @@ def test_ready_splits_lose_their_labels_and_stay_as_they_are():
 def test_answers_can_be_trained_with():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-    splits = load_splits(colours()[0], Options(labels="none"), network)
+    splits = load_splits(colours()[0], Options(labels="none"), network, confirm=True)
     inputs, labels = next(iter(splits.calibration.batches))
     nn.functional.cross_entropy(network(inputs), labels).backward()
 
@@ -171,14 +172,14 @@ class Fails(nn.Module):
 )
 def test_a_network_that_cannot_label_is_refused(network, told):
     with pytest.raises(InputError, match=told) as caught:
-        load_splits(Bare(), NONE, network)
+        load_splits(Bare(), NONE, network, confirm=True)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["npz", "pt", "safetensors", "folder", "bare items", "a tensor"])
 def test_who_forgets_the_option_is_told(tmp_path, kind):
     with pytest.raises(InputError, match="--labels none"):
-        load_splits(made(kind, tmp_path), Options(), Brightest())
+        load_splits(made(kind, tmp_path), Options(), Brightest(), confirm=True)
 
 
 def test_bad_data_are_refused_without_labels_too(tmp_path):
@@ -192,4 +193,4 @@ def test_bad_data_are_refused_without_labels_too(tmp_path):
     ]
     for data, told in cases:
         with pytest.raises(InputError, match=told):
-            load_splits(data, NONE, Brightest())
+            load_splits(data, NONE, Brightest(), confirm=True)

@@ -1,11 +1,21 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from slimnet.records.commands import Report
 from slimnet.records.data import Frozen
-from slimnet.records.measured import Artefacts, Drop, Latency, OnnxFile, Parity, Size
+from slimnet.records.measured import (
+    Artefacts,
+    Confirmation,
+    ConfirmationTest,
+    Drop,
+    Latency,
+    OnnxFile,
+    Parity,
+    Size,
+)
 from slimnet.records.search import (
     Agreement,
     Candidate,
@@ -45,7 +55,7 @@ def report():
     step = Step(1, (candidate,), (0,), 2, 58.0, 50.0, 1.25, drop_of(4.4, 500), True, False, 0.5)
     parity = Parity(1e-6, 1e-4, 3)
     return Report(
-        schema_version=1,
+        schema_version=2,
         slimnet_version="0.1.0",
         command="slimnet compress /home/ada/nets/model.pt --data '/home/ada/my val' --max-drop 6",
         source="/home/ada/nets/model.pt",
@@ -69,8 +79,13 @@ def report():
         ),
         original_size=Size(11_689_512, 99_999, 1_814_000_000),
         slim_size=Size(4_900_000, 40_000, 752_000_000),
-        selection_drop=drop_of(4.4, 500),
-        test_drop=drop_of(4.1, 1000),
+        verdict="confirmed",
+        selection_drop=replace(drop_of(4.4, 500), confidence=0.5),
+        confirmation_drop=drop_of(4.1, 1000),
+        confirmation=Confirmation(
+            "Tango's score test", 1000, "f" * 64, 2.5, "",
+            (ConfirmationTest(1, "slim.onnx", 58.0, 4.4, drop_of(4.1, 1000), 0.03, True),),
+        ),
         masked_slim=parity,
         artefacts=Artefacts(
             OnnxFile(Path("/tmp/a/original.onnx"), 46_800_000, "d", 20, {1: parity}),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet import data, export, groups, load, tasks
+from slimnet.data import splits as data_splits
 from slimnet.errors import InputError
 from slimnet.execution.layout import Layout, lay_out
 from slimnet.options import Options
@@ -98,8 +99,10 @@ class Subject:
 
     def drops(self, slim: nn.Module) -> dict[str, float]:
         """Return the drops on selection and test images, with the names that a run has for them."""
-        splits = (self.splits.selection, self.splits.test)
-        return {f"{s.name}_drop_points": round(self.drop_points(slim, s), 3) for s in splits}
+        return {
+            f"{split.name}_drop_points": round(self.drop_points(slim, split), 3)
+            for split in self.splits.evaluated
+        }
 
     def oracle_split(self, max_images: int) -> Split:
         """Return the calibration images for saliency and oracle: every n-th, up to ``max_images``.
@@ -110,8 +113,7 @@ class Subject:
 
     def images(self, max_for_oracle: int) -> dict[str, int]:
         """Return the number of images in each split, and of those that the oracle sees."""
-        parts = (self.splits.calibration, self.splits.selection, self.splits.test)
-        counts = {split.name: split.images for split in parts}
+        counts = {split.name: split.images for split in self.splits.all}
         return {**counts, "oracle": self.oracle_split(max_for_oracle).images}
 
 
@@ -184,15 +186,25 @@ def load_subject(row: Row, options: argparse.Namespace, seed: int) -> Subject:
     run_options = options_for(row, options, seed)
     try:
         model = load.load_model(weights, run_options).model
-        splits = data.load_splits(held_out, run_options)
+        splits = halved(data.load_splits(held_out, run_options), seed)
         example = data.check_pair(model, splits)
         found, _ = groups.find_groups(model, example, seed=seed)
-        evaluated = (splits.selection, splits.test)
-        before = {s.name: tasks.measure_quality(model, s) for s in evaluated}
+        before = {s.name: tasks.measure_quality(model, s) for s in splits.evaluated}
         tasks.require_better_than_chance(before["selection"], splits.selection)
     except InputError as error:
         raise MissingError(str(error)) from error
     return Subject(model, splits, example, found, before)
+
+
+def halved(splits: Splits, seed: int) -> Splits:
+    """Return the splits with half of the selection images as test images, each class in both."""
+    own = tasks.CLASSIFICATION.batches(splits.selection.batches)
+    one, other = data_splits.stratified_split(own.labels, own.images // 2, seed)
+    return replace(
+        splits,
+        selection=Split("selection", len(one), own.take(one)),
+        test=Split("test", len(other), own.take(other)),
+    )
 
 
 def _data(row: Row, options: argparse.Namespace) -> tuple[str | None, str | None]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import paper
 import runs
 
 import slimnet
+from slimnet import data
+from slimnet.options import Options
 from slimnet.report.build import environment
 
 RESULTS = paper.RESULTS / "paper_networks.json"
@@ -33,17 +36,17 @@ MODES: dict[str, dict[str, Any]] = {
 
 
 def run(network: str, mode: str, options: argparse.Namespace) -> dict[str, Any]:
-    result = slimnet.compress(
-        options.models / f"{network}.pt",
-        options.held_out,
-        5,
+    plain = Options(
         arch=f"{paper.ARCHITECTURES}:{network}",
         calibration_data=str(options.train),
         **paper.preprocessing(network),
         confidence=0.5,
         seed=options.seed,
-        **MODES[mode],
     )
+    splits = paper.halved(data.load_splits(options.held_out, plain), options.seed)
+    given = replace(plain, calibration_data=None)
+    weights = options.models / f"{network}.pt"
+    result = slimnet.compress(weights, splits, 5, options=given, **MODES[mode])
     report = result.report
     before, after = report.original_size, report.slim_size
     return {

@@ -74,12 +74,15 @@ class SetSearch(BudgetSearch):
         return f"every group is down to {last}"
 
     def _extend_path(self) -> None:
-        """Keep the best state if it lost noticeably more than the last one kept."""
-        if self.keeps_path and (
-            not self.path or self.best.drop.points > self._kept_points + self.max_drop / PATH_STATES
-        ):
-            self._add_to_path(self.best.state, self.steps.standing)
-            self._kept_points = self.best.drop.points
+        """Keep the best state, instead of the last one kept if it lost hardly more than that."""
+        if not self.keeps_path:
+            return
+        points = self.best.drop.points
+        if self.path and points <= self._kept_points + self.max_drop / PATH_STATES:
+            self.path.pop()
+        else:
+            self._kept_points = points
+        self._add_to_path(self.best.state, self.steps.standing)
 
     def _without(self, state: State, found: MeasuredCandidates) -> EvaluatedState:
         """Return the state without the best set, recovered where that is worthwhile."""

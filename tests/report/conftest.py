@@ -83,7 +83,11 @@ def report():
         selection_drop=replace(drop_of(4.4, 500), confidence=0.5),
         confirmation_drop=drop_of(4.1, 1000),
         confirmation=Confirmation(
-            "Tango's score test", 1000, "f" * 64, 2.5, "",
+            "Tango's score test",
+            1000,
+            "f" * 64,
+            2.5,
+            "",
             (ConfirmationTest(1, "slim.onnx", 58.0, 4.4, drop_of(4.1, 1000), 0.03, True),),
         ),
         masked_slim=parity,

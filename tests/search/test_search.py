@@ -93,14 +93,6 @@ def test_a_budget_of_nothing_removes_only_what_is_free(trained):
     assert {2, 5} <= set(trajectory.plan["0"]["out"])
 
 
-def test_too_few_images_for_any_proof_ends_before_it_begins(found):
-    model, splits, groups = found
-    trajectory, _slim = search(model, groups, splits, Options(max_drop=1, confidence=0.95))
-    assert trajectory.steps == ()
-    assert trajectory.plan == {}
-    assert "60 selection images" in trajectory.stopped_because
-
-
 def test_no_groups_says_so(found):
     model, splits, _ = found
     assert "no layer" in search(model, [], splits, Options())[0].stopped_because

@@ -21,7 +21,8 @@ BISECTIONS = 24
 """Of the multiplier, over as many decades as the choices' ratios span. A guess."""
 
 MAX_RATIO = 4.0
-"""A guess: the next round, with measurements of its own, can do better than that."""
+"""A choice that is added may cost at most this many times as much for its saving as the others
+together. A guess: the next round, with measurements of its own, can do better than that."""
 
 MAX_SWEEPS = 20
 """Over all choices for one multiplier. A guess: it mostly ends after three."""

@@ -1,4 +1,4 @@
-"""Candidates: the sets or blocks of units that the metrics propose to remove next."""
+"""Candidates: what may be removed next, sets of units that the metrics propose, and branches."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ BRANCH = "branch"
 """Stands for the metric where a whole branch is proposed."""
 
 FINEST_SHARE = 1 / 32
-"""Of the widths below the present one, the nearest that a round measures. A guess; the widths
-measured go from there to the last one in equal ratios, so that both a small and a large step can
-be chosen."""
+"""A round measures first the width that is this share of the way down through the allowed ones. A
+guess. It goes on from there to the last one in equal ratios: both a small and a large step can be
+chosen."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,18 +115,18 @@ def removal_errors_of(state: State, before: RemovalErrors | None = None) -> Remo
 
 
 REFITTED_LAYERS = 4
-"""Behind a candidate's change, to see how much of its distance a refit takes back. A guess: the two
-blocks behind one of a residual network, which take in most of the error."""
+"""How many layers behind a candidate's change are refitted, to see how much of its distance a refit
+takes back. A guess: in a residual network they are the next two blocks, which take back most."""
 
 REPORTED_AFTER_SECONDS = 10.0
 """A table that takes less is not worth a line."""
 
 CHANNELS_LEFT = 0.7
-"""Of the distance that channels of one group add, what such a refit leaves. On ResNet-20 it left
-0.60 to 0.90 in nine groups; of branches it left 0.07 to 0.30, which is measured for each."""
+"""The share that such a refit leaves of the distance that channels of one group add. On ResNet-20
+it left 0.60 to 0.90 in nine groups. Of branches it left 0.07 to 0.30, so each one is measured."""
 
 MIN_SHARE_LEFT = 0.02
-"""Of a distance that a refit takes back whole. A guess: no removal is free."""
+"""A refit counts as one that leaves at least this share. A guess: no removal is free."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
-"""The oracle: it measures the change of the loss when channels go (sensitivity; paper, eq. 6).
+"""The oracle: it measures the sensitivity of candidates, which is the change when channels go.
 
-A candidate is measured as it would be shipped: with its consumers repaired, unless the repair is
-switched off, which is the paper's method. The candidates of a contest run a race over the images,
-the hardest first, because the loss changes mostly on them. After a sixteenth and an eighth of the
-images the cheaper half of the candidates stays, and after a quarter only the cheapest (successive
-halving; Karnin, Koren and Somekh 2013, Almost Optimal Exploration in Multi-Armed Bandits).
+In the search in steps it is the change of the loss (paper, eq. 6), in the search in rounds that of
+the distance from the original's outputs. A candidate is measured as it would be shipped: with its
+consumers repaired, unless the repair is switched off, which is the paper's method.
+
+A contest is a set of candidates of which one wins. They run a race over the images. Losses are
+measured on the hardest images first, because they change mostly there. After a sixteenth and an
+eighth of the images the cheaper half of the candidates stays, and after a quarter only the cheapest
+(successive halving; Karnin, Koren and Somekh 2013, Almost Optimal Exploration in Multi-Armed
+Bandits).
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ metrics propose sets of units, and the oracle measures which set costs least. Fr
 the combination that saves most for an allowed sum of distances. It is removed at once, and the
 network is refitted and evaluated. How much of the budget that used tells which sum to allow next,
 from the same table: a larger one while little is used, a smaller one beyond the budget.
+
+Distances are shares without unit, see ``output_distances``. They are called ``nats`` here and in
+``allocation``, as in the oracle's records, which hold changes of the loss as well.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ MAX_TRIES = 5
 """Choices from one table. A guess."""
 
 MAX_FAILURES = 2
-"""One after the other beyond the budget, then a round ends if half of the budget is used. A
+"""After so many tries in a row beyond the budget a round ends, if half of the budget is used. A
 guess."""
 
 MIN_GAIN = 0.02
@@ -69,8 +72,8 @@ RAISE = 1.5
 """Where nothing fits the allowed distance, this many times as much is allowed. A guess."""
 
 MIN_STEP = 0.2
-"""Of the interval between what was within the budget and what was not, how far the next try keeps
-away from both ends. A guess, against the noise of the selection images."""
+"""A try between one within the budget and one beyond it keeps away from both by at least this share
+of the interval. A guess, against the noise of the selection images."""
 
 
 @dataclass
@@ -78,7 +81,7 @@ class RoundSearch(BudgetSearch):
     """The search in rounds.
 
     A round allows the summed distance ``allowed`` first. Widths narrower than one that costs
-    ``max_nats`` are not measured.
+    ``max_nats`` are not measured. ``budget`` are the points that the search has to use.
     """
 
     allowed: float = FIRST_DISTANCE
@@ -281,7 +284,7 @@ class Table:
         self.cost = sum(objective.cost_of(name, width) for name, width in self._widths.items())
 
     def drop(self, choice: Choice) -> None:
-        """Choose this, and what takes more from the same groups, no more."""
+        """Exclude a choice, and all that take as much or more from the same groups."""
         self._choices = [
             other
             for other in self._choices

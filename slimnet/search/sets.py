@@ -1,4 +1,4 @@
-"""The search in steps: remove the cheapest set of units, again and again, until the budget ends it.
+"""The search in steps, with ``--step``: remove the cheapest set of units until the budget ends it.
 
 With sets of one unit, ``--step 1``, this is the paper's scheme (Persand et al. 2020, Algorithm 1).
 """

@@ -55,10 +55,10 @@ def bench(
         original: an ONNX file, or a folder that slimnet wrote. A folder alone stands for its
             original.onnx and slim.onnx, one of two folders for its slim network.
         slim: the network to compare it with, likewise.
-        runtimes: ort-cpu, ort-cuda, torch-cpu, torch-cuda (eager and as a CUDA graph),
+        runtimes: ort-cpu, ort-cuda, openvino, torch-cpu, torch-cuda (eager and as a CUDA graph),
             torch-compile-cpu, torch-compile-cuda; None is the ``runtime`` of the options.
         input_shape: the shape of one input, where the files leave more open than the batch size.
-        profile: time every layer, too, in ONNX Runtime.
+        profile: time every layer, too, in ONNX Runtime and OpenVINO.
         model: the original network, as a module or a model file, for PyTorch: a folder holds no
             program of it. Slim networks are then built from it, and no .pt2 is opened.
         options: all options at once; ``changes`` go on top. latency_batch, latency_samples,

@@ -92,6 +92,9 @@ def verify(
     int8 = reported.int8 if reported.int8 and reported.int8.shipped else None
     if int8:
         checks[INT8] = partial(_check_int8, path / INT8, reported)
+    runtime = timing.RUNTIMES.get(str(reported.settings.get("runtime")))
+    if runtime is not None and runtime.checks_outputs:
+        checks[runtime.name] = partial(_check_runtime, path, runtime)
     if model is not None:
         loaded = load.load_model(model, options)
         checks["model"] = partial(_check_source, loaded.sha256, reported)
@@ -199,6 +202,17 @@ def _check_int8(path: Path, reported: _Reported) -> str:
     if path.name not in reported.artefacts.sha256:
         raise ProofError("the report has no SHA-256 of it")
     return _check_onnx(path, reported)
+
+
+def _check_runtime(folder: Path, runtime: timing.Runtime) -> str:
+    """Check that the runtime that the network is fast on gives the outputs of ONNX Runtime."""
+    if missing := runtime.missing():
+        return f"not run: this machine lacks {' and '.join(missing)}"
+    error = max(
+        timing.error_beside_onnx_runtime(runtime, path, _noise(path))
+        for path in (folder / "original.onnx", folder / "slim.onnx")
+    )
+    return f"both files give ONNX Runtime's outputs, to {error:.1e} of the output's scale"
 
 
 def _check_plan(folder: Path, reported: _Reported) -> str:

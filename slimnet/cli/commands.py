@@ -239,7 +239,7 @@ def bench(
     runtime: Annotated[
         list[str] | None,
         typer.Option(
-            help="ort-cpu, ort-cuda, torch-cpu, torch-cuda, torch-compile-cpu or "
+            help="ort-cpu, ort-cuda, openvino, torch-cpu, torch-cuda, torch-compile-cpu or "
             "torch-compile-cuda; repeatable. (default: ort-cpu)"
         ),
     ],

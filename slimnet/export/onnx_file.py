@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import ExportedProgram
 
 from slimnet.errors import ProofError
@@ -18,9 +18,7 @@ from slimnet.export.tracing import deepest_cause, evaluation_copy, trace
 from slimnet.load import partial_file
 from slimnet.records import Inputs, OnnxFile, Parity
 from slimnet.tasks import fill_batch, forward, input_tensors, output_tensors
-from slimnet.timing import OnnxNetwork
-
-TOLERANCE = 1e-4  # of an output's largest value; the zoo's networks are up to 8e-5 off, most 1e-6
+from slimnet.timing import TOLERANCE, OnnxNetwork, compare_outputs
 
 
 @dataclass(frozen=True)
@@ -117,43 +115,3 @@ def onnx_parity(model: nn.Module, path: Path, inputs: Inputs) -> Parity:
         reason = deepest_cause(error)
         raise ProofError(f"ONNX Runtime cannot run {path.name}: {reason}") from error
     return compare_outputs(reference, outputs, TOLERANCE, "ONNX Runtime")
-
-
-def compare_outputs(
-    reference: Sequence[Tensor], outputs: Sequence[Tensor], tolerance: float, runner: str
-) -> Parity:
-    """Return how far the ``outputs`` (images, ...) of ``runner`` are from PyTorch's ``reference``.
-
-    The error is the largest of any output, each as a share of its own scale.
-
-    Raises:
-        ProofError: their number or shapes differ, a value is not finite, or an error is above
-            ``tolerance``.
-    """
-    if len(reference) != len(outputs) or not reference:
-        raise ProofError(
-            f"{runner} gives {len(outputs)} floating-point outputs, PyTorch {len(reference)}; "
-            "nothing is shipped"
-        )
-    both = zip(reference, outputs, strict=True)
-    error = max(_error(*pair, tolerance, runner) for pair in both)
-    return Parity(relative_error=error, tolerance=tolerance, images=len(reference[0]))
-
-
-def _error(reference: Tensor, output: Tensor, tolerance: float, runner: str) -> float:
-    if reference.shape != output.shape:
-        raise ProofError(
-            f"{runner} gives outputs of shape {tuple(output.shape)}, "
-            f"PyTorch {tuple(reference.shape)}"
-        )
-    if not (reference.isfinite().all() and output.isfinite().all()):
-        raise ProofError(f"outputs of PyTorch or {runner} are not finite")
-    reference, output = reference.double(), output.double()
-    scale = float(reference.abs().max()) or 1.0  # all zeros: the error is then absolute
-    relative_error = float((reference - output).abs().max()) / scale
-    if relative_error > tolerance:
-        raise ProofError(
-            f"outputs of {runner} must be within {tolerance:g} of PyTorch's; "
-            f"they are {relative_error:.2g} apart, so"
-        )
-    return relative_error

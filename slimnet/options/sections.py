@@ -17,7 +17,7 @@ PAPER_METRICS = (
     "taylor_first_order",
     "taylor_second_order",
 )
-RUNTIMES = ("ort-cpu", "ort-cuda", "torch-cuda")
+RUNTIMES = ("ort-cpu", "ort-cuda", "torch-cuda", "openvino")
 """The runtimes that ``compress`` can save time on; ``slimnet.timing`` has a class for each."""
 
 
@@ -275,10 +275,11 @@ class LatencyOptions(SeedOptions):
 
     runtime: str = option(
         "ort-cpu",
-        "Runtime to be fast on: ort-cpu, ort-cuda (ONNX Runtime), or torch-cuda (PyTorch).",
+        "Runtime to be fast on: ort-cpu, ort-cuda (ONNX Runtime), torch-cuda (PyTorch), or "
+        "openvino (on the CPU).",
         choices=RUNTIMES,
     )
-    threads: int = option(1, "Threads for ONNX Runtime on the CPU.", unit="threads")
+    threads: int = option(1, "Threads of the runtime on the CPU.", unit="threads")
     latency_batch: tuple[int, ...] = option(
         (1, 32), "Batch sizes to measure, with commas.", unit="images"
     )

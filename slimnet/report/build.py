@@ -167,6 +167,8 @@ def environment() -> dict[str, Any]:
     found: dict[str, Any] = {"python": platform.python_version()}
     for package in PACKAGES:
         found[package.replace("-", "_")] = _version(package)
+    if (openvino := _version("openvino")) is not None:  # few have it
+        found["openvino"] = openvino
     found["torch"] = str(torch.__version__)  # with the build: +cpu, +cu130
     found["platform"] = f"{platform.system()} {platform.release()} {platform.machine()}"
     found["cpu"] = processor()

@@ -3,7 +3,9 @@
 import slimnet.execution.quiet_onnxruntime
 from slimnet.timing.latency import measure_latency, measure_speed, noise_warning
 from slimnet.timing.machine_cache import recall, remember
-from slimnet.timing.onnx_runtime import TRANSPOSED_WEIGHT, OnnxNetwork
+from slimnet.timing.onnx_reader import TRANSPOSED_WEIGHT
+from slimnet.timing.onnx_runtime import OnnxNetwork
+from slimnet.timing.parity import TOLERANCE, compare_outputs, error_beside_onnx_runtime
 from slimnet.timing.paying_widths import (
     inputs_in_effect,
     measure_paying_widths,

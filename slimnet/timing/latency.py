@@ -15,6 +15,8 @@ from torch import nn
 from slimnet.options import LatencyOptions
 from slimnet.records import Artefacts, Inputs, Latency
 from slimnet.tasks import fill_batch
+from slimnet.timing.onnx_runtime import OnnxRuntime
+from slimnet.timing.parity import require_parity
 from slimnet.timing.runtime import Run, Runtime, RuntimeDoesNotStart, TimedNetwork
 from slimnet.timing.runtimes import RUNTIMES, available_runtimes
 
@@ -49,6 +51,9 @@ def measure_speed(
         example: preprocessed inputs (images, ...), repeated to fill a batch.
         options: latency_batch, latency_samples, threads, runtime and seed are read.
         further_batch_sizes: beside those of the options.
+
+    Raises:
+        ProofError: a network cannot be opened or run, or the runtime does not give its outputs.
     """
     networks = (
         TimedNetwork(artefacts.original_onnx.path, lambda device: original),
@@ -57,8 +62,9 @@ def measure_speed(
     sizes = sorted({*options.latency_batch, *further_batch_sizes})
     timed: list[Latency] = []
     for runtime in available_runtimes():
-        if runtime.reads_onnx or runtime is RUNTIMES[options.runtime]:
+        if isinstance(runtime, OnnxRuntime) or runtime is RUNTIMES[options.runtime]:
             with suppress(RuntimeDoesNotStart):
+                require_parity(runtime, networks, example, sizes, options.threads)
                 timed += measure_latency(runtime, networks, example, sizes, options)
     return tuple(timed)
 

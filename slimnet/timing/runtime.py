@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from slimnet.errors import InputError
 from slimnet.records import Inputs, LayerLatency
@@ -63,6 +63,8 @@ class Runtime(ABC):
 
     reads_onnx: ClassVar[bool]
     """Whether it opens the ONNX file of a ``TimedNetwork``, or else its module."""
+    checks_outputs: ClassVar[bool] = False
+    """Whether ``outputs`` is there, to be compared with PyTorch's; the export does so elsewhere."""
     sessions: ClassVar[int] = 1
     """How often both networks are opened anew while they are timed."""
 
@@ -112,6 +114,14 @@ class Runtime(ABC):
             RuntimeDoesNotStart: the runtime does not start here.
             ProofError: the network cannot be opened.
         """
+
+    def outputs(self, network: TimedNetwork, batch: Inputs, threads: int) -> Sequence[Tensor]:
+        """Return the network's outputs on a batch (images, ...), where ``checks_outputs``.
+
+        Raises:
+            ProofError: the network cannot be opened, or does not run on the batch.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def layer_times(

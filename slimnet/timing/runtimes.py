@@ -5,6 +5,7 @@ from __future__ import annotations
 from slimnet import options
 from slimnet.errors import InputError
 from slimnet.timing.onnx_runtime import CPU, OnnxRuntime
+from slimnet.timing.openvino import OpenVino
 from slimnet.timing.pytorch import PyTorch
 from slimnet.timing.runtime import Runtime
 
@@ -12,6 +13,7 @@ _ALL: tuple[Runtime, ...] = (
     OnnxRuntime("ort-cpu", "onnxruntime-cpu", "cpu", CPU),
     OnnxRuntime("ort-cuda", "onnxruntime-cuda", "cuda", "CUDAExecutionProvider"),
     PyTorch("torch-cuda", "torch-cuda", "cuda", graphs=True),
+    OpenVino("openvino", "openvino-cpu", "cpu"),
     PyTorch("torch-cpu", "torch-cpu", "cpu"),
     PyTorch("torch-compile-cpu", "torch-cpu-compiled", "cpu", compiled=True),
     PyTorch("torch-compile-cuda", "torch-cuda-compiled", "cuda", compiled=True),

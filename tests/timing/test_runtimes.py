@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 import copy
+from importlib.machinery import ModuleSpec
 
 import pytest
 import torch
 from torch import nn
 
 from slimnet import options
-from slimnet.errors import InputError, SlimnetError
+from slimnet.errors import InputError, ProofError, SlimnetError
 from slimnet.export.onnx_file import translate, write_onnx
 from slimnet.timing import latency, onnx_runtime, runtimes
+from slimnet.timing import openvino as openvino_module
 from slimnet.timing.latency import measure_latency
 from slimnet.timing.onnx_runtime import open_session, session_options
+from slimnet.timing.parity import require_parity
 from slimnet.timing.paying_widths import measure_paying_widths
 from slimnet.timing.runtime import Runtime, RuntimeDoesNotStart, TimedNetwork
 from slimnet.timing.runtimes import RUNTIMES, available_runtimes, require_runtime
@@ -139,15 +142,27 @@ def test_a_network_that_cannot_run_is_refused(runtime, pair):
         measure_latency(runtime, pair[1], strange, (1, 3), OPTIONS)
 
 
+def test_outputs_that_are_checked_are_those_of_pytorch(runtime, pair):
+    require_parity(runtime, pair[1], EXAMPLE, (1, 3), 1)
+    other = TimedNetwork(pair[1][0].onnx, pair[1][1].module)
+    if runtime.checks_outputs:
+        with pytest.raises(ProofError, match=f"outputs of {runtime.library} must be within"):
+            require_parity(runtime, [other], EXAMPLE, (1,), 1)
+    else:
+        require_parity(runtime, [other], EXAMPLE, (1,), 1)
+
+
 def test_paying_widths_are_those_that_the_runtime_times():
     assert measure_paying_widths(ALL["toy"], 1) == tuple(range(16, 129, 16))
 
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Pretend that the machine has a GPU, or not, and which providers ONNX Runtime lists."""
+    """Pretend that the machine has a GPU or OpenVINO, and which providers ONNX Runtime lists."""
 
-    def pretend(gpu, providers):
+    def pretend(gpu, providers, openvino=False):
+        found = ModuleSpec("openvino", None, origin="somewhere") if openvino else None
+        monkeypatch.setattr(openvino_module, "find_spec", lambda name: found)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
         monkeypatch.setattr(onnx_runtime.onnxruntime, "get_available_providers", lambda: providers)
 
@@ -188,6 +203,15 @@ def test_missing_parts_are_named_in_one_line(machine, gpu, providers, name, word
     assert "\n" not in message
 
 
+def test_openvino_is_there_with_its_package_and_not_with_a_folder_of_its_name(machine, monkeypatch):
+    machine(False, [CPU], openvino=True)
+    assert [runtime.name for runtime in available_runtimes()] == ["ort-cpu", "openvino"]
+    for found in (None, ModuleSpec("openvino", None)):  # a namespace has no origin
+        monkeypatch.setattr(openvino_module, "find_spec", lambda name, found=found: found)
+        with pytest.raises(InputError, match=r"got openvino, .* openvino: pip install openvino$"):
+            require_runtime(RUNTIMES["openvino"])
+
+
 def test_a_session_that_fell_back_to_the_cpu_is_refused(monkeypatch):
     class Session:
         def __init__(self, *args, providers):
@@ -222,4 +246,5 @@ def test_long_names_are_those_of_earlier_reports():
         "torch-cuda": ("torch-cuda", "torch-cuda-graph"),
         "torch-compile-cpu": ("torch-cpu-compiled",),
         "torch-compile-cuda": ("torch-cuda-compiled",),
+        "openvino": ("openvino-cpu",),
     }

@@ -14,6 +14,7 @@ from slimnet.records.measured import Artefacts, OnnxFile, Parity
 from slimnet.report.json_report import save_report
 from slimnet.search import objective
 from slimnet.timing import RUNTIMES
+from slimnet.timing.openvino import OpenVino
 from slimnet.timing.pytorch import PyTorch
 
 OPTIONS = {"confidence": 0.5, "oracle_k": 2, "latency_samples": 10, "latency_batch": (1,)}
@@ -51,6 +52,31 @@ def test_what_the_search_predicted_is_checked_at_the_batch_of_its_layer_times(tr
     assert check.measured_speedup == check.measured_original_ms / check.measured_slim_ms
     said = any("the predicted speed-up is" in note for note in report.notes)
     assert said == (abs(check.off_percent) > 20)
+
+
+@pytest.mark.skipif(bool(RUNTIMES["openvino"].missing()), reason="openvino is not installed")
+def test_openvino_chooses_the_widths_times_the_layers_and_is_timed_beside_onnx_runtime(
+    trained, monkeypatch, tmp_path
+):
+    asked = []
+    monkeypatch.setattr(
+        objective, "measure_paying_widths", lambda runtime, _: asked.append(runtime.name) or (2, 4)
+    )
+    given = {**OPTIONS, "runtime": "openvino", "out": tmp_path / "slim"}
+    report = slimnet.compress(*trained, 30, **given).report
+    assert asked == ["openvino"]
+    assert report.trajectory.latency_table.measured_on.startswith("openvino-cpu, threads 1, open")
+    assert {"0", "3", "8"} <= set(report.trajectory.latency_table.profiles[0].milliseconds)
+    assert [(entry.runtime, entry.batch_size) for entry in report.latency] == [
+        ("onnxruntime-cpu", 1), ("openvino-cpu", 1)
+    ]  # fmt: skip
+    assert report.prediction.runtime == "openvino-cpu"
+    assert slimnet.verify(tmp_path / "slim").holds
+    outputs = OpenVino.outputs
+    monkeypatch.setattr(OpenVino, "outputs", lambda *args: [1.01 * x for x in outputs(*args)])
+    with pytest.raises(slimnet.ProofError, match="outputs of openvino"):
+        slimnet.compress(*trained, 30, **given, cache=False)
+    assert slimnet.verify(tmp_path / "slim").checks[0].holds, "the earlier result stays"
 
 
 def test_an_objective_without_time_has_nothing_to_check(trained, pytorch):

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 import slimnet
 from slimnet.cli.app import run
+from slimnet.timing import RUNTIMES
+from slimnet.timing.openvino import OpenVino
 from slimnet.verify import verify
 
 OPTIONS = {"confidence": 0.5, "oracle_k": 3, "objective": "params", "latency_samples": 3}
@@ -147,6 +149,24 @@ def test_a_folder_without_a_readable_report_is_refused_in_one_line(tmp_path, con
         (tmp_path / "report.json").write_text(content)
     assert run(["verify", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(bool(RUNTIMES["openvino"].missing()), reason="openvino is not installed")
+def test_the_runtime_that_a_folder_was_made_for_must_give_the_same_outputs(copied, monkeypatch):
+    report = json.loads((copied / "report.json").read_text())
+    report["settings"]["runtime"] = "openvino"
+    (copied / "report.json").write_text(json.dumps(report))
+    *others, check = verify(copied).checks
+    assert [check.name for check in others] == NAMES[:5]
+    assert check.name == "openvino"
+    assert check.holds
+    assert "give ONNX Runtime's outputs, to " in check.seen
+    outputs = OpenVino.outputs
+    monkeypatch.setattr(OpenVino, "outputs", lambda *args: [1.01 * x for x in outputs(*args)])
+    assert failing(copied) == ["openvino"]
+    monkeypatch.setattr(OpenVino, "missing", lambda runtime: ["its package"])
+    *_, check = verify(copied).checks
+    assert (check.holds, check.seen) == (True, "not run: this machine lacks its package")
 
 
 def test_the_command_says_what_holds_and_ends_with_4_where_not(copied, capsys):

@@ -179,12 +179,15 @@ def _one_line(error: Exception) -> str:
 
 
 def _total_ms(request: Any, runs: int) -> dict[tuple[str, str], float]:
-    """Return the milliseconds of all runs so far by a node's name and operator.
+    """Return the milliseconds of all runs so far by name and operator of the nodes that ran.
 
     OpenVINO gives the mean over all runs since the model was compiled.
     """
+    executed = _openvino().ProfilingInfo.Status.EXECUTED
     times: dict[tuple[str, str], float] = defaultdict(float)
     for node in request.profiling_info:
+        if node.status != executed:
+            continue
         microseconds = node.real_time.total_seconds() * 1e6
         times[node.node_name, node.node_type] += runs * microseconds / MICROSECONDS
     return times
@@ -214,7 +217,7 @@ class _Names:
         self, node: str, operator: str, fused: Sequence[str]
     ) -> Iterator[tuple[tuple[str, str], float]]:
         """Yield name and operator of the ONNX nodes that a node computes, and each one's share."""
-        own = [self._nodes[name] for name in map(self._known, (node, *fused)) if name]
+        own = [self._nodes[name] for name in (node, *fused) if name in self._nodes]
         layers = {x.output[0]: x for x in own if x.output[0] in self._layers}
         total = sum(self._layers[output][1] for output in layers)
         for output, layer in layers.items():
@@ -222,12 +225,3 @@ class _Names:
         if not layers:
             name = (own[0].name or own[0].output[0], own[0].op_type) if own else (node, operator)
             yield name, 1.0
-
-    def _known(self, name: str) -> str:
-        """Return the part of a node's name that the file has, "" if there is none.
-
-        OpenVINO writes "conv/WithoutBiases" for the part of "conv" without its bias.
-        """
-        while name and name not in self._nodes:
-            name = name.rpartition("/")[0]
-        return name

@@ -155,6 +155,15 @@ def test_file_that_does_not_run_is_a_failed_proof(files, example, tmp_path):
         measured(files, torch.randn(1, 3))
 
 
+def test_another_runtime_that_reads_onnx_is_timed_only_if_it_is_chosen(files, example, monkeypatch):
+    there = [RUNTIMES["openvino"], RUNTIMES["ort-cpu"]]
+    monkeypatch.setattr(latency, "available_runtimes", lambda: there)
+    written = Artefacts(*(OnnxFile(file, 1, "", 20, {}) for file in files), None, {})
+    options = Options(latency_batch=(2,), latency_samples=2)
+    (result,) = measure_speed(written, None, None, example, options)
+    assert result.runtime == "onnxruntime-cpu"
+
+
 def test_a_runtime_that_does_not_start_is_left_out(files, example, monkeypatch):
     class DoesNotStart(OnnxRuntime):
         def open(self, network, threads):

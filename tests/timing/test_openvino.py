@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -75,6 +76,7 @@ def test_layers_without_names_are_found_by_their_outputs(residual, tmp_path):
     assert set(times) >= LAYERS
     rows = RUNTIME.compare_layers([residual, TimedNetwork(tmp_path / "unnamed.onnx")], EXAMPLE, 1)
     by_layer = {row.layer: row for row in rows}
+    assert "Parameter" not in {row.operator for row in rows}, "it does not run"
     assert {by_layer[name].operator for name in LAYERS - {"last"}} == {"Conv"}
     assert all(by_layer[name].slim_ms is not None for name in LAYERS)
 
@@ -154,9 +156,12 @@ def test_its_telemetry_is_not_imported(tmp_path):
     code = (
         "import sys; from slimnet.timing import RUNTIMES;"
         "assert 'openvino' not in sys.modules, 'it is imported only where it is used';"
-        "print(RUNTIMES['openvino'].library, 'openvino_telemetry' in sys.modules)"
+        "print(RUNTIMES['openvino'].library, any('telemetry' in name.split('.')[0]"
+        " for name in sys.modules))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
-    )
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert not list(tmp_path.iterdir()), "its telemetry writes an identity there"
     assert done.stdout.split() == [*RUNTIME.library.split(), "False"]

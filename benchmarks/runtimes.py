@@ -59,8 +59,8 @@ def run(network: str, runtime: str, options: argparse.Namespace) -> runs.Run:
         "threads": options.threads,
         "conv_weights_removed_percent": 100 * (1 - after.conv_weights / before.conv_weights),
         "macs_ratio": before.macs / after.macs,
-        "test_drop_points": report.test_drop.points,
-        "images": {"test": report.test_drop.images},
+        "drop_points": report.drop.points,
+        "images": {"drop": report.drop.images},
         "paying_widths": list(table.paying_widths) if table else [],
         "search_seconds": report.seconds["searching"],
         "latency": [
@@ -80,14 +80,14 @@ def run(network: str, runtime: str, options: argparse.Namespace) -> runs.Run:
 def table(found: list[runs.Run]) -> str:
     """Return a line for each run and batch size, with the times on all runtimes."""
     places = list(dict.fromkeys(each["runtime"] for one in found for each in one["latency"]))
-    header = ["network", "slimmed for", "MACs ÷", "drop, test", "batch",
+    header = ["network", "slimmed for", "MACs ÷", "drop", "batch",
               *(f"{place}, ms" for place in places)]  # fmt: skip
     lines = []
     for one in sorted(found, key=lambda run: list(NETWORKS).index(run["network"])):
         cells = {(each["runtime"], each["batch_size"]): _times(each) for each in one["latency"]}
         for size in dict.fromkeys(size for _, size in cells):
             fixed = [one["network"], one["slimmed_for"], f"{one['macs_ratio']:.2f}",
-                     f"{one['test_drop_points']:.1f} points", str(size)]  # fmt: skip
+                     f"{one['drop_points']:.1f} points", str(size)]  # fmt: skip
             lines.append([*fixed, *(cells.get((place, size), "–") for place in places)])
     return runs.markdown_table(header, lines)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from slimnet import data, export, groups, load, report
 from slimnet.errors import InputError
 from slimnet.execution import measure_size
-from slimnet.groups import require_float64
+from slimnet.groups import require_float64, require_unchanged
 from slimnet.options import Options, options_from
 from slimnet.records import Application, Applied, Artefacts, LoadedModel, Parity, PlanFile
 
@@ -62,6 +62,7 @@ def apply(
     shape = planned.input_shape if input_shape is None else input_shape
     example = data.made_up_inputs(loaded.model, shape, options.seed)
     require_float64(loaded.model, example)
+    require_unchanged(loaded, example)
     slim = groups.slim_copy(loaded.model, planned.plan)
     proven = groups.prove_slim(loaded.model, slim, planned.plan, example)
     with export.WorkFolder(folder) as work:

@@ -16,7 +16,7 @@ from slimnet import load, report, saliency, tasks
 from slimnet.data import load_splits
 from slimnet.errors import InputError
 from slimnet.execution import MemoryBudget, choose_layout, lay_out_each
-from slimnet.groups import Group, find_groups, keep_layers
+from slimnet.groups import Group, find_groups, keep_layers, require_unchanged
 from slimnet.options import Options, SaliencyOptions, options_from
 from slimnet.records import Comparison, MeasuredGroup, OracleProgress, Split, Splits
 from slimnet.search import (
@@ -78,6 +78,7 @@ def compare(
     loaded = load.load_model(model, options)
     splits = load_splits(data, options, loaded.model, by_image=task.by_image)
     example = task.check(loaded.model, splits)
+    require_unchanged(loaded, example)
     before = task.measure(loaded.model, splits.selection, options.confidence)
     task.require_worth(before, splits.selection)
     progress("finding groups")

@@ -117,6 +117,7 @@ def _compress(
             data, options, loaded.model, by_image=task.by_image, confirm=options.confirms
         )
         example = task.check(loaded.model, splits)
+        groups.require_unchanged(loaded, example)
         report.require_same_network(baseline, loaded, example)
         splits = execution.in_fitting_batches(loaded.model, splits, task)
         original = export.translate(loaded.model, example, options.opset)

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from slimnet import data, load, report
 from slimnet.errors import InputError
 from slimnet.execution import measure_size, output_channels
-from slimnet.groups import Group, apply_plan, find_branches, find_groups, keep_layers, plan_for
+from slimnet.groups import (
+    Group,
+    cut_out,
+    find_branches,
+    find_groups,
+    keep_layers,
+    plan_for,
+    require_unchanged,
+)
 from slimnet.load import first_line
 from slimnet.options import Options, options_from
 from slimnet.records import BranchOffer, GroupOffer, Inspection, Size
@@ -50,6 +58,7 @@ def inspect(
     options = options_from(options, changes)
     loaded = load.load_model(model, options)
     example = data.made_up_inputs(loaded.model, input_shape, options.seed)
+    require_unchanged(loaded, example)
     probing = data.smaller_inputs(loaded.model, example)
     found, frozen = find_groups(loaded.model, probing, layers=options.layers, seed=options.seed)
     found, frozen = keep_layers(found, frozen, options.keep)
@@ -149,7 +158,7 @@ def _smallest_size(
         kept = _must_stay(group, parameters)
         gone.append(torch.tensor([unit for unit in range(group.units) if unit not in kept]))
     try:
-        return measure_size(model, example, partial(apply_plan, plan=plan_for(groups, gone)))
+        return measure_size(model, example, partial(cut_out, plan=plan_for(groups, gone)))
     except Exception as error:  # the network's own code may fail with so few channels
         raise InputError(
             "the network does not run with one unit left in every group "

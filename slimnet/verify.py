@@ -99,7 +99,7 @@ def verify(
         loaded = load.load_model(model, options)
         checks["model"] = partial(_check_source, loaded.sha256, reported)
         checks["sizes"] = partial(_check_sizes, path, loaded.model, reported)
-        checks["plan on model"] = partial(_check_replay, path, loaded.model)
+        checks["plan on model"] = partial(_check_replay, path, loaded.given or loaded.model)
     if data is not None:
         drops = _repeatable_drops(reported, reported)
         # the original says which images the network takes and, without labels, gives the answers

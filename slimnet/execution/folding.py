@@ -19,6 +19,7 @@ from slimnet.execution.layers import (
     watching,
 )
 from slimnet.execution.states import get_state, replaced
+from slimnet.load import SamePaddedConv2d
 
 SAME = 1e-4
 """Share of the largest output that rounding may change. A guess: float32 rounds to 1e-7, which
@@ -130,7 +131,7 @@ def _folded_pair(model: nn.Module, layer: str, norm: str) -> tuple[Tensor, Tenso
 def can_fold(layer: nn.Module, norm: nn.Module) -> bool:
     """Tell whether a norm has all that is needed to fold it into such a layer."""
     # the weights of a grouped transposed convolution have no axis of output channels
-    plain = type(layer) in (*CONVOLUTIONS, nn.Linear) or (
+    plain = type(layer) in (*CONVOLUTIONS, SamePaddedConv2d, nn.Linear) or (
         type(layer) in TRANSPOSED and getattr(layer, "groups", 1) == 1
     )
     affine = getattr(norm, "weight", None) is not None

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 # what the code of a network may read from a convolution or a linear layer
 ATTRIBUTES = ("in_channels", "in_features", "kernel_size", "stride", "padding", "dilation",
-              "output_padding", "transposed", "groups", "padding_mode")  # fmt: skip
+              "output_padding", "transposed", "groups", "padding_mode",
+              "_reversed_padding_repeated_twice")  # fmt: skip
 
 
 class RemovedLayer(nn.Module):
@@ -26,6 +27,7 @@ class RemovedLayer(nn.Module):
     padding: tuple[int, ...] | str
     output_padding: tuple[int, ...]
     transposed: bool
+    _reversed_padding_repeated_twice: list[int]
 
     def __init__(self, layer: nn.Module, out_channels: int) -> None:
         super().__init__()
@@ -59,10 +61,11 @@ class RemovedLayer(nn.Module):
 
     def _output_length(self, length: int, axis: int) -> int:
         """Return how long an axis is after the layer, by the formulas of torch's documentation."""
-        if self.padding == "same":
-            return length
-        padding = 0 if isinstance(self.padding, str) else 2 * self.padding[axis]
         reach, stride = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1, self.stride[axis]
+        if self.padding == "same":
+            return -(-length // stride)
+        place = 2 * (len(self.kernel_size) - 1 - axis)  # the last axis stands first
+        padding = sum(self._reversed_padding_repeated_twice[place : place + 2])
         if self.transposed:
             return (length - 1) * stride - padding + reach + self.output_padding[axis]
         return (length + padding - reach) // stride + 1

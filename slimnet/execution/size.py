@@ -46,12 +46,9 @@ def count_parameters(model: nn.Module) -> int:
 
 def count_conv_weights(model: nn.Module) -> int:
     """Return how many weights its convolutions have, transposed included, biases not."""
-    weights = {
-        id(module.weight): module.weight.numel()
-        for module in model.modules()
-        if isinstance(module, _ConvNd)
-    }
-    return sum(weights.values())
+    # held while they are counted: a weight that code computes is a new tensor each time
+    weights = {id(w): w for w in (m.weight for m in model.modules() if isinstance(m, _ConvNd))}
+    return sum(weight.numel() for weight in weights.values())
 
 
 def _count_macs(model: nn.Module, image: Inputs) -> int:

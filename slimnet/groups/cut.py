@@ -22,6 +22,7 @@ from slimnet.execution import (
     replace_module,
     weight_slices,
 )
+from slimnet.load import use_plain_layers
 from slimnet.records import Plan
 
 OTHER_NETWORK = (
@@ -60,11 +61,14 @@ def _slices(model: nn.Module, plan: Plan) -> Iterator[tuple[Tensor, int, Tensor]
 
 def slim_copy(model: nn.Module, plan: Plan) -> nn.Module:
     """Return a slim copy of the model; the model itself is not changed."""
-    return apply_plan(copy.deepcopy(model), plan)
+    return cut_out(copy.deepcopy(model), plan)
 
 
 def apply_plan(model: nn.Module, plan: Plan) -> nn.Module:
     """Change the model in place: remove the plan's channels and their coupled weights.
+
+    Layers that compute their weights, or pad or scale by themselves, become plain layers first, as
+    in the network that the plan was made for.
 
     A layer that loses all outputs is gone: ``NoChannels`` stands in its place, or an identity in
     that of a norm. A layer that loses all inputs, but not all outputs, is a ``ConstantOutput``.
@@ -77,9 +81,15 @@ def apply_plan(model: nn.Module, plan: Plan) -> nn.Module:
         The same model, now slim: ready for a strict ``load_state_dict`` of the slim weights.
 
     Raises:
-        InputError: the plan names a module or an index that the model does not have; the model
-            is not changed then.
+        InputError: the plan names a module or an index that the model does not have; no channel
+            is removed then.
     """
+    use_plain_layers(model)
+    return cut_out(model, plan)
+
+
+def cut_out(model: nn.Module, plan: Plan) -> nn.Module:
+    """Change the model in place and return it: ``apply_plan`` for a network as it was loaded."""
     _check_fit(model, plan)
     learning = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     for name, axes in plan.items():

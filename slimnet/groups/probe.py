@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from slimnet.errors import InputError
 from slimnet.execution import watching
-from slimnet.groups.cut import apply_plan, masked
+from slimnet.groups.cut import cut_out, masked
 from slimnet.groups.group import Group
 from slimnet.groups.prove import TOLERANCE, float64_output, relative_error, require_repeats
 from slimnet.load import copied_in, on_shapes
@@ -121,7 +121,7 @@ class Probe:
 
         Also "" if the original network cannot be trained on such inputs.
         """
-        error = training_error(self._model, self._inputs, partial(apply_plan, plan=plan))
+        error = training_error(self._model, self._inputs, partial(cut_out, plan=plan))
         if error is None or not self._trains:
             return ""
         return f"a part that runs only in training reads its channels{_where(error)}"
@@ -160,7 +160,7 @@ class Probe:
         )
 
     def _slim_output(self, plan: Plan) -> tuple[Tensor, ...]:
-        return self._run(apply_plan(self._copy(plan), plan))
+        return self._run(cut_out(self._copy(plan), plan))
 
     def _masked_output(self, plan: Plan) -> tuple[Tensor, ...]:
         with masked(self._model, plan):

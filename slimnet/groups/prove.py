@@ -12,11 +12,13 @@ from torch.utils._pytree import tree_leaves
 from slimnet.errors import InputError, ProofError
 from slimnet.groups.cut import mask, slim_copy
 from slimnet.load import copied_in
-from slimnet.records import Parity, Plan
+from slimnet.records import LoadedModel, Parity, Plan
 from slimnet.tasks import forward, in_float64, output_tensors
 
 # A share of the output's scale: float64 errors stay below 1e-10, wrong cuts are far above.
 TOLERANCE = 1e-8
+# A guess: weights computed in float64 are rounded to 1e-7, which grows from layer to layer.
+FLOAT32_ROUNDING = 1e-4
 
 
 def require_float64(model: nn.Module, example: Any) -> None:
@@ -27,6 +29,28 @@ def require_float64(model: nn.Module, example: Any) -> None:
     """
     reference, inputs = copied_in(model, torch.float64).eval(), in_float64(example)
     require_repeats(reference, inputs, float64_output(reference, inputs))
+
+
+def require_unchanged(loaded: LoadedModel, example: Any) -> None:
+    """Check that the plain layers that were put into the network on loading change no output.
+
+    Neither network is changed.
+
+    Raises:
+        InputError: they do, or a network does not run in float64.
+    """
+    if loaded.given is None:
+        return
+    given, plain = (
+        float64_output(copied_in(model, torch.float64).eval(), in_float64(example))
+        for model in (loaded.given, loaded.model)
+    )
+    if len(given) != len(plain) or not relative_error(plain, given) <= FLOAT32_ROUNDING:
+        raise InputError(
+            "layers that compute their weights, or pad or scale by themselves, were made plain, "
+            "and the network gives other outputs now: its code uses them otherwise than by calling "
+            "them; take that out (torch.nn.utils.parametrize.remove_parametrizations may help)"
+        )
 
 
 def float64_output(model: nn.Module, inputs: Any) -> tuple[Tensor, ...]:

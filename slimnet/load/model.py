@@ -14,8 +14,9 @@ from torch.nn.parameter import is_lazy
 
 from slimnet.errors import InputError
 from slimnet.load.architecture import build_architecture, find_weights, load_weights
+from slimnet.load.canonical import computed_tensors, may_change, use_plain_layers
 from slimnet.load.files import entries, require_file, require_held, require_uncompressed, sha256_of
-from slimnet.load.importing import first_line
+from slimnet.load.importing import first_line, listed
 from slimnet.load.safe_pickle import read_pickle
 from slimnet.options import ModelOptions
 from slimnet.records import LoadedModel
@@ -54,7 +55,7 @@ def load_model(source: str | Path | nn.Module, options: ModelOptions) -> LoadedM
         notes = _precision_notes(weights)
         if not isinstance(weights, nn.Module):
             weights = _onto_architecture(weights, options, name)
-        return LoadedModel(_prepare(weights, name), name, sha256_of(path), notes)
+        return _in_plain_layers(_prepare(weights, name), name, sha256_of(path), notes)
 
 
 def _from_live(source: nn.Module, options: ModelOptions) -> LoadedModel:
@@ -64,11 +65,30 @@ def _from_live(source: nn.Module, options: ModelOptions) -> LoadedModel:
     name = type(inner).__name__
     _require_unscripted(inner, name)
     try:
-        network = copy.deepcopy(inner)
+        network = copy.deepcopy(inner, computed_tensors(inner))
     except Exception as error:  # a module's own __deepcopy__ may raise anything
         raise InputError(f"the network {name} cannot be copied: {first_line(error)}") from error
     with _in_one_line(name):
-        return LoadedModel(_prepare(network, name), name, None, _precision_notes(inner))
+        return _in_plain_layers(_prepare(network, name), name, None, _precision_notes(inner))
+
+
+def _in_plain_layers(
+    model: nn.Module, source: str, sha256: str | None, notes: tuple[str, ...]
+) -> LoadedModel:
+    """Return the record of the model, which changes: see ``use_plain_layers``."""
+    given = copy.deepcopy(model, computed_tensors(model)) if may_change(model) else None
+    changed = use_plain_layers(model) if given is not None else {}
+    if not changed:
+        return LoadedModel(model, source, sha256, notes)
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    kinds = listed(sorted(set(changed.values())))
+    note = (
+        f"{len(changed)} layers compute their weights, or pad or scale by themselves ({kinds}). "
+        "Plain layers that give the same stand in their places, also in the slim network: use "
+        "slim.onnx or slim.pt2, or slimnet.load_slim, which puts them into your own class too."
+    )
+    return LoadedModel(model, source, sha256, (*notes, note), given)
 
 
 @contextmanager

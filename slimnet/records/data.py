@@ -77,13 +77,15 @@ class LoadedModel:
     """A trained network in eval mode on the CPU, and its origin.
 
     ``source`` names it in the report. ``sha256`` is the hash of its file, None for a live module.
-    ``notes`` go into the report.
+    ``notes`` go into the report. ``given`` is the network before plain layers took the place of
+    layers that compute their weights or pad by themselves; None if there were none.
     """
 
     model: nn.Module
     source: str
     sha256: str | None
     notes: tuple[str, ...] = ()
+    given: nn.Module | None = None
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from slimnet.load import input_padding
+
 SLICE_ELEMENTS = 2**24
 """Unfolded inputs take 64 MiB at once. This is no option: another value takes other positions of
 the images, and changes results."""
 
 ROWS_PER_COLUMN = 64
 """A guess. Gram matrices of small layers are then within 10 % of the exact ones (a test)."""
+
+TRIAL_SIZES = (6, 7)
+"""An even and an odd size of the output: padding of a layer's own often depends on that."""
+
+ROUNDING = 1e-4
+"""Share of the largest output; float32 rounds to 1e-7, and a sum of 6,000 products to less."""
 
 GOLDEN = 0.6180339887498949
 """Fractional part of the golden ratio: its multiples spread most evenly over an interval."""
@@ -73,7 +81,7 @@ def unfold(module: nn.Module, inputs: Tensor, positions: Tensor | None = None) -
         return inputs.reshape(1, -1, inputs.shape[-1]).transpose(1, 2)
     assert isinstance(module, nn.Conv2d)
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    windows = functional.pad(inputs, module._reversed_padding_repeated_twice, mode=mode)
+    windows = functional.pad(inputs, input_padding(module, inputs.shape[2:]), mode=mode)
     for axis in (0, 1):
         kernel, dilation = module.kernel_size[axis], module.dilation[axis]
         windows = windows.unfold(2 + axis, (kernel - 1) * dilation + 1, module.stride[axis])
@@ -96,6 +104,37 @@ def output_rows(module: nn.Module, output: Tensor, positions: Tensor | None = No
     if positions is not None:
         maps = maps[:, :, positions]
     return maps.transpose(0, 1).flatten(1)
+
+
+@torch.no_grad()
+def multiplies(module: nn.Linear | nn.Conv2d) -> bool:
+    """Tell whether the layer's output is its weight times ``unfold`` of its input, plus its bias.
+
+    Torch's own layers need no trial. A subclass may compute another weight, or pad by itself: it
+    runs on noise of two sizes.
+    """
+    if type(module) in (nn.Linear, nn.Conv2d) and "weight" in module._parameters:
+        return True
+    try:
+        return all(_multiplies(module, size) for size in TRIAL_SIZES)
+    except Exception:  # the layer's own code may raise anything
+        return False
+
+
+def _multiplies(module: nn.Linear | nn.Conv2d, size: int) -> bool:
+    shape = [size, module.in_features] if isinstance(module, nn.Linear) else [2]
+    if isinstance(module, nn.Conv2d):
+        reach = [(k - 1) * d for k, d in zip(module.kernel_size, module.dilation, strict=True)]
+        shape += [module.in_channels, *(size + one for one in reach)]
+    weight, bias = module.weight, module.bias
+    generator = torch.Generator().manual_seed(size)
+    noise = torch.randn(shape, generator=generator).to(weight)
+    columns = unfold(module, noise)
+    found = (weight.reshape(len(columns), -1, columns.shape[1]) @ columns).flatten(0, 1)
+    found = found if bias is None else found + bias[:, None]
+    expected = output_rows(module, module(noise))
+    scale = float(expected.abs().max())
+    return found.shape == expected.shape and torch.allclose(found, expected, 0, ROUNDING * scale)
 
 
 def add_constant(columns: Tensor) -> Tensor:

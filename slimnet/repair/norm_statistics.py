@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from slimnet.errors import InputError
 from slimnet.execution import BATCH_NORMS, copied_state, in_mode, undone_on_failure, watching
+from slimnet.load import FixedNorm
 from slimnet.records import Batches
 from slimnet.tasks import CLASSIFICATION, Task
 
@@ -81,7 +82,8 @@ def recalibrate_norms(model: nn.Module, batches: Batches, task: Task = CLASSIFIC
 
 
 def _has_statistics(module: nn.Module) -> bool:
-    return isinstance(module, BATCH_NORMS) and module.running_mean is not None
+    fixed = isinstance(module, FixedNorm)  # it never had statistics
+    return isinstance(module, BATCH_NORMS) and not fixed and module.running_mean is not None
 
 
 @torch.no_grad()

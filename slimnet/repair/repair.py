@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from slimnet.execution import get_state, watching
 from slimnet.groups import Group
 from slimnet.records import Batches, Plan
-from slimnet.repair.columns import Positions, add_constant, image_slices, kernel_size, unfold
+from slimnet.repair.columns import (
+    Positions,
+    add_constant,
+    image_slices,
+    kernel_size,
+    multiplies,
+    unfold,
+)
 from slimnet.tasks import CLASSIFICATION, Task
 
 RIDGE = 1e-2
@@ -132,10 +139,11 @@ class _Gram:
 def is_repairable(module: nn.Module) -> bool:
     """Tell whether the layer is one that least squares can solve anew."""
     if isinstance(module, nn.Linear):
-        return module.in_features < MAX_COLUMNS
+        return module.in_features < MAX_COLUMNS and multiplies(module)
     if not isinstance(module, nn.Conv2d) or module.groups == module.in_channels > 1:
         return False
-    return module.in_channels // module.groups * kernel_size(module) < MAX_COLUMNS
+    columns = module.in_channels // module.groups * kernel_size(module)
+    return columns < MAX_COLUMNS and multiplies(module)
 
 
 def bias_of(model: nn.Module, layer: str, norm: str | None) -> str | None:

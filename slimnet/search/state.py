@@ -18,7 +18,7 @@ from slimnet.execution import (
     set_values,
 )
 from slimnet.finetune import finetune
-from slimnet.groups import Group, apply_plan, merge_plans, norms_behind, plan_for, shrink_groups
+from slimnet.groups import Group, cut_out, merge_plans, norms_behind, plan_for, shrink_groups
 from slimnet.options import FinetuneOptions
 from slimnet.records import FineTuning, Plan, Split
 from slimnet.repair import (
@@ -103,7 +103,7 @@ class State:
         now = plan_for(self.groups, units)
         model = copy.deepcopy(self.model)
         set_values(model, repaired_weights(model, now, self.inverse_grams))
-        return apply_plan(model, now)
+        return cut_out(model, now)
 
     def refitted(self, teacher: TeacherOutputs) -> State | None:
         """Return the state with consumers refitted to the original's outputs, None if none is.

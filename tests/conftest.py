@@ -49,6 +49,7 @@ SLOW = (
     "test_demo.py",
     "test_inspect.py",
     "test_int8.py",
+    "test_own_layers.py",
     "test_own_task.py",
     "test_package.py",
     "test_public_api.py",

@@ -32,6 +32,10 @@ MAX_MODULES = 10_000
 MIN_MAX_MODULES = 1_000  # after several endless searches in one network
 # A guess: concatenated channels may be more than the widest layer has.
 CHANNELS_PER_WIDEST = 4
+PARAMETER = (
+    "the network's code applies a parameter to its channels, such as a gain, by itself; only "
+    "parameters of layers can be cut"
+)
 OPERATIONS = tuple(
     getattr(torch_pruning.ops, name)
     for name in (
@@ -266,6 +270,8 @@ def _refuse_unsupported(entries: Iterable[Entry]) -> None:
             raise NotPrunableError("it makes the network's output")
         if issubclass(entry.kind, OPERATIONS):
             continue
+        if issubclass(entry.kind, nn.Parameter):
+            raise NotPrunableError(PARAMETER)
         if not entry.module or not issubclass(entry.kind, SUPPORTED):
             name = f"{entry.kind.__name__} {entry.module}".strip()
             raise NotPrunableError(f"{name} works across channels, or is not supported")

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.ao.quantization import FakeQuantizeBase
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -54,7 +55,7 @@ def use_plain_layers(model: nn.Module) -> dict[str, str]:
             inside |= set(module.modules())
             changed.setdefault(name, type(module).__name__)
     for parent in list(model.modules()) if instead else ():
-        for name, child in parent.named_children():
+        for name, child in list(parent._modules.items()):  # a child may have several names
             if child in instead:
                 setattr(parent, name, instead[child])
     return changed
@@ -122,14 +123,16 @@ def _plain_form(module: nn.Module) -> nn.Module | None:
     try:
         probe = _double_copy(module)
         _randomize(probe)
-        layer = layer_like(probe)
-        if layer is None or _is_own(probe, layer):
+        chosen = layer_like(probe)
+        if chosen is None or _is_own(probe, chosen):
             return None
         layer = layer_like(_double_copy(module))
     except Exception:  # the module's own code may raise anything
         return None
-    if layer is None:
+    if type(layer) is not type(chosen):
         return None
+    if layer.bias is None and isinstance(chosen.bias, nn.Parameter):  # a fresh bias may be 0
+        layer.bias = nn.Parameter(torch.zeros_like(chosen.bias))
     like = next(tensor for tensor in tensors_of(module) if tensor.is_floating_point())
     layer = layer.to(like.device, like.dtype).train(module.training)
     if not computes_by_hook(module):
@@ -187,7 +190,11 @@ def computed_tensors(model: nn.Module) -> dict[int, Any]:
 
 
 def _double_copy(module: nn.Module) -> nn.Module:
-    return copy.deepcopy(module, computed_tensors(module)).double().eval().requires_grad_(False)
+    double = copy.deepcopy(module, computed_tensors(module)).double().eval().requires_grad_(False)
+    for part in double.modules():
+        if isinstance(part, FakeQuantizeBase):
+            part.float()  # torch takes no other scale, whatever it scales
+    return double
 
 
 def _randomize(module: nn.Module) -> None:

@@ -10,9 +10,21 @@ import torch
 from torch import nn
 
 from slimnet.execution.removed import ConstantOutput, NoChannels, removed_layers, replace_module
+from slimnet.load import SamePaddedConv2d
 
 IMAGES, SIGNALS, VOLUMES = (2, 4, 9, 8), (2, 4, 9), (2, 4, 5, 6, 7)
+
+
+def padded_at_the_end():
+    """A convolution as loading makes it of one that pads (0, 1) by itself."""
+    layer = nn.Conv2d(4, 6, 3, stride=2)
+    layer.padding_mode, layer._reversed_padding_repeated_twice = "constant", [0, 1, 0, 2]
+    return layer
+
+
 LAYERS = [
+    (SamePaddedConv2d(4, 6, 3, stride=2), IMAGES),
+    (padded_at_the_end(), IMAGES),
     (nn.Conv2d(4, 6, 3), IMAGES),
     (nn.Conv2d(4, 6, (3, 1), stride=2, padding=(1, 0)), IMAGES),
     (nn.Conv2d(4, 6, 3, padding="same", dilation=2, groups=2, bias=False), IMAGES),

@@ -3,8 +3,9 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
-from slimnet.execution.size import measure_size
+from slimnet.execution.size import count_conv_weights, measure_size
 
 
 class Tied(nn.Module):
@@ -43,6 +44,11 @@ def test_shared_weight_counts_once_but_computes_each_time():
     assert size.conv_weights == 4 * 4 * 9
     assert size.parameters == 4 * 4 * 9 + 4 + 4
     assert size.macs == 3 * 4 * 4 * 9 * 16
+
+
+def test_computed_weights_count_once_each():
+    layers = [weight_norm(nn.Conv2d(4, 4, 3, padding=1)) for _ in range(6)]
+    assert count_conv_weights(nn.Sequential(*layers)) == 6 * 4 * 4 * 9
 
 
 @pytest.mark.parametrize("fastpath", [True, False])

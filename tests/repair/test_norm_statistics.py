@@ -14,6 +14,7 @@ from slimnet.errors import InputError
 from slimnet.groups.cut import slim_copy
 from slimnet.groups.find import find_groups
 from slimnet.groups.group import plan_for
+from slimnet.load import FixedNorm
 from slimnet.repair import norm_statistics
 from slimnet.repair.norm_statistics import recalibrate_norms
 from slimnet.tasks.classification import mean_loss
@@ -182,6 +183,14 @@ def test_a_synchronised_norm_is_as_any_other(images):
     for model in (usual, synchronised):
         recalibrate_norms(model, [(images, torch.zeros(6, dtype=torch.int64))])
     assert torch.equal(usual[0].running_mean, synchronised[0].running_mean)
+
+
+def test_a_fixed_norm_has_no_statistics(images):
+    model = nn.Sequential(FixedNorm(torch.rand(3), torch.rand(3)))
+    before = state_of(model)
+    assert recalibrate_norms(model, [(images, torch.zeros(6))]) is False
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert torch.equal(model.train()(images), model.eval()(images))
 
 
 class Poisoned(nn.Module):

@@ -1,0 +1,8 @@
+"""The layers with code of their own stand here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))

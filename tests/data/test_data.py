@@ -1,4 +1,4 @@
-"""Every form of data becomes three disjoint splits."""
+"""Every form of data becomes disjoint splits."""
 
 import numpy as np
 import pytest
@@ -29,13 +29,15 @@ def numbers(split) -> list[int]:
     return found.int().tolist()
 
 
-def test_one_set_gives_a_third_for_calibration_and_halves_of_the_rest(tmp_path):
+def test_one_set_gives_a_third_for_calibration_and_a_quarter_of_the_rest_for_selection(tmp_path):
     splits = load_splits(save(tmp_path / "d.npz", *arrays()), Options(), confirm=True)
     three = (splits.calibration, splits.selection, splits.confirmation)
-    assert [split.images for split in three] == [20, 20, 20]
-    assert [split.name for split in three] == ["calibration", "selection", "test"]
+    assert [split.images for split in three] == [20, 10, 30]
+    assert [split.name for split in three] == ["calibration", "selection", "confirmation"]
+    assert splits.test is None
     assert sorted(number for split in three for number in numbers(split)) == list(range(60))
     assert "20 of the 60" in splits.description
+    assert "selection and confirmation: 10 and 30 images, the other 40;" in splits.description
     assert splits.classes is None
     for split in three:
         for images, labels in split.batches:
@@ -47,14 +49,10 @@ def test_one_set_gives_a_third_for_calibration_and_halves_of_the_rest(tmp_path):
 def test_calibration_images_bounds_the_calibration_split(tmp_path):
     path = save(tmp_path / "d.npz", *arrays())
     splits = load_splits(path, Options(calibration_images=12), confirm=True)
-    assert [splits.calibration.images, splits.selection.images, splits.confirmation.images] == [
-        12,
-        24,
-        24,
-    ]
+    assert [split.images for split in splits.all] == [12, 12, 36]
 
 
-def test_calibration_data_keeps_all_of_data_for_selection_and_test(tmp_path):
+def test_calibration_data_keeps_all_of_data_for_selection_and_confirmation(tmp_path):
     train = save(tmp_path / "train.npz", *arrays(40, start=1000))
     held_out = save(tmp_path / "test.npz", *arrays(41))
     splits = load_splits(
@@ -100,10 +98,15 @@ def test_a_network_is_tried_on_two_calibration_images(tmp_path):
 
 def test_one_image_a_class_is_enough_and_is_said():
     """A paired drop needs images, not classes: ImageNet with one image a class is 1,000 images."""
-    splits = load_splits(tuple(dataset(40, classes=40) for _ in range(3)), Options(), confirm=True)
-    assert "selection holds fewer than 2 images of 40 of its 40 classes" in splits.description
-    plenty = load_splits(tuple(dataset(40, classes=20) for _ in range(3)), Options(), confirm=True)
-    assert "fewer" not in plenty.description
+    few, plenty = (tuple(dataset(40, classes=classes) for _ in range(3)) for classes in (40, 15))
+    said = "holds fewer than 2 images of {0} of its {0} classes"
+    confirmed, estimated = (
+        load_splits(few, Options(), confirm=confirm).description for confirm in (True, False)
+    )
+    assert f"confirmation {said.format(30)}" in confirmed
+    assert f"selection {said.format(40)}" in estimated
+    for confirm in (True, False):
+        assert "fewer" not in load_splits(plenty, Options(), confirm=confirm).description
 
 
 def dataset(images: int = 60, start: int = 0, classes: int = 3) -> TensorDataset:
@@ -113,14 +116,71 @@ def dataset(images: int = 60, start: int = 0, classes: int = 3) -> TensorDataset
 
 def test_three_data_sets_stay_as_they_are():
     data = (dataset(10), dataset(11, 100), dataset(12, 200))
-    splits = load_splits(data, Options(), confirm=True)
+    splits = load_splits(data, Options())
     assert numbers(splits.calibration) == list(range(10))
     assert numbers(splits.selection) == list(range(100, 111))
-    assert numbers(splits.confirmation) == list(range(200, 212))
+    assert numbers(splits.test) == list(range(200, 212))
+    assert splits.confirmation is None
     assert "10 for calibration" in splits.description
-    with pytest.raises(InputError, match="leave calibration_data out"):
-        load_splits(data, Options(calibration_data="x.npz"), confirm=True)
+    for name in ("calibration_data", "test_data"):
+        for given in (data, splits):
+            with pytest.raises(InputError, match=f"leave {name} out"):
+                load_splits(given, Options(**{name: "x.npz"}))
+    assert load_splits(splits, Options()) is splits
+
+
+def test_to_confirm_the_second_of_three_data_sets_is_divided():
+    data = (dataset(10), dataset(44, 100), dataset(12, 200))
+    splits = load_splits(data, Options(), confirm=True)
+    assert [split.images for split in splits.all] == [10, 11, 33, 12]
+    assert numbers(splits.calibration) == list(range(10))
+    assert sorted(numbers(splits.selection) + numbers(splits.confirmation)) == list(range(100, 144))
+    assert numbers(splits.test) == list(range(200, 212))
+    assert "of the second selection and confirmation: 11 and 33 images" in splits.description
     assert load_splits(splits, Options(), confirm=True) is splits
+    with pytest.raises(InputError, match="selection split needs 10 images or more, but gets 9"):
+        load_splits((dataset(10), dataset(19), dataset(12)), Options(), confirm=True)
+
+
+def test_ready_splits_without_confirmation_are_refused_to_confirm():
+    splits = load_splits((dataset(10), dataset(11), dataset(12)), Options())
+    with pytest.raises(InputError, match="have no confirmation split: add one, or take confidence"):
+        load_splits(splits, Options(), confirm=True)
+
+
+def test_without_confirmation_all_images_held_out_are_for_selection(tmp_path):
+    splits = load_splits(save(tmp_path / "d.npz", *arrays()), Options())
+    assert [split.images for split in splits.all] == [20, 40]
+    assert splits.confirmation is splits.test is None
+    assert sorted(numbers(splits.calibration) + numbers(splits.selection)) == list(range(60))
+    assert "; selection: 40 images, the other 40;" in splits.description
+
+
+@pytest.mark.parametrize("confirm", [True, False])
+def test_test_data_are_a_split_of_their_own(tmp_path, confirm):
+    """They decide nothing, so all of them count, and the others are divided as without them."""
+    path = save(tmp_path / "d.npz", *arrays())
+    test = save(tmp_path / "test.npz", *arrays(13, start=1000))
+    without = load_splits(path, Options(), confirm=confirm)
+    splits = load_splits(path, Options(test_data=str(test)), confirm=confirm)
+    assert numbers(splits.test) == list(range(1000, 1013))
+    assert splits.test.name == "test"
+    assert splits.description.startswith(without.description)
+    assert splits.description.endswith(f"; test: the 13 images of {test}")
+    for split, same in zip(splits.all, without.all, strict=False):
+        assert numbers(split) == numbers(same)
+
+
+def test_test_data_that_cannot_be_used_are_refused(tmp_path):
+    path = save(tmp_path / "d.npz", *arrays())
+    few = save(tmp_path / "few.npz", *arrays(9))
+    for spec, message in (
+        (f"{tmp_path}/./d.npz", "test_data and data are both"),
+        (few, "test split needs 10 images or more, but gets 9"),
+        (tmp_path / "none.npz", "none.npz"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_splits(path, Options(test_data=str(spec)), confirm=True)
 
 
 def test_callable_in_a_file(tmp_path, monkeypatch):
@@ -133,10 +193,11 @@ def test_callable_in_a_file(tmp_path, monkeypatch):
         "def fails(): raise OSError('no disk')\n"
         "def text(): return 7\n"
     )
-    assert load_splits("mine.py:one", Options(), confirm=True).confirmation.images == 20
-    assert load_splits("mine.py:three", Options(), confirm=True).confirmation.images == 12
+    assert load_splits("mine.py:one", Options(), confirm=True).confirmation.images == 30
+    assert load_splits("mine.py:three", Options()).test.images == 12
     splits = load_splits(dataset(), Options(calibration_data="mine.py:one"), confirm=True)
-    assert [splits.calibration.images, splits.confirmation.images] == [60, 30]
+    assert [splits.calibration.images, splits.confirmation.images] == [60, 45]
+    assert load_splits(dataset(), Options(test_data="mine.py:one"), confirm=True).test.images == 60
     for target, message in (("fails", "OSError: no disk"), ("text", "got a int"), ("x", "no 'x'")):
         with pytest.raises(InputError, match=message):
             load_splits(f"mine.py:{target}", Options(), confirm=True)

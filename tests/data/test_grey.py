@@ -53,6 +53,6 @@ def test_what_the_user_says_holds(folder):
     splits = load_splits(folder, options, network(1), confirm=True)
     with pytest.raises(InputError, match="channels"):
         check_pair(network(1), splits)
-    three = tuple(torch.rand(12, 3, 4, 4) for _ in range(3))
+    three = tuple(torch.rand(20, 3, 4, 4) for _ in range(3))
     grey = load_splits(three, Options(channels="grey", labels="none"), confirm=True)
     assert next(iter(grey.confirmation.batches))[0].shape[1:] == (1, 4, 4)

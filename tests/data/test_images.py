@@ -43,11 +43,7 @@ def test_calibration_comes_from_train_and_the_rest_from_held_out(tmp_path, held_
     splits = load_splits(str(tmp_path), Options(scale=1, calibration_images=10), confirm=True)
     assert reds(splits.calibration) == {50, 51}
     assert reds(splits.selection) == reds(splits.confirmation) == {200, 201}
-    assert [splits.calibration.images, splits.selection.images, splits.confirmation.images] == [
-        10,
-        20,
-        20,
-    ]
+    assert [split.images for split in splits.all] == [10, 10, 30]
     assert f"{tmp_path}/train" in splits.description
 
 
@@ -59,6 +55,20 @@ def test_calibration_data_goes_before_the_own_train_part(tmp_path):
     splits = load_splits(tmp_path / "data", options, confirm=True)
     assert reds(splits.calibration) == {120, 121}
     assert reds(splits.confirmation) == {200, 201}
+
+
+def test_of_test_data_with_a_train_part_the_part_held_out_counts(tmp_path):
+    """On images of a training part less would seem to be lost."""
+    fill(tmp_path / "data", colour=50)
+    fill(tmp_path / "other" / "train", colour=120)
+    fill(tmp_path / "other" / "val", colour=200)
+    options = Options(scale=1, test_data=str(tmp_path / "other"))
+    splits = load_splits(tmp_path / "data", options, confirm=True)
+    assert reds(splits.test) == {200, 201}
+    assert reds(splits.selection) == reds(splits.confirmation) == {50, 51}
+    fill(tmp_path / "differ", classes=("cat", "fox"))
+    with pytest.raises(InputError, match="dog, fox"):
+        load_splits(tmp_path / "data", Options(test_data=str(tmp_path / "differ")))
 
 
 def test_a_class_may_be_called_train(tmp_path):

@@ -31,25 +31,16 @@ def load(data, **changes):
 
 
 def test_one_data_set_is_divided_and_collated_as_torch_does():
-    splits = load(Items(30))
-    parts = [
-        numbers(split) for split in (splits.calibration, splits.selection, splits.confirmation)
-    ]
-    assert [len(part) for part in parts] == [10, 10, 10]
-    assert sorted(parts[0] + parts[1] + parts[2]) == list(range(30))
+    splits = load(Items(60))
+    parts = [numbers(split) for split in splits.all]
+    assert [len(part) for part in parts] == [20, 10, 30]
+    assert sorted(parts[0] + parts[1] + parts[2]) == list(range(60))
     batch = next(iter(splits.calibration.batches))
     assert batch["x"].shape == (2, 2)
     assert batch["at"][1] == tuple(f"n{i}" for i in parts[0][:2])
-    assert parts == [
-        numbers(split)
-        for split in (
-            load(Items(30)).calibration,
-            load(Items(30)).selection,
-            load(Items(30)).confirmation,
-        )
-    ]
-    assert parts[0] != numbers(load(Items(30), seed=1).calibration)
-    assert "10 for calibration" in splits.description
+    assert parts == [numbers(split) for split in load(Items(60)).all]
+    assert parts[0] != numbers(load(Items(60), seed=1).calibration)
+    assert "20 for calibration, 10 for selection, 30 for confirmation" in splits.description
 
 
 def three(items, options=None):
@@ -96,12 +87,44 @@ def test_calibration_data_and_three_data_sets(tmp_path, monkeypatch):
     assert len(numbers(splits.calibration)) == 6
     assert min(numbers(splits.calibration)) >= 100
     assert sorted(numbers(splits.selection) + numbers(splits.confirmation)) == list(range(20))
-    three = load((Items(4), Items(5), Items(6)))
-    assert [numbers(s) for s in (three.calibration, three.selection)] == [
-        list(range(4)), list(range(5)),
-    ]  # fmt: skip
+    for confirm, parts in ((False, [4, 44, 6]), (True, [4, 11, 33, 6])):
+        three = load_splits(
+            (Items(4), Items(44), Items(6)), Options(), by_image=False, confirm=confirm
+        )
+        assert [split.images for split in three.all] == parts
+        assert [numbers(s) for s in (three.calibration, three.test)] == [
+            list(range(4)), list(range(6)),
+        ]  # fmt: skip
+        held_out = [number for split in three.all[1:-1] for number in numbers(split)]
+        assert sorted(held_out) == list(range(44))
     with pytest.raises(InputError, match="makes one too"):
         load(Items(20), calibration_data=str(tmp_path))
+
+
+def test_test_data_and_no_confirmation(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(
+        "import torch\n"
+        "def test(n=9): return [{'x': torch.zeros(2), 'at': (100 + i, '')} for i in range(n)]\n"
+        "def one(): return test(1)\n"
+        "class Changing(list):\n"
+        "    def __getitem__(self, index): return {'x': torch.rand(2)}\n"
+        "def changes(): return Changing(range(9))\n"
+    )
+    options = Options(test_data="own.py:test")
+    splits = load_splits(Items(60), options, by_image=False)
+    assert [split.images for split in splits.all] == [20, 40, 9]
+    assert numbers(splits.test) == list(range(100, 109))
+    assert load(Items(60), test_data="own.py:test").confirmation.images == 30
+    for spec, message in (
+        (str(tmp_path), "test_data for a data set is file.py:callable that makes one too"),
+        ("own.py:one", "test split needs 2 items or more, but gets 1"),
+        ("own.py:changes", "another item 0 each time"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load(Items(60), test_data=spec)
+    with pytest.raises(InputError, match="leave test_data out"):
+        load((Items(4), Items(44), Items(6)), test_data="own.py:test")
 
 
 class Stream(IterableDataset):

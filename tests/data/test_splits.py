@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from slimnet.data.splits import stratified_split
+from slimnet.data.splits import selection_count, stratified_split
 
 
 @pytest.mark.parametrize("count", [0, 1, 10, 31, 84, 85])
@@ -39,3 +39,12 @@ def test_seed_decides():
 def test_the_same_on_every_platform():
     chosen, _ = stratified_split(torch.arange(2).repeat(6), 6, seed=0)
     assert chosen.tolist() == [1, 4, 6, 7, 10, 11]
+
+
+@pytest.mark.parametrize(
+    ("held_out", "selection"),
+    [(12, 6), (20, 10), (40, 10), (44, 11), (846, 212), (4000, 1000), (10_000, 1000)],
+)
+def test_a_quarter_of_the_images_held_out_is_for_selection(held_out, selection):
+    """There are 10 at least, as far as half of the images are as many, and 1,000 at most."""
+    assert selection_count(held_out) == selection

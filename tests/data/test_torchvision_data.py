@@ -46,4 +46,4 @@ def test_torchvision_parts_are_train_and_test(tmp_path, monkeypatch):
     assert set(numbers(splits.calibration)) == {200}
     assert set(numbers(splits.selection) + numbers(splits.confirmation)) == {100}
     assert splits.classes == 2
-    assert [splits.calibration.images, splits.confirmation.images] == [60, 20]
+    assert [splits.calibration.images, splits.confirmation.images] == [60, 30]

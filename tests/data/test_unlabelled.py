@@ -91,9 +91,8 @@ def test_every_source_gets_the_answers_as_labels(tmp_path, kind):
     network = Brightest()
     splits = load_splits(made(kind, tmp_path), NONE, network, confirm=True)
     assert network.images == 60 + 2 + 2  # each once, and two for the channels and the shape
-    three = (splits.calibration, splits.selection, splits.confirmation)
-    assert [split.images for split in three] == [20, 20, 20]
-    found = [batch for split in three for batch in split.batches]
+    assert [split.images for split in splits.all] == [20, 10, 30]
+    found = [batch for split in splits.all for batch in split.batches]
     images, labels = (torch.cat(part) for part in zip(*found, strict=True))
     assert torch.equal(labels, images.flatten(2).mean(2).argmax(1))
     assert labels.dtype == torch.int64
@@ -113,7 +112,7 @@ def test_train_and_val_of_plain_images(tmp_path):
     write_images(tmp_path / "train", names)
     write_images(tmp_path / "val", names[:40])
     splits = load_splits(tmp_path, NONE, Brightest(), confirm=True)
-    assert [splits.calibration.images, splits.selection.images] == [60, 20]
+    assert [split.images for split in splits.all] == [60, 10, 30]
     (tmp_path / "val").rename(tmp_path / "other")
     with pytest.raises(InputError, match=r"none of val.* with images"):
         load_splits(tmp_path, NONE, Brightest(), confirm=True)
@@ -122,15 +121,19 @@ def test_train_and_val_of_plain_images(tmp_path):
 def test_calibration_data_needs_no_labels_either(tmp_path):
     options = Options(labels="none", scale=1, calibration_data=str(made("npz", tmp_path)))
     splits = load_splits(Bare(), options, Brightest(), confirm=True)
-    assert [splits.calibration.images, splits.selection.images] == [60, 30]
+    assert [split.images for split in splits.all] == [60, 15, 45]
 
 
 def test_ready_splits_lose_their_labels_and_stay_as_they_are():
     pixels = colours()[0].float()
-    parts = [Split(n, 60, [(pixels, torch.full((60,), -1))]) for n in ("calibration", "a", "b")]
-    given = Splits(*parts, description="mine", classes=7, preprocessing={})
+    parts = [Split(n, 60, [(pixels, torch.full((60,), -1))]) for n in "abcd"]
+    given = Splits(
+        *parts[:3], description="mine", classes=7, preprocessing={}, confirmation=parts[3]
+    )
     splits = load_splits(given, NONE, Brightest(), confirm=True)
-    assert labels_of(splits.selection.batches).tolist() == colours()[1].tolist()
+    assert len(splits.all) == 4
+    for split in splits.all:
+        assert labels_of(split.batches).tolist() == colours()[1].tolist()
     assert splits.classes is None
     assert int(labels_of(given.selection.batches)[0]) == -1
 
@@ -164,7 +167,7 @@ class Fails(nn.Module):
     [
         (
             Always([0.0, 1.0, 0.5]),
-            "answers class 1 for all 20 images of the selection split.*--mean",
+            "answers class 1 for all 10 images of the selection split.*--mean",
         ),
         (nn.Conv2d(5, 3, 1), r"fails on images of the shape \(2, 3, 2, 2\)"),
         (Fails(), "NaN or infinite scores on the"),

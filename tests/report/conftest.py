@@ -108,6 +108,35 @@ def report():
 
 
 @pytest.fixture
+def by_verdict(report):
+    """Return reports of one network: each with another outcome of the confirmation."""
+    same = replace(drop_of(0.0, 1000), lower_points=-0.3, upper_points=0.3)
+    (test,), (step,) = report.confirmation.tests, report.trajectory.steps
+    failed = replace(test, drop=drop_of(5.9, 1000), p_value=0.2, confirmed=False)
+    whole = replace(
+        report, slim_size=report.original_size, selection_drop=replace(same, confidence=0.5),
+        confirmation_drop=same, channels_per_layer={"conv1": (16, 16), "head": (10, 10)},
+    )  # fmt: skip
+    return {
+        "confirmed": report,
+        "estimated": replace(
+            report, verdict="estimated", confirmation=None, confirmation_drop=None,
+            settings=report.settings | {"confidence": 0.5},
+        ),
+        "missed": replace(
+            whole, verdict="missed", confirmation=replace(report.confirmation, tests=(failed,)),
+            trajectory=Trajectory(
+                (replace(step, taken_back=True),), 0, "the safest state was not confirmed", {}
+            ),
+        ),
+        "unchanged": replace(
+            whole, verdict="unchanged", confirmation=replace(report.confirmation, tests=()),
+            trajectory=Trajectory((), 0, "nothing can go", {}),
+        ),
+    }  # fmt: skip
+
+
+@pytest.fixture
 def comparison():
     none = Agreement(None, None)
     layers = {"a": Agreement(-0.5, -0.4), "b": Agreement(0.7, 0.6)}

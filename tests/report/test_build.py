@@ -87,14 +87,53 @@ def test_no_note_if_score_and_loss_agree(report, points, losses, bounds):
     [
         ({}, []),
         ({"labels": "none"}, ["there were no labels"]),
-        ({"max_drop": 1.0}, ["on the test split", "more than the 1 allowed"]),
-        ({"confidence": 0.5}, ["the plain estimate", "4.40 points measured"]),
+        ({"max_drop": 1.0}, ["on the test images", "4.20 points, more than the 1 allowed"]),
     ],
 )
 def test_a_drop_has_the_notes_that_it_needs(report, changes, words):
-    notes = drop_notes(report.selection_drop, report.test_drop, Options(**changes))
+    drops = drops_of(report) | {"test": dataclasses.replace(report.drop, points=4.2)}
+    notes = drop_notes(drops, report.confirmation, Options(**changes))
     assert len(notes) == bool(words)
     assert all(word in notes[0] for word in words)
+
+
+def drops_of(report):
+    drops = {"selection": report.selection_drop, "confirmation": report.confirmation_drop}
+    return {name: drop for name, drop in drops.items() if drop is not None}
+
+
+def test_an_estimate_is_noted_as_one(by_verdict):
+    found = by_verdict["estimated"]
+    (note,) = drop_notes(drops_of(found), found.confirmation, Options(confidence=0.5))
+    assert note.startswith("nothing was confirmed (confidence 0.5)")
+    assert "larger than the 4.40 points estimated" in note
+
+
+@pytest.mark.parametrize(("points", "told"), [(5.9, True), (6.1, False)])
+def test_the_next_state_is_noted_where_more_images_might_have_confirmed_it(report, points, told):
+    tests = report.confirmation.tests
+    failed = dataclasses.replace(
+        tests[0], parameters_removed_percent=61.25, p_value=0.207, confirmed=False,
+        drop=dataclasses.replace(report.drop, points=points),
+    )  # fmt: skip
+    longer = dataclasses.replace(report.confirmation, tests=(*tests, failed))
+    (note,) = drop_notes(drops_of(report), longer, Options(max_drop=6.0))
+    assert "the next state, without 61.2 % of the parameters, drops" in note
+    assert f"{points:.2f} points on the confirmation images and could not be" in note
+    assert "(p = 0.21)" in note
+    assert note.endswith("more images might have allowed it") == told
+    alone = dataclasses.replace(longer, tests=(failed,))
+    assert drop_notes(drops_of(report), alone, Options(max_drop=6.0)) == ()
+
+
+def test_earlier_runs_and_an_approximate_test_are_noted(report):
+    for runs, words in ((1, "knows of 1 earlier run on"), (2, "knows of 2 earlier runs on")):
+        again = dataclasses.replace(report.confirmation, earlier_runs=runs)
+        (note,) = drop_notes(drops_of(report), again, Options())
+        assert words in note
+    loose = dataclasses.replace(report.confirmation, test="a test; approximate: it takes much")
+    (note,) = drop_notes(drops_of(report), loose, Options())
+    assert note == "the confirmation is a test; approximate: it takes much"
 
 
 def timed(runtime, batch_size, original_ms, slim_ms):

@@ -14,7 +14,7 @@ def int8(report):
     return Int8(
         shipped=True, ranges="minmax", numbers="U8 activations",
         distances={"minmax": 0.0123, "percentile": 0.02}, bytes=340,
-        selection_drop=report.selection_drop, test_drop=report.test_drop,
+        selection_drop=report.selection_drop, confirmation_drop=report.confirmation_drop,
         against_original=fast, against_slim=fast,
     )  # fmt: skip
 
@@ -31,9 +31,14 @@ def test_nothing_is_said_of_int8_without_the_option(report):
 
 def test_a_shipped_file_has_one_line(report, int8):
     assert int8_lines(report, int8) == [
-        "slim.int8.onnx: accuracy 88.30 % on 1,000 test images (−4.10 points from the original), "
+        "slim.int8.onnx: accuracy 88.30 % on 1,000 images (−4.10 points from the original), "
         "340 B, 2.47 times the speed of slim.onnx at batch 1 (95 % interval 2.40 to 2.50)."
     ]
+
+
+def test_the_line_is_of_the_images_that_decided_least(report, int8):
+    estimated = dataclasses.replace(int8, confirmation_drop=None)
+    assert "accuracy 88.00 % on 500 images" in int8_lines(report, estimated)[0]
 
 
 def test_no_number_where_there_is_no_difference(report, int8):
@@ -62,11 +67,11 @@ def test_page_and_json_hold_all_findings(report, int8):
     page = html_page(found)
     for text in (
         "In int8", "shipped", "U8 activations", "minmax", "1.23 %", "340 B",
-        "accuracy, selection split, 500 images", "accuracy, test split, 1,000 images",
+        "accuracy, 500 selection images", "accuracy, 1,000 confirmation images",
         "against original", "against slim.onnx", "2.47 times the speed",
     ):  # fmt: skip
         assert text in page
     plain = as_plain(found)["int8"]
     assert plain["shipped"] is True
     assert plain["distances"] == {"minmax": 0.0123, "percentile": 0.02}
-    assert plain["test_drop"]["points"] == int8.test_drop.points
+    assert plain["confirmation_drop"]["points"] == int8.confirmation_drop.points

@@ -27,7 +27,7 @@ from slimnet.report.json_report import (
 
 SHIPPED = Path(slimnet.report.__file__).parent / "report.schema.json"
 OPTIONS = {"arch": "code/arch.py:network", "task": "code/task.py", "calibration_data": "train",
-           "latency_table": "old/report.json"}  # fmt: skip
+           "test_data": "more.npz", "latency_table": "old/report.json"}  # fmt: skip
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_every_field_is_there_as_plain_json(report):
     content = as_plain(report)
     assert list(content) == [field.name for field in dataclasses.fields(Report)]
     assert json.loads(json.dumps(content, allow_nan=False)) == content
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
     assert content["original_size"]["macs"] == 1_814_000_000
     assert content["artefacts"]["slim_onnx"]["parity"]["3"]["images"] == 3
     assert content["trajectory"]["steps"][0]["candidates"][0]["channels"] == {"conv1": [0, 3]}
@@ -106,7 +106,11 @@ def test_a_report_is_valid(plain):
 def broken_reports(plain):
     for path, value in (
         (("schema_version",), "1"),
-        (("test_drop", "points"), "many"),
+        (("confirmation_drop", "points"), "many"),
+        (("selection_drop",), None),
+        (("verdict",), "probably"),
+        (("confirmation", "tests", 0, "confirmed"), 1),
+        (("confirmation", "tests", 0, "unknown"), 1),
         (("channels_per_layer", "conv1"), [1]),
         (("channels_per_layer", "conv1"), [1, 2, 3]),
         (("unknown",), 1),
@@ -126,6 +130,17 @@ def broken_reports(plain):
         yield {key: value for key, value in plain.items() if key != name}
 
 
+def test_a_report_of_every_verdict_is_valid_and_reads_back(by_verdict):
+    for report in by_verdict.values():
+        finite = dataclasses.replace(report, seconds={})
+        text = report_json(finite)
+        jsonschema.validate(json.loads(text), report_schema(), jsonschema.Draft202012Validator)
+        found = record_from_json(Report, text)
+        assert found.verdict == report.verdict
+        assert found.drop == report.drop
+        assert found.confirmation == report.confirmation
+
+
 def test_a_report_without_layer_times_is_valid(plain):
     plain["trajectory"]["latency_table"] = None
     jsonschema.validate(plain, report_schema(), jsonschema.Draft202012Validator)
@@ -141,7 +156,8 @@ def test_other_things_are_not_valid(plain):
 def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("model.pt", "val/a/1.png", "val/b/2.png", "train/a/1.png", "code/arch.py",
-                 "code/task.py", "code/parts/blocks.py", "old/report.json"):  # fmt: skip
+                 "code/task.py", "code/parts/blocks.py", "old/report.json",
+                 "more.npz"):  # fmt: skip
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
@@ -162,7 +178,7 @@ def test_it_depends_on_content_alone(files):
 
 @pytest.mark.parametrize(
     "name", ["model.pt", "val/b/2.png", "train/a/1.png", "code/arch.py", "code/task.py",
-             "code/parts/blocks.py", "old/report.json"]
+             "code/parts/blocks.py", "old/report.json", "more.npz"]
 )  # fmt: skip
 def test_every_file_counts(files, name):
     before = found()

@@ -9,8 +9,10 @@ def test_verdict_speed_and_notes(report):
     lines = summary_lines(report)
     assert lines == [
         "Removed 58 % of the parameters, 60 % of the conv weights and 59 % of the MACs.",
-        "Accuracy went from 92.40 % to 88.30 % on 1,000 test images (−4.10 points); "
-        "the budget was 6 points on the selection split.",
+        "Confirmed: at most 6 points of accuracy were lost, at 95 % confidence, on 1,000 images "
+        "that decided nothing.",
+        "Estimate: accuracy went from 92.40 % to 88.30 % on 1,000 confirmation images "
+        "(−4.10 points, 90 % interval −5.35 to −2.85).",
         "The search ended because the next step is over budget.",
         "1 layer kept all channels; report.html says why.",
         "2.47 times as fast on onnxruntime-cpu, batch 1, 1 thread (95 % interval 2.40 to 2.50).",
@@ -38,6 +40,16 @@ def test_nothing_removed_is_explained_layer_by_layer(report):
     ]
 
 
+def test_test_images_have_an_estimate_of_their_own(report):
+    other = dataclasses.replace(report.drop, points=4.2, slim_percent=88.2, images=2000)
+    lines = summary_lines(dataclasses.replace(report, test_drop=other))
+    assert lines[2].startswith("Estimate: accuracy went from 92.40 % to 88.30 % on 1,000 conf")
+    assert lines[3] == (
+        "Estimate: accuracy went from 92.40 % to 88.20 % on 2,000 test images "
+        "(−4.20 points, 90 % interval −5.35 to −2.85)."
+    )
+
+
 def test_search_without_a_reason_for_its_end(report):
     silent = dataclasses.replace(report, trajectory=Trajectory((), 0, "", {}))
     assert not any("because" in line for line in summary_lines(silent))
@@ -56,11 +68,11 @@ def test_network_without_convolutions(report):
 
 def test_the_images_of_each_split_are_counted(report):
     data = {
-        "images": {"calibration": 2048, "selection": 400, "test": 398},
+        "images": {"calibration": 2048, "selection": 100, "confirmation": 300},
         "description": "From x.",
     }
     lines = summary_lines(dataclasses.replace(report, data=data))
-    assert "Images: 2,048 calibration, 400 selection, 398 test. From x." in lines
+    assert "Images: 2,048 calibration, 100 selection, 300 confirmation. From x." in lines
 
 
 def test_rounds_of_fine_tuning_are_counted_with_those_undone(report):

@@ -137,7 +137,7 @@ def _read_report(folder: Path) -> _Reported:
         return record_from_json(_Reported, path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"a folder that slimnet wrote holds a report.json of schema version 1; {path} cannot "
+            f"a folder that slimnet wrote holds a report.json of schema version 2; {path} cannot "
             f"be read as one ({first_line(error)}): use the slimnet that wrote it"
         ) from error
 

@@ -321,7 +321,7 @@ def with_outcomes(
             earlier = json.loads(file.read_text(encoding="utf-8"))["confirmation"]
             if earlier["images_sha256"] == confirmation.images_sha256:
                 known.append(1 + int(earlier["earlier_runs"]))
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
             continue
     return replace(confirmation, tests=tests, earlier_runs=max(known))
 

@@ -1,6 +1,8 @@
 """How big a network is and how much it computes: parameters, convolution weights, MACs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from slimnet.load import on_shapes
 from slimnet.records import Inputs, Size
 from slimnet.tasks import fill_batch, forward
+
+Shape = Sequence[int]
+aten = torch.ops.aten
 
 
 def measure_size(
@@ -56,8 +61,52 @@ def _count_macs(model: nn.Module, image: Inputs) -> int:
     was_enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with (
+            torch.no_grad(),
+            FlopCounterMode(display=False, custom_mapping=dict(MISSING_FLOPS)) as counter,
+        ):
             forward(model, image)
     finally:
         torch.backends.mha.set_fastpath_enabled(was_enabled)
     return int(counter.get_total_flops()) // 2
+
+
+# Operations have their tensors' shapes as arguments here, and return two FLOPs for each MAC.
+
+
+def _lstm_layer(reads: Shape, of_inputs: Shape, of_states: Shape, *_: Any, **__: Any) -> int:
+    """Count one direction of one layer, with its weights (4 · units, features)."""
+    return 2 * prod(reads[:-1]) * (prod(of_inputs) + prod(of_states))
+
+
+def _attention(queries: Shape, keys: Shape, values: Shape, *_: Any, **__: Any) -> int:
+    return 2 * prod(queries[:-1]) * keys[-2] * (queries[-1] + values[-1])
+
+
+def _vector_product(matrix: Shape, _: Shape, **__: Any) -> int:
+    return 2 * prod(matrix)
+
+
+def _added_vector_product(_: Shape, matrix: Shape, __: Shape, **___: Any) -> int:
+    return 2 * prod(matrix)
+
+
+def _added_batch_product(_: Shape, one: Shape, other: Shape, **__: Any) -> int:
+    return 2 * prod(one) * other[-1]
+
+
+def _bilinear(reads: Shape, weights: Shape, *_: Any, **__: Any) -> int:
+    return 2 * prod(reads[:-1]) * prod(weights)
+
+
+# PyTorch's counter takes these for free. Which of them run depends on the processor, and on
+# whether the tensors hold data.
+MISSING_FLOPS: Mapping[Any, Callable[..., int]] = {
+    aten.mkldnn_rnn_layer: _lstm_layer,
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten.mv: _vector_product,
+    aten.dot: _vector_product,
+    aten.addmv: _added_vector_product,
+    aten.addbmm: _added_batch_product,
+    aten._trilinear: _bilinear,
+}

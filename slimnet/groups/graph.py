@@ -88,6 +88,7 @@ class Trace:
                 f"the dependency graph of this network cannot be built ({error})"
             ) from error
         self._names = {module: name for name, module in self.model.named_modules()}
+        self._parameters = {id(p): name for name, p in self.model.named_parameters()}
 
     def roots(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield name and module of every traced layer that produces channels, in model order."""
@@ -125,7 +126,7 @@ class Trace:
         one_axis = has_one_axis(module) or isinstance(module, OPERATIONS)
         is_input = not one_axis and self._graph.is_in_channel_pruning_fn(item.dep.handler)
         return Entry(
-            module=self._names.get(module, ""),
+            module=self._names.get(module, self._parameters.get(id(module), "")),
             kind=type(module),
             is_input=is_input,
             index=torch.tensor(list(item.idxs)),
@@ -225,7 +226,7 @@ def build_group(
         NotPrunableError: its channels cannot be removed; the message is the reason.
         NotFollowedError: these entries allow no removal, but others that are found differently may.
     """
-    _refuse_unsupported(entries)
+    _refuse_unsupported(entries, model)
     _refuse_special(entries, model)
     modules = [e for e in entries if not issubclass(e.kind, OPERATIONS)]
     unit_of = _merge_grouped(1 + max(int(e.unit.max()) for e in modules), modules, model)
@@ -263,7 +264,7 @@ def produces(entry: Entry) -> bool:
     return issubclass(entry.kind, PRODUCERS) and not entry.is_input
 
 
-def _refuse_unsupported(entries: Iterable[Entry]) -> None:
+def _refuse_unsupported(entries: Iterable[Entry], model: nn.Module) -> None:
     consumed = False
     for entry in entries:
         if entry.ends_network:
@@ -273,11 +274,24 @@ def _refuse_unsupported(entries: Iterable[Entry]) -> None:
         if issubclass(entry.kind, nn.Parameter):
             raise NotPrunableError(PARAMETER)
         if not entry.module or not issubclass(entry.kind, SUPPORTED):
-            name = f"{entry.kind.__name__} {entry.module}".strip()
-            raise NotPrunableError(f"{name} works across channels, or is not supported")
+            raise NotPrunableError(f"slimnet takes no channels out of {_in_words(entry, model)}")
         consumed |= entry.is_input
     if not consumed:
         raise NotFollowedError("no layer that reads its channels was found")
+
+
+def _in_words(entry: Entry, model: nn.Module) -> str:
+    """Return what stands there, and no more about it than is true of every such module."""
+    name = f"the {entry.kind.__name__} {entry.module}".strip()
+    if issubclass(entry.kind, nn.Parameter):
+        return f"{name}, which the network's code uses without a layer"
+    module = model.get_submodule(entry.module)
+    if isinstance(module, nn.LayerNorm):
+        return f"{name}, which averages over axes of the shape {tuple(module.normalized_shape)}"
+    if isinstance(module, nn.GroupNorm):
+        together = module.num_channels // module.num_groups
+        return f"{name}, which averages over {together} channel{'s' * (together > 1)} at a time"
+    return name
 
 
 def _refuse_special(entries: Iterable[Entry], model: nn.Module) -> None:

@@ -3,6 +3,7 @@
 import copy
 import os
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 
 from slimnet.errors import InputError
 from slimnet.execution import watching
-from slimnet.groups.cut import cut_out, masked
+from slimnet.groups.cut import channels_of, cut_out, masked
 from slimnet.groups.group import Group
 from slimnet.groups.prove import TOLERANCE, float64_output, relative_error, require_repeats
-from slimnet.load import copied_in, on_shapes
+from slimnet.load import copied_in, first_line, on_shapes
 from slimnet.records import Plan
 from slimnet.tasks import fill_batch, forward, in_float64, output_tensors
 
@@ -34,9 +35,9 @@ NOISE = 0.3  # of the size of fresh weights: enough to move a dead channel or a 
 NO_INFLUENCE = "the network's output depends on it hardly or not at all, so nothing can be proven"
 NEEDED = "without it the output no longer depends on the input"
 NOT_MASKING = (
-    "removing its channels is not the same as masking them (proof in float64): a later step "
-    "depends on the number or the positions of the channels, as a mean over channels, a shuffle, "
-    "a slice or padding with zero channels does"
+    "removing its channels is not the same as setting them to 0 (proof in float64): a later step "
+    "works on several channels together, as a mean, a norm, a softmax or standardised weights do, "
+    "or goes by their number or places, as a shuffle, a slice or padding with zero channels does"
 )
 LIBRARIES = tuple(
     f"{folder}{os.sep}"
@@ -96,7 +97,11 @@ class Probe:
         self, plan: Plan, tolerance: float, masked_output: tuple[Tensor, ...] | None = None
     ) -> str:
         try:
-            found = self._slim_output(plan)
+            slim = cut_out(self._copy(plan), plan)
+        except Exception as error:
+            return _misfit(self._model, plan, error)
+        try:
+            found = self._run(slim)
         except Exception as error:
             # the network's own code may raise anything on smaller shapes
             return f"the network fails with fewer channels{_where(error)}"
@@ -159,9 +164,6 @@ class Probe:
             self._model, {id(part): part for part in [*shared, *self._model.parameters()]}
         )
 
-    def _slim_output(self, plan: Plan) -> tuple[Tensor, ...]:
-        return self._run(cut_out(self._copy(plan), plan))
-
     def _masked_output(self, plan: Plan) -> tuple[Tensor, ...]:
         with masked(self._model, plan):
             return self._run(self._model)
@@ -196,6 +198,28 @@ def _difference(
             return NOT_MASKING
         changed |= change >= MIN_CHANGE and error <= MAX_ERROR_OF_CHANGE * change
     return "" if changed else NO_INFLUENCE
+
+
+def _misfit(model: nn.Module, plan: Plan, error: Exception) -> str:
+    """Return why the plan cannot be cut out of the model; its own code has not run yet."""
+    cut = {id(p) for name in plan for p in model.get_submodule(name).parameters()}
+    owners = defaultdict(list)
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners[id(parameter)].append(name)
+    for parameter, names in owners.items():
+        if parameter in cut and len(names) > 1:
+            return (
+                f"{' and '.join(names)} share a parameter, and slimnet cuts none that layers share"
+            )
+    for name, counts in channels_of(model, plan).items():
+        for direction, size in counts.items():
+            if max(plan[name][direction], default=-1) >= size:
+                return (
+                    "a step between the layers that are coupled here changes how many channels "
+                    f"there are: {name} {'reads' if direction == 'in' else 'makes'} {size}"
+                )
+    return f"its channels cannot be cut out ({first_line(error)})"
 
 
 def _where(error: Exception) -> str:

@@ -13,6 +13,7 @@ from random_removal import (
     training_error,
 )
 from structures import ALL
+from structures.reasons import true_reasons
 
 from slimnet.errors import InputError
 from slimnet.groups.cut import slim_copy
@@ -63,6 +64,11 @@ def test_verdict(verdict):
         if layer in reasons:
             told = reasons[layer].lower()
             assert any(word in told for word in words), f"{layer}: {reasons[layer]}"
+    written = dict(true_reasons(structure.name))
+    for layer, reason in reasons.items():
+        assert written.get(layer, "") in reason, f"{layer}: {reason}"
+        known = {*written, *structure.never, *structure.words}
+        assert layer in known, f"no true reason is written for {layer}: {reason}"
 
 
 def test_what_is_offered_is_right(verdict):

@@ -129,3 +129,42 @@ class in_place_on_some_channels(Gated):
         y = self.stem(x).clone()
         y[:, :4] = y[:, :4].relu()
         return self.head(self.after(y).mean((2, 3)))
+
+
+@structure("after", words={"stem": EACH})
+class scale_and_shift(Gated):
+    """A scale and a shift of each channel, without a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand(1, 8, 1, 1))
+        self.shift = nn.Parameter(torch.rand(1, 8, 1, 1))
+
+    def forward(self, x):
+        return self.head(self.after((self.stem(x) * self.scale + self.shift).relu()).mean((2, 3)))
+
+
+@structure("after", words={"stem": EACH})
+class neighbouring_means(Gated):
+    """Each channel is weighed by the means of its neighbours, as in ECA-Net."""
+
+    def __init__(self):
+        super().__init__(over_channels=nn.Conv1d(1, 1, 3, padding=1))
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        weights = self.over_channels(x.mean((2, 3))[:, None])[:, 0].sigmoid()
+        return self.head(self.after(x * weights[:, :, None, None]).relu().mean((2, 3)))
+
+
+@structure("after", words={"stem": EACH})
+class mean_and_maximum_map(Gated):
+    """Each place is weighed by the mean and the maximum of its channels, as in CBAM."""
+
+    def __init__(self):
+        super().__init__(over_places=nn.Conv2d(2, 1, 3, padding=1))
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        seen = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
+        return self.head(self.after(x * self.over_places(seen).sigmoid()).relu().mean((2, 3)))

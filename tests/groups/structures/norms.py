@@ -123,6 +123,22 @@ class spectral_norm(Normed):
         self.stem = nn.utils.parametrizations.spectral_norm(self.stem)
 
 
+class StandardisedConv2d(nn.Conv2d):
+    def forward(self, x):
+        mean = self.weight.mean((1, 2, 3), keepdim=True)
+        deviation = self.weight.std((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, (self.weight - mean) / (deviation + 1e-5), self.bias)
+
+
+@structure("", words=dict.fromkeys(["stem", "after"], ("weight", "standardi", *PROOF)))
+class weights_standardised(Normed):
+    """Each layer computes its weights from those of all channels that it reads."""
+
+    def __init__(self):
+        super().__init__(nn.BatchNorm2d(8))
+        self.after = StandardisedConv2d(8, 6, 1)
+
+
 @structure("after", words={"stem": ("buffer", "each", "fixed", *FOLLOW)})
 class buffer_for_each_channel(Normed):
     def __init__(self):

@@ -60,7 +60,9 @@ def inspect(
     example = data.made_up_inputs(loaded.model, input_shape, options.seed)
     require_unchanged(loaded, example)
     probing = data.smaller_inputs(loaded.model, example)
-    found, frozen = find_groups(loaded.model, probing, layers=options.layers, seed=options.seed)
+    found, frozen = find_groups(
+        loaded.model, probing, layers=options.layers, seed=options.seed, full_size=example
+    )
     found, frozen = keep_layers(found, frozen, options.keep)
     saved = [saved_parameters(group, loaded.model) for group in found]
     cost = macs_cost(loaded.model, example)

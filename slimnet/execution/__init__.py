@@ -35,7 +35,12 @@ from slimnet.execution.removed import (
 )
 from slimnet.execution.replay import Call, Change, Replay, first_call, replaying
 from slimnet.execution.running import MemoryBudget, RunningNetwork, prepare_running
-from slimnet.execution.size import count_conv_weights, count_parameters, measure_size
+from slimnet.execution.size import (
+    count_conv_weights,
+    count_parameters,
+    linear_share,
+    measure_size,
+)
 from slimnet.execution.states import (
     copied_state,
     get_state,

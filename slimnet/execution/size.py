@@ -56,19 +56,43 @@ def count_conv_weights(model: nn.Module) -> int:
     return sum(weight.numel() for weight in weights.values())
 
 
+def linear_share(model: nn.Module, example: Inputs) -> float:
+    """Return the share of the linear layers in what they and convolutions compute, 0 to 1.
+
+    It is a share of multiply-accumulates for one of the inputs (images, ...). The model, in eval
+    mode, is not changed.
+    """
+    return on_shapes(_linear_share, model, fill_batch(example, 1))
+
+
+def _linear_share(model: nn.Module, image: Inputs) -> float:
+    linear = all_layers = 0
+    for name, operations in _counted(model, image).get_flop_counts().items():
+        inside = name.partition(".")[2]  # each name begins with the class of the network
+        module = None if name == "Global" else model.get_submodule(inside)
+        if isinstance(module, (nn.Linear, _ConvNd)):
+            flops = sum(operations.values())
+            linear += flops * isinstance(module, nn.Linear)
+            all_layers += flops
+    return linear / all_layers if all_layers else 0.0
+
+
 def _count_macs(model: nn.Module, image: Inputs) -> int:
+    return int(_counted(model, image).get_total_flops()) // 2
+
+
+def _counted(model: nn.Module, image: Inputs) -> FlopCounterMode:
+    """Return the counts of one pass, two FLOPs for each MAC."""
     # The fused attention path is one opaque operation that the counter takes for free.
     was_enabled = torch.backends.mha.get_fastpath_enabled()
+    counter = FlopCounterMode(display=False, custom_mapping=dict(MISSING_FLOPS))
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with (
-            torch.no_grad(),
-            FlopCounterMode(display=False, custom_mapping=dict(MISSING_FLOPS)) as counter,
-        ):
+        with torch.no_grad(), counter:
             forward(model, image)
     finally:
         torch.backends.mha.set_fastpath_enabled(was_enabled)
-    return int(counter.get_total_flops()) // 2
+    return counter
 
 
 # Operations have their tensors' shapes as arguments here, and return two FLOPs for each MAC.

@@ -199,8 +199,8 @@ class LayerOptions(SeedOptions):
 
     layers: str = option(
         "auto",
-        "Layers that may lose channels: conv, all (linear layers too), or auto (all if no "
-        "convolution can).",
+        "Layers that may lose channels: conv, all (linear layers too), or auto (all if linear "
+        "layers do most of the work, in MACs, or no convolution can; else conv).",
         choices=("auto", "conv", "all"),
     )
     keep: tuple[str, ...] = option(

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from slimnet.execution.size import count_conv_weights, measure_size
+from slimnet.execution.size import count_conv_weights, linear_share, measure_size
 
 
 class Tied(nn.Module):
@@ -62,6 +62,30 @@ def test_attention_is_counted_and_the_fast_path_restored(fastpath):
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
     assert size.macs >= 5 * (4 * 8 * 8 + 2 * 8 * 16)
+
+
+class Both(nn.Module):
+    """A layer that runs twice under two names, one that never runs, and a product of matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(3, 4, 1))
+        self.linear = nn.Linear(4, 5)
+        self.again = self.linear
+        self.unused = nn.Linear(4, 1000)
+
+    def forward(self, images):
+        tokens = self.conv(images).flatten(2).mT
+        return (self.linear(tokens) + self.again(tokens)) @ tokens.new_ones(5, 3)
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_share_of_linear_layers_by_hand(images):
+    conv, linear = 36 * 3 * 4, 2 * 36 * 4 * 5
+    share = linear_share(Both().eval(), torch.randn(images, 3, 6, 6))
+    assert share == linear / (linear + conv)
+    assert linear_share(nn.ReLU(), torch.randn(1, 3)) == 0.0
+    assert linear_share(nn.Linear(3, 2), torch.randn(1, 3)) == 1.0
 
 
 def test_leaves_the_model_as_it_was():

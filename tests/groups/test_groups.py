@@ -124,19 +124,6 @@ def test_a_plan_that_does_not_fit_is_refused_and_nothing_changes(residual):
     assert all(torch.equal(v, before[k]) for k, v in residual.state_dict().items())
 
 
-def test_layers_option(residual, images):
-    def linear(layers):
-        groups, _ = find_groups(residual, images, layers=layers)
-        return "hidden" in {g.name for g in groups}
-
-    assert linear("all")
-    assert not linear("conv")
-    assert not linear("auto")
-    only_linear = nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 4))
-    groups, _ = find_groups(only_linear.eval(), images, layers="auto")
-    assert [g.name for g in groups] == ["1"]
-
-
 class Shuffle(nn.Module):
     """A channel shuffle, which torch-pruning follows wrongly without a word."""
 
@@ -220,49 +207,6 @@ def test_a_norm_behind_two_layers_belongs_to_neither(images):
     norms = {m.module: m.norm for g in groups for m in g.members if m.direction == "in"}
     assert norms["a"] is None
     assert norms["b"] is None
-
-
-class Excited(nn.Module):
-    """Squeeze and excitation by linear layers: a convolution shares its group with one."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3, padding=1)
-        self.squeeze = nn.Linear(8, 4)
-        self.excite = nn.Linear(4, 8)
-        self.head = nn.Linear(8, 4)
-
-    def forward(self, x):
-        x = self.conv(x).relu()
-        scale = self.excite(self.squeeze(x.mean((2, 3))).relu()).sigmoid()
-        return self.head((x * scale[:, :, None, None]).mean((2, 3)))
-
-
-def test_a_group_with_a_convolution_in_it_counts_as_a_convolutions(images):
-    _, frozen = find_groups(Excited().eval(), images, layers="conv")
-    reasons = {f.layer: f.reason for f in frozen}
-    assert "only convolutions" not in reasons.get("conv", "")
-
-
-class Attending(nn.Module):
-    """Convolutions that fail the proof (softmax over channels), then a perceptron."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3, padding=1)
-        self.mix = nn.Conv2d(8, 8, 1)
-        self.hidden = nn.Linear(8, 12)
-        self.head = nn.Linear(12, 4)
-
-    def forward(self, x):
-        x = self.mix(self.conv(x).softmax(1)).softmax(1).mean((2, 3))
-        return self.head(self.hidden(x).relu())
-
-
-def test_linear_layers_may_go_where_no_convolution_can(images):
-    torch.manual_seed(0)
-    groups, _ = find_groups(Attending().eval(), images, layers="auto")
-    assert {g.name for g in groups} == {"hidden"}
 
 
 class Casting(nn.Module):

@@ -146,7 +146,10 @@ def _printed(chosen: ResultOptions, result: Result) -> list[RenderableType]:
         end = f"Up to date: {result.folder}/ (--no-cache runs anew)"
     tables = [report.result_table(result.report), report.goals_table(result.report)]
     shown = [table for table in tables if table is not None]
-    return [*shown, *report.summary_lines(result.report), end]
+    lines = report.summary_lines(result.report)
+    if not report.anything_removed(result.report):
+        return [*lines, *shown, end]  # the reasons first: the table says nothing then
+    return [*shown, *lines, end]
 
 
 def report_failure(chosen: ResultOptions, message: str, exit_code: int) -> None:

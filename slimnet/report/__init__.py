@@ -22,6 +22,7 @@ from slimnet.report.commands import (
 from slimnet.report.goals import (
     Baseline,
     anything_missed,
+    anything_removed,
     goals_table,
     read_baseline,
     require_same_network,

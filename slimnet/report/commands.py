@@ -1,7 +1,7 @@
 """The text and JSON of apply, bench, inspect and compare, and the command line of a run."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from slimnet.report.json_report import record_json
 from slimnet.report.numbers import change, count, milliseconds, signed
 from slimnet.report.tables import NUMBER, RIGHT, TEXT, changes_table, latency_rows, make_table
 
+LITTLE_PERCENT = 1  # a guess: too little to be worth a run, however it is measured
 MAX_NAMES = 3  # of frozen layers on one line: the first two and "..." tell which stream it is
 JSON_FILE, PLOT_FILE = "compare.json", "compare.svg"
 NONE = "–"
@@ -117,7 +118,7 @@ def _times(original_ms: float | None, slim_ms: float | None) -> tuple[str, str, 
 
 def inspection_parts(inspection: Inspection) -> list[Table | Text]:
     """Return the tables and lines to print, in order; does not change the inspection."""
-    parts: list[Table | Text] = []
+    parts: list[Table | Text] = [*_warnings(inspection)]
     if inspection.groups:
         parts.append(_groups_table(inspection.groups))
     if inspection.frozen:
@@ -126,6 +127,23 @@ def inspection_parts(inspection: Inspection) -> list[Table | Text]:
     if inspection.groups:
         parts.append(_offer_table(inspection.size, inspection.smallest_size))
     return [*parts, *map(Text, _lines(inspection))]
+
+
+def _warnings(inspection: Inspection) -> Iterator[Text]:
+    """Yield what must be said first of a network of which nothing, or next to nothing, can go."""
+    parameters, macs = inspection.removable_parameters_percent, inspection.removable_macs_percent
+    if not inspection.groups:
+        yield Text(
+            f"NOTHING CAN BE REMOVED from this network: 0 of its {inspection.channels:,} channels "
+            "can go. Why, layer by layer:",
+            style="bold",
+        )
+    elif max(parameters, macs) < LITTLE_PERCENT:
+        yield Text(
+            f"NEXT TO NOTHING CAN BE REMOVED from this network: at most {parameters:.2g} % of its "
+            f"parameters and {macs:.2g} % of its MACs. The frozen layers have the reasons.",
+            style="bold",
+        )
 
 
 def _groups_table(groups: Sequence[GroupOffer]) -> Table:
@@ -210,7 +228,7 @@ def _lines(inspection: Inspection) -> list[str]:
         f"group{'' if groups == 1 else 's'}; {frozen} layer{' is' if frozen == 1 else 's are'} "
         "frozen.",
     ]
-    return lines if groups else [lines[0], "Nothing can be removed from this network."]
+    return lines if groups else lines[:1]
 
 
 def by_agreement(comparison: Comparison) -> list[MetricAgreement]:

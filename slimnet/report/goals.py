@@ -148,6 +148,11 @@ def budget_missed(report: Report) -> bool:
     return report.verdict == "missed"
 
 
+def anything_removed(report: Report) -> bool:
+    """Return whether the slim network has fewer parameters."""
+    return report.slim_size.parameters < report.original_size.parameters
+
+
 def anything_missed(report: Report) -> bool:
     """Return whether the budget or any goal was missed."""
     return bool(missed_goals(report)) or budget_missed(report)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from slimnet.records import FINE_TUNING, Int8, Latency, PredictionCheck, Report
-from slimnet.report.goals import budget_sentence, outcome_lines
+from slimnet.report.goals import anything_removed, budget_sentence, outcome_lines
 from slimnet.report.numbers import (
     MINUS,
     capitalized,
@@ -17,11 +17,14 @@ from slimnet.report.tables import relative_speed
 
 MAX_BRANCHES = 8  # whose names stand in one sentence; report.html has all
 NO_UNIT = "no unit"
+NOTHING_CAN_GO = (
+    "NOTHING CAN BE REMOVED from this network: no layer can lose a channel; report.html says why."
+)
 
 
 def summary_lines(report: Report) -> list[str]:
     """Return the outcome, what was removed and the notes; does not change the report."""
-    removed = report.slim_size.parameters < report.original_size.parameters
+    removed = anything_removed(report)
     lines = outcome_lines(report)
     lines += _removed_lines(report) if removed else _nothing_removed_lines(report)
     if removed:
@@ -112,14 +115,18 @@ def sensitivity_words(report: Report) -> tuple[str, str]:
 
 
 def _nothing_removed_lines(report: Report) -> list[str]:
-    """Say layer by layer why nothing was removed."""
+    """Say layer by layer why nothing was removed; loudly where nothing can be."""
     refused = "no removal of its channels was kept"
     default = refused if report.trajectory.steps else "no removal of its channels was tried"
     layers = {layer.layer: (layer.channels, layer.reason) for layer in report.frozen}
     for name, (channels, _) in report.channels_per_layer.items():
         layers.setdefault(name, (channels, default))
+    if {layer.layer for layer in report.frozen} >= report.channels_per_layer.keys():
+        opening = [NOTHING_CAN_GO]
+    else:
+        opening = _end_of_search("Nothing was removed: ", report) or ["Nothing was removed."]
     return [
-        *(_end_of_search("Nothing was removed: ", report) or ["Nothing was removed."]),
+        *opening,
         *(f"  {name} ({count:,} channels): {why}" for name, (count, why) in layers.items()),
     ]
 

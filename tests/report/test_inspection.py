@@ -66,11 +66,20 @@ def test_a_wide_terminal_breaks_no_name(inspection):
     assert LONG in printed(inspection, width=160)
 
 
-def test_nothing_to_remove_is_said(inspection):
+def test_nothing_to_remove_is_said_first_and_loudly(inspection):
     text = printed(dataclasses.replace(inspection, groups=(), input_shape_guessed=False))
+    assert text.startswith("NOTHING CAN BE REMOVED from this network: 0 of its 5,800 channels")
     assert "frozen layers" in text
     assert "one unit per group" not in text
-    assert text.endswith("Input shape: 3,224,224.\nNothing can be removed from this network.\n")
+    assert text.endswith("Input shape: 3,224,224.\n")
+
+
+def test_next_to_nothing_is_said_first_too(inspection):
+    shares = {"removable_parameters_percent": 0.6, "removable_macs_percent": 0.21}
+    text = printed(dataclasses.replace(inspection, **shares), width=200)
+    assert text.startswith("NEXT TO NOTHING CAN BE REMOVED from this network: at most 0.6 % of its")
+    assert "NOTHING" not in printed(dataclasses.replace(inspection, **shares | {
+        "removable_macs_percent": 1.2}))  # fmt: skip
 
 
 def test_json_holds_every_field(inspection):

@@ -1,5 +1,6 @@
 import dataclasses
 
+from slimnet.records.data import Frozen
 from slimnet.records.search import FineTuning, Trajectory
 from slimnet.report.json_report import as_plain
 from slimnet.report.summary import summary_lines
@@ -48,6 +49,22 @@ def test_test_images_have_an_estimate_of_their_own(report):
         "Estimate: accuracy went from 92.40 % to 88.20 % on 2,000 test images "
         "(−4.20 points, 90 % interval −5.35 to −2.85)."
     )
+
+
+def test_a_network_of_which_nothing_can_go_says_so_first_and_loudly(report):
+    frozen = (Frozen("head", 10, "it is the output layer"), Frozen("conv1", 16, "a shuffle"))
+    stuck = dataclasses.replace(
+        report,
+        slim_size=report.original_size,
+        trajectory=Trajectory((), 0, "nothing was proposed", {}),
+        channels_per_layer={"conv1": (16, 16), "head": (10, 10)},
+        frozen=frozen,
+    )
+    first, *reasons = summary_lines(stuck)
+    assert first.startswith("NOTHING CAN BE REMOVED from this network")
+    assert reasons[:2] == [
+        "  head (10 channels): it is the output layer", "  conv1 (16 channels): a shuffle"
+    ]  # fmt: skip
 
 
 def test_search_without_a_reason_for_its_end(report):

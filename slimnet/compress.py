@@ -166,7 +166,7 @@ def _compress(
     with clock("slimming and proving"):
         plan = trajectory.plan
         masked_slim = groups.prove_slim(loaded.model, slim, plan, example)
-        drops = tasks.drops(task, before, slim, splits, options)
+        drops, class_drops = tasks.drops(task, before, slim, splits, options)
     with work.staging() as staging:
         with clock("exporting and proving"):
             note = export.provenance(loaded.sha256, plan)
@@ -194,7 +194,7 @@ def _compress(
             confirmation=report.with_outcomes(confirmation, tests, folder, options.baseline),
             masked_slim=masked_slim, artefacts=artefacts, timed=timed, prediction=prediction,
             seconds=clock.seconds, baseline=baseline, int8=int8, run_sha256=run_sha256,
-            branches=branches, needed=needed,
+            branches=branches, needed=needed, class_drops=class_drops,
         )  # fmt: skip
         report.save_report(record, staging / "report.json")
         report.save_html(record, staging / "report.html")

@@ -156,7 +156,7 @@ def _repeatable_drops(reported: _Reported, holder: _Reported | Int8) -> dict[str
             "slimnet apply wrote this folder and measured no drop on data, so there is none to "
             "compare with: leave the data out"
         )
-    if drop.quantity not in ("accuracy", "agreement"):
+    if drop.quantity not in tasks.BY_QUANTITY:
         raise InputError(
             "only a drop of accuracy can be measured again from ONNX files; this folder's is of "
             f"the task's own {drop.quantity}: leave the data out, and compute it with slim.onnx "
@@ -294,14 +294,17 @@ def _check_drop(
         tasks.measure_quality(timing.OnnxNetwork(folder / file), split)
         for file in ("original.onnx", name)
     )
-    found = tasks.paired_drop(original, slim, 0.5)
+    task = tasks.BY_QUANTITY[reported.quantity]
+    found = task.drop(original, slim, 0.5)
     if found.images != reported.images:
         raise ProofError(
             f"these data have {found.images:,} {split.name} images, those of the report "
             f"{reported.images:,}: give the same data, and the same --calibration-data"
         )
     text = f"from {found.original_percent:.2f} to {found.slim_percent:.2f} %"
-    image = 1.5 * 100 / found.images  # one image may stand on the edge between two classes
+    image = (
+        1.5 * 100 * task.largest_share(original)
+    )  # one image may stand on the edge between two classes
     for now, before, allowed in (
         (found.original_percent, reported.original_percent, image),
         (found.slim_percent, reported.slim_percent, max(image, INT8_POINTS * (name == INT8))),
@@ -314,7 +317,7 @@ def _check_drop(
     text += f" on {found.images:,} {split.name} images, as in the report"
     if tested is None:
         return text
-    p_value = tasks.paired_p_value(original, slim, tested.max_drop)
+    p_value = task.p_value(original, slim, tested.max_drop)
     if p_value > 1 - tested.confidence:
         raise ProofError(
             f"{text}, but that it is above {tested.max_drop:g} points cannot be ruled out at "

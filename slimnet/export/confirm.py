@@ -33,7 +33,9 @@ def plan_confirmation(
         test=task.test_name,
         images=split.images,
         images_sha256=_sha256_of(split),
-        confirmable_points=confirmable_points(split.images, options.max_drop, options.confidence),
+        confirmable_points=confirmable_points(
+            task.effective_images(original, split.images), options.max_drop, options.confidence
+        ),
         impossible=_why_impossible(task, original, split.images, options),
         tests=(),
     )

@@ -120,7 +120,7 @@ def ship_int8(
     record = made.record
     if made.network is None:
         return artefacts, record
-    found = drops(task, before, made.network, splits, options)
+    found, _ = drops(task, before, made.network, splits, options)
     record = replace(
         record,
         selection_drop=found["selection"],

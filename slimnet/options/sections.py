@@ -122,6 +122,12 @@ class TaskOptions(Section):
         "network and the original answer differently.",
         choices=("given", "none"),
     )
+    score: str = option(
+        "accuracy",
+        "What --max-drop counts, in classification: accuracy, or balanced-accuracy, the mean "
+        "recall over classes, in which rare classes count like frequent ones.",
+        choices=("accuracy", "balanced-accuracy"),
+    )
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from slimnet.records.data import (
 )
 from slimnet.records.measured import (
     Artefacts,
+    ClassDrop,
     Confirmation,
     ConfirmationTest,
     Drop,

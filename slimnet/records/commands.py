@@ -10,6 +10,7 @@ from torch import nn
 from slimnet.records.data import Frozen, Plan
 from slimnet.records.measured import (
     Artefacts,
+    ClassDrop,
     Confirmation,
     Drop,
     Int8,
@@ -63,6 +64,7 @@ class Report:
     no slimmer network could be confirmed, and the result is the original; "unchanged" if nothing
     was found that could go. ``selection_drop`` is a plain estimate on images that the search
     looked at again and again; ``confirmation_drop`` and ``test_drop`` are None without such images.
+    ``class_drops`` are the classes that lost most, on the same images as ``drop``.
     ``channels_per_layer`` maps each layer to its output channels in the original and in the slim
     network; a layer with 0 is gone. ``branches`` is empty if branches were not to go.
     ``run_sha256`` is one hash of everything the run depends on: model, data, options,
@@ -99,6 +101,7 @@ class Report:
     confirmation_drop: Drop | None = None
     test_drop: Drop | None = None
     confirmation: Confirmation | None = None
+    class_drops: tuple[ClassDrop, ...] = ()
 
     @property
     def drop(self) -> Drop:

@@ -45,6 +45,17 @@ class Drop:
 
 
 @dataclass(frozen=True)
+class ClassDrop:
+    """How much of its recall the class ``label`` lost, on the images of this class.
+
+    The bounds of all classes hold together at 95 %: each is at a higher ``confidence``.
+    """
+
+    label: int
+    drop: Drop
+
+
+@dataclass(frozen=True)
 class ConfirmationTest:
     """One state of the search, tested on the confirmation images.
 

@@ -15,10 +15,11 @@ from torch import nn
 from slimnet.execution import measure_size, output_channels, removed_layers
 from slimnet.export import plan_sha256
 from slimnet.groups import Branch, Needed
-from slimnet.options import BudgetOptions, Options
+from slimnet.options import Options
 from slimnet.records import (
     Artefacts,
     BranchResult,
+    ClassDrop,
     Confirmation,
     ConfirmationTest,
     Drop,
@@ -34,6 +35,7 @@ from slimnet.records import (
     Splits,
     Trajectory,
 )
+from slimnet.report.classes import class_notes
 from slimnet.report.goals import Baseline, baseline_notes, evaluate_goals
 from slimnet.tasks import confirmable_points
 from slimnet.timing import processor
@@ -80,13 +82,13 @@ def build_report(
     branches: Sequence[Branch] = (),
     needed: Needed = (),
     confirmation: Confirmation | None = None,
+    class_drops: Sequence[ClassDrop] = (),
 ) -> Report:
     """Return the report with its goals evaluated; neither network is changed.
 
     ``drops`` are those on selection, confirmation and test images. ``timed`` may hold more batch
     sizes than the options ask for; these are left out. ``baseline`` adds goals. ``branches`` could
-    go whole, ``needed`` could not. The other arguments are fields of ``Report``, or are what these
-    are made from.
+    go whole, ``needed`` could not. The others are fields of ``Report``, or make these.
     """
     left = output_channels(slim, removed=True)
     report = Report(
@@ -115,6 +117,7 @@ def build_report(
             *trajectory.notes,
             *loaded.notes,
             *drop_notes(drops, confirmation, options),
+            *class_notes(class_drops, options),
             *prediction_notes(prediction),
             *score_notes(drops["selection"], trajectory),
             *_resumption_notes(trajectory),
@@ -127,6 +130,7 @@ def build_report(
         confirmation_drop=drops.get("confirmation"),
         test_drop=drops.get("test"),
         confirmation=confirmation,
+        class_drops=tuple(class_drops),
     )
     return replace(
         report,
@@ -261,11 +265,8 @@ def drop_notes(
     if confirmation.confirmed is not None and not confirmation.tests[-1].confirmed:
         notes.append(_next_state_note(confirmation.tests[-1], options))
     if confirmation.earlier_runs:
-        runs = (
-            "1 earlier run"
-            if confirmation.earlier_runs == 1
-            else (f"{confirmation.earlier_runs} earlier runs")
-        )
+        count = confirmation.earlier_runs
+        runs = "1 earlier run" if count == 1 else f"{count} earlier runs"
         notes.append(
             f"the folder's history knows of {runs} on the same confirmation images: each "
             "run keeps its promise alone, but whoever picks the best of many runs does not; draw "
@@ -285,15 +286,17 @@ def _next_state_note(tested: ConfirmationTest, options: Options) -> str:
     return text + ": more images might have allowed it" * more
 
 
-def power_note(confirmation: Confirmation, options: BudgetOptions) -> str:
+def power_note(confirmation: Confirmation, options: Options) -> str:
     """Return how much the confirmation images allow, before the search."""
     images = confirmation.images
     more = max(1000, 1000 * round(3 * images / 1000))
     then = confirmable_points(images + more, options.max_drop, options.confidence)
+    allowed = f"{more:,} more images would allow about {then:.1f}"
+    if options.score != "accuracy":  # then it goes by the images of the rare classes
+        allowed = "More images of the rarest classes would allow more"
     return (
         f"note: {images:,} images for confirmation; networks that truly lose more than about "
-        f"{confirmation.confirmable_points:.1f} points will mostly not be confirmed. "
-        f"{more:,} more images would allow about {then:.1f}"
+        f"{confirmation.confirmable_points:.1f} points will mostly not be confirmed. {allowed}"
     )
 
 

@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from slimnet.load import partial_file
 from slimnet.records import BranchResult, Candidate, Report, Step
+from slimnet.report.classes import CLASS_HEADS, class_rows
 from slimnet.report.goals import GOAL_HEADS, goal_rows
 from slimnet.report.numbers import MINUS, capitalized, count, points
 from slimnet.report.summary import layers_removed, sensitivity_words, summary_lines
@@ -59,6 +60,8 @@ def html_page(report: Report) -> str:
         branches=[_branch_row(branch) for branch in report.branches],
         max_layers=MAX_LAYERS,
         steps=[_step_row(step, report) for step in report.trajectory.steps],
+        class_heads=CLASS_HEADS,
+        classes=class_rows(report),
         frozen=[(entry.layer, count(entry.channels), entry.reason) for entry in report.frozen],
         facts=list(_facts(report)),
     )

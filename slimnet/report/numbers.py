@@ -19,8 +19,8 @@ def milliseconds(value_ms: float) -> str:
 
 
 def is_share(quantity: str) -> bool:
-    """Return whether a score is a share of the images; the user's own scores may be anything."""
-    return quantity in ("accuracy", "agreement")
+    """Return whether a score is a share of images; the user's own scores may be anything."""
+    return quantity in ("accuracy", "agreement", "balanced accuracy", "recall")
 
 
 def level(value: float, quantity: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from slimnet.records import FINE_TUNING, Int8, Latency, PredictionCheck, Report
+from slimnet.report.classes import class_lines
 from slimnet.report.goals import anything_removed, budget_sentence, outcome_lines
 from slimnet.report.numbers import (
     MINUS,
@@ -54,6 +55,7 @@ def _removed_lines(report: Report) -> list[str]:
         f"Removed {listed}.",
         f"{capitalized(budget_sentence(report))}.",
         *_drop_lines(report),
+        *class_lines(report),
         *branch_lines(report),
         *_end_of_search("The search ended because ", report),
         *_fine_tuning_lines(report),

@@ -2,6 +2,7 @@
 
 from slimnet.tasks.calls import fill_batch, forward, in_float64, input_tensors, output_tensors
 from slimnet.tasks.classification import (
+    BY_QUANTITY,
     CLASSIFICATION,
     Classification,
     choose_task,

@@ -13,8 +13,18 @@ from slimnet.data import IndexedBatches, check_pair, single_images
 from slimnet.errors import InputError
 from slimnet.load import import_file
 from slimnet.options import BudgetOptions, TaskOptions
-from slimnet.records import Batch, Batches, Drop, Split, Splits
+from slimnet.records import Batch, Batches, ClassDrop, Drop, Split, Splits
 from slimnet.tasks.calls import CallBatch, call_plainly
+from slimnet.tasks.classes import (
+    METHOD,
+    balanced_drop,
+    balanced_p_value,
+    balanced_percent,
+    class_drops,
+    effective_images,
+    evaluate_balanced_drop,
+    largest_share,
+)
 from slimnet.tasks.confirmation import paired_p_value
 from slimnet.tasks.drop import (
     Quality,
@@ -36,6 +46,13 @@ def top_1_accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
     """Return the accuracy in percent; the model is not changed."""
     right = [model(inputs).argmax(1) == labels for inputs, labels in batches]
     return 100 * float(torch.cat(right).double().mean())
+
+
+def balanced_accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
+    """Return the mean recall over classes in percent; the model is not changed."""
+    pairs = [(model(inputs).argmax(1) == labels, labels) for inputs, labels in batches]
+    correct, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return balanced_percent(correct, labels)
 
 
 class Classification(Task):
@@ -117,6 +134,14 @@ class Classification(Task):
         """See Task, and ``paired_drop``."""
         return replace(paired_drop(original, slim, confidence), quantity=self.quantity)
 
+    def class_drops(self, original: Any, slim: Any) -> tuple[ClassDrop, ...]:
+        """See Task, and ``class_drops``."""
+        return class_drops(original, slim)
+
+    def largest_share(self, original: Quality) -> float:
+        """Return how much of the score one image makes at most, 0 to 1."""
+        return 1 / len(original.correct)
+
     def p_value(self, original: Any, slim: Any, max_drop: float) -> float:
         """See Task, and ``paired_p_value``."""
         return paired_p_value(original, slim, max_drop)
@@ -150,25 +175,68 @@ class Agreement(Classification):
         """See Task: a network always agrees with itself."""
 
 
+class BalancedAccuracy(Classification):
+    """Classification whose score is the mean recall over classes: rare ones count like others."""
+
+    @property
+    def quantity(self) -> str:
+        """See Task."""
+        return "balanced accuracy"
+
+    def drop(self, original: Any, slim: Any, confidence: float) -> Drop:
+        """See Task, and ``balanced_drop``."""
+        return balanced_drop(original, slim, confidence)
+
+    def p_value(self, original: Any, slim: Any, max_drop: float) -> float:
+        """See Task, and ``balanced_p_value``."""
+        return balanced_p_value(original, slim, max_drop)
+
+    @property
+    def test_name(self) -> str:
+        """See Task."""
+        return METHOD
+
+    def effective_images(self, original: Any, images: int) -> int:
+        """See Task: fewer than there are, where some classes are rare."""
+        return effective_images(original.labels)
+
+    def largest_share(self, original: Quality) -> float:
+        """See Classification: an image of the rarest class."""
+        return largest_share(original.labels)
+
+    def evaluate_drop(
+        self, original: Any, slim: nn.Module, split: Split, confidence: float, limit_points: float,
+        call: CallBatch = call_plainly,
+    ) -> Drop:  # fmt: skip
+        """See Task, and ``evaluate_balanced_drop``: it stops once the limit is broken."""
+        return evaluate_balanced_drop(original, slim, split, confidence, limit_points, call)
+
+
 CLASSIFICATION = Classification(mean_cross_entropy, top_1_accuracy)
 AGREEMENT = Agreement(mean_cross_entropy, top_1_accuracy)
+BALANCED = BalancedAccuracy(mean_cross_entropy, balanced_accuracy)
+BY_QUANTITY = {task.quantity: task for task in (CLASSIFICATION, AGREEMENT, BALANCED)}
 FUNCTIONS = {"loss": "loss(model, batch)", "score": "score(model, batches)"}
 
 
 def drops(
     task: Task, before: Mapping[str, Any], network: nn.Module, splits: Splits,
     options: BudgetOptions,
-) -> dict[str, Drop]:  # fmt: skip
+) -> tuple[dict[str, Drop], tuple[ClassDrop, ...]]:  # fmt: skip
     """Return the drop of a network on each split that drops are measured on, by its name.
 
-    ``before`` has the original's measurements. The network is not changed.
+    Also the drops of the classes that lost most, on the confirmation images, or on the selection
+    images without these. ``before`` has the original's measurements. The network is not changed.
     """
-    found = {}
+    found: dict[str, Drop] = {}
+    classes: tuple[ClassDrop, ...] = ()
     for split in splits.evaluated:
         confidence = options.confidence_on(split.name)
         after = task.measure(network, split, confidence)
         found[split.name] = task.drop(before[split.name], after, confidence)
-    return found
+        if split is (splits.confirmation or splits.selection):
+            classes = task.class_drops(before[split.name], after)
+    return found, classes
 
 
 def choose_task(given: object, options: TaskOptions) -> Task:
@@ -177,6 +245,13 @@ def choose_task(given: object, options: TaskOptions) -> Task:
     Raises:
         InputError: a task of another type is given, or the file does not define both functions.
     """
+    if options.score != CLASSIFICATION.quantity:
+        if given is not None or options.task is not None or options.labels == "none":
+            raise InputError(
+                f"score {options.score} is for classification with labels; got "
+                f"{'labels none' if options.labels == 'none' else 'a task'} too: leave one out"
+            )
+        return BALANCED
     if options.labels == "none":
         if given is not None or options.task is not None:
             raise InputError(

@@ -4,7 +4,7 @@ It is counted image by image where each image is right or wrong, else score by s
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from statistics import NormalDist, stdev
 from typing import Any
@@ -29,12 +29,13 @@ MIN_SCORE = 1.0  # points; below it a score is most often a share that was not m
 class Quality:
     """Whether each image is right (images,) bool, its class (images,) int64, and the mean loss.
 
-    The loss is the cross-entropy in nats.
+    The loss is the cross-entropy in nats. ``labels`` (images,) int64 are the true classes.
     """
 
     correct: Tensor
     predictions: Tensor
     loss: float
+    labels: Tensor = field(default_factory=partial(torch.empty, 0, dtype=torch.int64))
 
     @property
     def percent(self) -> float:
@@ -48,15 +49,17 @@ def measure_quality(model: nn.Module, split: Split) -> Quality:
     Raises:
         InputError: the loss is not a finite number.
     """
-    predictions, correct, total = [], [], 0.0
+    predictions, correct, known, total = [], [], [], 0.0
     with torch.inference_mode():
         for inputs, labels in split.batches:
             logits = model(inputs)
             total += float(functional.cross_entropy(logits, labels, reduction="sum"))
             predictions.append(logits.argmax(1))
             correct.append(predictions[-1] == labels)
+            known.append(labels)
     require_finite_loss(total, split.name)
-    return Quality(torch.cat(correct), torch.cat(predictions), total / split.images)
+    mean_loss = total / split.images
+    return Quality(torch.cat(correct), torch.cat(predictions), mean_loss, torch.cat(known))
 
 
 def require_finite_loss(loss: float, split: str) -> None:
@@ -129,7 +132,7 @@ def evaluate_paired_drop(
             correct = torch.cat([correct, right])
             seen, left = original.correct[: len(correct)], original.correct[len(correct) :]
             lost, won = int((seen & ~correct).sum()), int((~seen & correct).sum())
-            best = _score_limit(lost, won + int((~left).sum()), len(original.correct), z)
+            best = score_limit(lost, won + int((~left).sum()), len(original.correct), z)
             if 100 * best > limit_points:
                 break
     return _drop(original.correct[: len(correct)], correct, confidence)
@@ -144,14 +147,14 @@ def _drop(original: Tensor, slim: Tensor, confidence: float) -> Drop:
         original_percent=100 * float(original.double().mean()),
         slim_percent=100 * float(slim.double().mean()),
         points=100 * (lost - won) / images,
-        lower_points=-100 * _score_limit(won, lost, images, z),
-        upper_points=100 * _score_limit(lost, won, images, z),
+        lower_points=-100 * score_limit(won, lost, images, z),
+        upper_points=100 * score_limit(lost, won, images, z),
         confidence=confidence,
         images=images,
     )
 
 
-def _score_limit(lost: int, won: int, images: int, z: float) -> float:
+def score_limit(lost: int, won: int, images: int, z: float) -> float:
     """Return the upper limit of (lost - won) / images, by bisection on Tango's statistic."""
     low, high = (lost - won) / images, 1.0
     if z <= 0:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.data import IndexedBatches, count_images, first_batch, whole_batches
-from slimnet.records import Batches, Drop, Inputs, Split, Splits
+from slimnet.records import Batches, ClassDrop, Drop, Inputs, Split, Splits
 from slimnet.tasks.calls import (
     CallBatch,
     call_plainly,
@@ -170,6 +170,14 @@ class Task:
     def drop(self, original: Any, slim: Any, confidence: float) -> Drop:
         """Return the drop between two measurements on one split, with its bounds."""
         return batch_drop(original, slim, confidence)
+
+    def class_drops(self, original: Any, slim: Any) -> tuple[ClassDrop, ...]:
+        """Return the drops of the classes that lost most; none where images have no class."""
+        return ()
+
+    def effective_images(self, original: Any, images: int) -> int:
+        """Return how many images of a plain mean measure a drop as well as these ``images``."""
+        return images
 
     def p_value(self, original: Any, slim: Any, max_drop: float) -> float:
         """Return the p-value of "the true drop is above ``max_drop`` points"; see ``drop``."""

@@ -124,8 +124,8 @@ class TaskOptions(Section):
     )
     score: str = option(
         "accuracy",
-        "What --max-drop counts, in classification: accuracy, or balanced-accuracy, the mean "
-        "recall over classes, in which rare classes count like frequent ones.",
+        "The score of a classifier that --max-drop counts: accuracy, or balanced-accuracy, the "
+        "mean recall over classes, where a rare class counts like a frequent one.",
         choices=("accuracy", "balanced-accuracy"),
     )
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from slimnet.records.data import Split
-from slimnet.tasks.drop import _score_limit, evaluate_paired_drop, measure_quality, paired_drop
+from slimnet.tasks.drop import evaluate_paired_drop, measure_quality, paired_drop, score_limit
 
 
 class Given(nn.Module):
@@ -53,7 +53,7 @@ def test_a_hopeless_network_is_seen_on_few_images_only():
 def test_another_image_right_never_raises_the_bound(z):
     for lost in range(0, 20):
         for won in range(0, 20 - lost):
-            assert _score_limit(lost, won + 1, 40, z) <= _score_limit(lost, won, 40, z) + 1e-9
+            assert score_limit(lost, won + 1, 40, z) <= score_limit(lost, won, 40, z) + 1e-9
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

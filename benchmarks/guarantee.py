@@ -18,7 +18,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from time import perf_counter
@@ -29,14 +30,15 @@ import paper
 import runs
 import torch
 from scipy.stats import beta
-from torch import nn
+from torch import Tensor, nn
 
 from slimnet import execution, export, groups, load, tasks
-from slimnet.data import arrays, check_pair
-from slimnet.data.source import Parts, Source
-from slimnet.data.splits import divide, selection_count
+from slimnet.data import IndexedBatches, arrays
+from slimnet.data.preprocess import build_preprocessor
+from slimnet.data.source import Source
+from slimnet.data.splits import selection_count, stratified_split
 from slimnet.options import Options
-from slimnet.records import Drop, Splits
+from slimnet.records import Drop, Split, Splits
 from slimnet.report.build import environment
 from slimnet.search import FoundState, search_path
 from slimnet.tasks.classification import Classification, mean_cross_entropy, top_1_accuracy
@@ -50,10 +52,10 @@ CONFIDENCE = 0.95
 FAST = {
     "metrics": ("taylor_first_order", "joint_reconstruction_error"),
     "oracle_images": 128,
-    "calibration_images": 1024,
     "oracle_k": 2,
     "objective": "macs",
 }
+TRAINING_IMAGES, CALIBRATION_IMAGES = 8192, 768
 
 
 class BoundOnSelection(Classification):
@@ -73,34 +75,81 @@ def _at_bound(drop: Drop) -> Drop:
     return replace(drop, points=drop.upper_points)
 
 
-def run_draw(
-    network: str,
-    rule: str,
-    images: int,
-    draw: int,
-    sources: tuple[Source, Source],
-    model: nn.Module,
-) -> dict[str, Any]:
-    """Return what one rule ships on one draw of so many images, and the true drop of it."""
-    train, pool = sources
-    order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(1000 * images + draw))
-    options = Options(confidence=CONFIDENCE, seed=draw, **paper.preprocessing(network), **FAST)
-    chosen, rest = (
-        _part(pool, part.sort().values) for part in order.split([images, len(pool) - images])
+@dataclass(frozen=True)
+class Pool:
+    """All images, as the network takes them, and whether the original is right on each.
+
+    ``train`` and ``held_out`` are inputs (images, ...), each with labels (images,) int64.
+    """
+
+    model: nn.Module
+    train: tuple[Tensor, Tensor]
+    held_out: tuple[Tensor, Tensor]
+    original: tasks.Quality
+
+    @classmethod
+    def load(cls, network: str, options: argparse.Namespace) -> Pool:
+        """Read the images and the weights that the options name."""
+        plain = Options(arch=f"{paper.ARCHITECTURES}:{network}", **paper.preprocessing(network))
+        model = load.load_model(options.models / f"{network}.pt", plain).model
+        train, held_out = (
+            _inputs(arrays.open_arrays(path, labelled=True), count, plain)
+            for path, count in ((options.train, TRAINING_IMAGES), (options.data, None))
+        )
+        whole = _split("pool", held_out, torch.arange(len(held_out[1])))
+        return cls(model, train, held_out, tasks.measure_quality(model, whole))
+
+    def draw(self, images: int, draw: int, *, confirm: bool) -> tuple[Splits, Tensor]:
+        """Return the splits of so many held-out images, and the places of all others, (rest,)."""
+        generator = torch.Generator().manual_seed(1000 * images + draw)
+        labels = self.held_out[1]
+        chosen, rest = torch.randperm(len(labels), generator=generator).split(
+            [images, len(labels) - images]
+        )
+        calibration = torch.randperm(len(self.train[1]), generator=generator)[:CALIBRATION_IMAGES]
+        count = selection_count(images) if confirm else images // 2
+        one, other = (chosen[x] for x in stratified_split(labels[chosen], count, draw))
+        splits = Splits(
+            _split("calibration", self.train, calibration),
+            _split("selection", self.held_out, one),
+            None, "drawn at random", None, {},
+            _split("confirmation", self.held_out, other) if confirm else None,
+        )  # fmt: skip
+        return splits, rest
+
+    def true_drop_points(self, slim: nn.Module, rest: Tensor) -> float:
+        """Return the drop on these held-out images."""
+        after = tasks.measure_quality(slim, _split("rest", self.held_out, rest))
+        before = replace(self.original, correct=self.original.correct[rest])
+        return tasks.paired_drop(before, after, 0.5).points
+
+
+def _inputs(source: Source, count: int | None, options: Options) -> tuple[Tensor, Tensor]:
+    """Return the inputs and the labels of a source, or of so many of its images at random."""
+    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:count]
+    preprocess = build_preprocessor(options, source.read(0))
+    return torch.stack([preprocess(source.read(i)) for i in order.tolist()]), source.labels[order]
+
+
+def _split(name: str, images: tuple[Tensor, Tensor], places: Tensor) -> Split:
+    inputs, labels = images
+    return Split(
+        name, len(places), IndexedBatches(inputs, places.split(250), labels, by_image=True)
     )
+
+
+def run_draw(network: str, rule: str, images: int, draw: int, pool: Pool) -> dict[str, Any]:
+    """Return what one rule ships on one draw of so many images, and the true drop of it."""
+    options = Options(confidence=CONFIDENCE, seed=draw, **FAST)
     started = perf_counter()
-    splits = divide(Parts(chosen, train), options, model, confirm=rule == "new")
-    if rule == "old":
-        splits = paper.halved(splits, draw)
-    example = check_pair(model, splits)
-    found, _ = groups.find_groups(model, example, seed=draw)
+    splits, rest = pool.draw(images, draw, confirm=rule == "new")
+    model, example = pool.model, pool.held_out[0][:2]
+    found, _ = groups.find_groups(model, example, seed=0)
     task = tasks.CLASSIFICATION
     if rule == "old":
         task = BoundOnSelection(mean_cross_entropy, top_1_accuracy)
     path = search_path(model, found, splits, options, task=task, keeps_path=rule == "new")
     state = path.last() if rule == "old" else _confirmed(path, splits, model, options)
-    truth = divide(Parts(rest, train), options, model, confirm=False).selection
-    before, after = (tasks.measure_quality(x, truth) for x in (model, state.network))
     weights, macs = (
         [count(x) for x in (model, state.network)]
         for count in (
@@ -113,7 +162,7 @@ def run_draw(
         "rule": rule,
         "images": images,
         "draw": draw,
-        "true_drop_points": round(tasks.paired_drop(before, after, 0.5).points, 4),
+        "true_drop_points": round(pool.true_drop_points(state.network, rest), 4),
         "selection_drop_points": round(state.drop.points, 4),
         "conv_weights_removed_percent": round(100 * (1 - weights[1] / weights[0]), 3),
         "macs_ratio": round(macs[0] / macs[1], 4),
@@ -129,11 +178,6 @@ def _confirmed(path: Any, splits: Splits, model: nn.Module, options: Options) ->
         lambda _: None,
     )  # fmt: skip
     return confirmer.choose(path, None)[0]
-
-
-def _part(source: Source, indices: torch.Tensor) -> Source:
-    numbers = indices.tolist()
-    return replace(source, read=lambda i: source.read(numbers[i]), labels=source.labels[indices])
 
 
 def table(found: Sequence[runs.Run]) -> str:
@@ -267,22 +311,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run_all(options: argparse.Namespace, file: Path) -> None:
-    sources = tuple(
-        arrays.open_arrays(path, labelled=True) for path in (options.train, options.data)
-    )
+    pools = {network: Pool.load(network, options) for network in options.networks}
     done = runs.done(file, ("network", "rule", "images", "draw"))
     for draw in range(options.draws):
-        for network in options.networks:
-            arch = f"{paper.ARCHITECTURES}:{network}"
-            model = load.load_model(options.models / f"{network}.pt", Options(arch=arch)).model
-            for images in options.images:
-                for rule in options.rules:
-                    if (network, rule, images, draw) in done:
-                        continue
-                    run = run_draw(network, rule, images, draw, sources, model)
-                    runs.add_run(file, run, environment())
-                    print(f"{network}, {images} images, {rule} rule, draw {draw}: "
-                          f"{run['true_drop_points']} points", file=sys.stderr)  # fmt: skip
+        for network, images, rule in product(options.networks, options.images, options.rules):
+            if (network, rule, images, draw) not in done:
+                run = run_draw(network, rule, images, draw, pools[network])
+                runs.add_run(file, run, environment())
+                text = f"{network}, {images} images, {rule} rule, draw {draw}"
+                print(f"{text}: {run['true_drop_points']} points", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ def inspect(
         seconds=time.perf_counter() - started,
         branches=branches,
         keep=options.keep,
+        notes=loaded.notes,
     )
 
 

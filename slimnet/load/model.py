@@ -11,10 +11,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.optim.swa_utils import AveragedModel
 
 from slimnet.errors import InputError
-from slimnet.load.architecture import build_architecture, find_weights, load_weights
+from slimnet.load.architecture import build_architecture
 from slimnet.load.canonical import computed_tensors, may_change, use_plain_layers
+from slimnet.load.checkpoint import find_weights, load_weights
 from slimnet.load.files import entries, require_file, require_held, require_uncompressed, sha256_of
 from slimnet.load.importing import first_line, listed
 from slimnet.load.safe_pickle import read_pickle
@@ -23,6 +25,16 @@ from slimnet.records import LoadedModel
 
 # torch.save before 1.6 pickles this number first
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+# how other files begin that are given for models, and what to say of them
+OTHER_FILES = {
+    b"version https": "is a Git LFS pointer, not the file itself; get it with git lfs pull",
+    b"<": "is a web page, most often of a failed download; download the file again",
+    b"\x1f\x8b": "is compressed; unpack it with gunzip or tar",
+    b"\x89HDF": "is an HDF5 file, as Keras writes them; slimnet takes PyTorch's networks",
+    b"TFL3": "is a TensorFlow Lite file; slimnet takes PyTorch's networks",
+    b"\x80": "is not a model file: pickle wrote it; save the state dict with torch.save",
+}
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 MAX_WRAPPERS = 8  # a guess; a wrapper that holds itself must end somewhere
 
 
@@ -45,7 +57,7 @@ def load_model(source: str | Path | nn.Module, options: ModelOptions) -> LoadedM
         )
     path = Path(source).expanduser()
     name = str(path)
-    weights = find_weights(_read_model_file(path, options), name)
+    weights, taken = find_weights(_read_model_file(path, options), name)
     with _in_one_line(name):
         if isinstance(weights, nn.Module):
             weights = _unwrapped(weights)
@@ -54,7 +66,9 @@ def load_model(source: str | Path | nn.Module, options: ModelOptions) -> LoadedM
                 weights = weights.state_dict()
         notes = _precision_notes(weights)
         if not isinstance(weights, nn.Module):
-            weights = _onto_architecture(weights, options, name)
+            weights, fitted = _onto_architecture(weights, options, name)
+            taken += fitted
+        notes = (*taken, *notes)
         return _in_plain_layers(_prepare(weights, name), name, sha256_of(path), notes)
 
 
@@ -106,7 +120,7 @@ def _in_one_line(source: str) -> Iterator[None]:
 
 def _onto_architecture(
     state: Mapping[str, Tensor], options: ModelOptions, source: str
-) -> nn.Module:
+) -> tuple[nn.Module, tuple[str, ...]]:
     if options.arch is None:
         raise InputError(
             f"{source} holds weights without the network; say which network with --arch, such as "
@@ -114,8 +128,7 @@ def _onto_architecture(
         )
     network = _unwrapped(build_architecture(options.arch, options.arch_arg))
     _require_unscripted(network, options.arch)
-    load_weights(network, state, source)
-    return network
+    return network, load_weights(network, state, source)
 
 
 def _read_model_file(path: Path, options: ModelOptions) -> Any:
@@ -134,10 +147,13 @@ def _read_model_file(path: Path, options: ModelOptions) -> Any:
         return read_pickle(path, options.allow, options.trust_pickle)
     if start == LEGACY_START:
         return read_pickle(path, options.allow, options.trust_pickle, legacy=True)
-    raise InputError(
-        f"{path} is not a model file: it holds neither what torch.save writes nor safetensors, "
+    known = [text for mark, text in OTHER_FILES.items() if mark in (start[: len(mark)], start[4:8])]
+    known += ["is ONNX; give the network that it was exported from"] * (path.suffix == ".onnx")
+    known += [
+        "is not a model file: it holds neither what torch.save writes nor safetensors, "
         "or it is truncated; save the network or its state dict again"
-    )
+    ]
+    raise InputError(f"{path} {known[0]}")
 
 
 def _is_safetensors(start: bytes, file_bytes: int) -> bool:
@@ -153,9 +169,8 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _require_plain_archive(path: Path) -> None:
-    require_uncompressed(path)
     names = [entry.filename.partition("/")[2] for entry in entries(path)]
-    if "constants.pkl" in names:
+    if "constants.pkl" in names:  # TorchScript compresses parts, so this comes first
         raise InputError(_scripted_message(str(path)))
     if any(name.startswith("models/") for name in names) or "serialized_exported_program.json" in (
         names
@@ -164,14 +179,17 @@ def _require_plain_archive(path: Path) -> None:
             f"{path} is an exported program; its layers cannot be pruned: give the original "
             "network, or its state dict with --arch"
         )
+    require_uncompressed(path)
     if "data.pkl" not in names:
-        raise InputError(f"{path} is an archive, but not one that torch.save wrote")
+        arrays = any(entry.filename.endswith(".npy") for entry in entries(path))
+        hint = ": it holds arrays, as data do; the model comes first" if arrays else ""
+        raise InputError(f"{path} is an archive, but not one that torch.save wrote{hint}")
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    """Return the network inside torch.compile's and the data-parallel wrappers, unchanged."""
+    """Return the network inside torch.compile's, data-parallel and averaging wrappers."""
     for _ in range(MAX_WRAPPERS):
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        if isinstance(model, WRAPPERS):
             model = model.module
         elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
             model = model._orig_mod  # type: ignore[assignment]

@@ -190,6 +190,7 @@ class Inspection:
     seconds: float
     branches: tuple[BranchOffer, ...] = ()
     keep: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

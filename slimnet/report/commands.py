@@ -228,7 +228,8 @@ def _lines(inspection: Inspection) -> list[str]:
         f"group{'' if groups == 1 else 's'}; {frozen} layer{' is' if frozen == 1 else 's are'} "
         "frozen.",
     ]
-    return lines if groups else lines[:1]
+    notes = [f"Note: {note}." for note in inspection.notes]
+    return [*(lines if groups else lines[:1]), *notes]
 
 
 def by_agreement(comparison: Comparison) -> list[MetricAgreement]:

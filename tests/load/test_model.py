@@ -1,7 +1,9 @@
 """Networks, live or from a file, come out as an own copy in one state, or are refused."""
 
 import copy
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -135,7 +137,7 @@ def test_arch_with_a_live_network_is_refused():
         load_model(tiny(), Options(arch="torchvision:resnet18"))
 
 
-def broken(kind: str, path) -> None:
+def broken(kind: str | bytes, path) -> None:
     if kind == "folder":
         path.mkdir()
     elif kind == "empty":
@@ -149,7 +151,14 @@ def broken(kind: str, path) -> None:
         save_file({"a": torch.rand(50)}, path)
         path.write_bytes(path.read_bytes()[:-50])
     elif kind == "scripted":
-        torch.jit.script(nn.Sequential(nn.Linear(2, 2))).save(str(path))
+        torch.jit.script(nn.Sequential(nn.Linear(2, 2), *[nn.GELU()] * 99)).save(str(path))
+        held = sum(entry.file_size for entry in zipfile.ZipFile(path).infolist())
+        assert held > path.stat().st_size  # its code is compressed
+    elif kind == "arrays":
+        with path.open("wb") as file:
+            np.savez(file, images=np.zeros((2, 2)))
+    elif isinstance(kind, bytes):
+        path.write_bytes(kind + bytes(90))
     elif kind == "list":
         torch.save([1, 2], path)
     elif kind == "no state":
@@ -167,7 +176,12 @@ def broken(kind: str, path) -> None:
         ("text", "is not a model file"),
         ("truncated", "truncated"),
         ("truncated safetensors", "damaged safetensors"),
-        ("scripted", "scripted models cannot be pruned"),
+        ("scripted", "is TorchScript; .* give the original network, or its state dict with --arch"),
+        ("arrays", "it holds arrays, as data do; the model comes first"),
+        (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
+        (b"<!DOCTYPE html>", "is a web page"),
+        (b"\x1c\0\0\0TFL3", "is a TensorFlow Lite file"),
+        (b"\x80\x04", "pickle wrote it"),
         ("list", "got a list"),
         ("no state", "a dict with the keys epoch"),
         ("empty dict", "an empty dict"),

@@ -1,13 +1,14 @@
 """State dicts are found, fitted, and loaded strictly."""
 
 import argparse
+import re
 
 import pytest
 import torch
 from torch import nn
 
 from slimnet.errors import InputError
-from slimnet.load.architecture import load_weights
+from slimnet.load.checkpoint import load_weights
 from slimnet.load.model import load_model
 from slimnet.options import Options
 
@@ -91,3 +92,62 @@ def test_nan_in_a_state_dict_names_the_tensor(options):
     torch.save(state, "m.pt")
     with pytest.raises(InputError, match=r"0\.bias.*1 of 4"):
         load_model("m.pt", options)
+
+
+def ones() -> dict[str, torch.Tensor]:
+    return {name: torch.ones_like(value) for name, value in network().state_dict().items()}
+
+
+def under(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {prefix + name: value for name, value in state.items()}
+
+
+def average(key):
+    def saved(state):
+        return {"epoch": 3, "model": state, key: ones(), "optimizer": {"lr": 0.1}}
+
+    return saved
+
+
+@pytest.mark.parametrize(
+    ("save", "note"),
+    [
+        (average("state_dict_ema"), r"under \['state_dict_ema'\] of the file, not those under 'mo"),
+        (average("model_ema"), r"under \['model_ema'\]"),
+        (lambda _: {"model": None, "ema": {"module": ones()}}, r"under \['ema'\]\['module'\]"),
+        (lambda state: {"ema": {"decay": 0.9}, "model": ones(), "net": state}, r"under \['model'"),
+        (lambda _: torch.optim.swa_utils.AveragedModel(network()).state_dict()
+                   | under("module.", ones()), "named module.* in the file; left out: n_averaged"),
+        (lambda _: {"state_dict": under("net.", ones())}, r"named net\.\* in the file$"),
+        (lambda _: under("a.b.", ones()) | {"loss.weight": torch.zeros(3)}, "left out: loss.weigh"),
+        (lambda state: under("online.", state) | under("ema_model.", ones()), "named ema_model."),
+    ],
+)  # fmt: skip
+def test_what_a_training_saves_is_read_and_it_is_said_which_was_taken(options, save, note):
+    torch.save(save(network().state_dict()), "m.pt")
+    loaded = load_model("m.pt", options)
+    assert all(bool((value == 1).all()) for value in loaded.model.state_dict().values())
+    (said,) = loaded.notes
+    assert re.search(note, said)
+
+
+def test_a_network_that_is_there_twice_must_be_chosen(options):
+    torch.save(under("student.", ones()) | under("teacher.", ones()), "m.pt")
+    with pytest.raises(InputError, match=r"2 times, under student\., teacher\.: save the state"):
+        load_model("m.pt", options)
+
+
+def test_an_average_of_half_precision_module_beside_none(tmp_path):
+    saved = {"model": None, "ema": network().half(), "optimizer": None}
+    torch.save(saved, tmp_path / "m.pt")
+    loaded = load_model(tmp_path / "m.pt", Options())
+    assert torch.equal(loaded.model[0].weight, saved["ema"][0].weight.float())
+    taken, precision = loaded.notes
+    assert "['ema']" in taken
+    assert "float16" in precision
+
+
+def test_an_averaging_wrapper_is_taken_off():
+    averaged = torch.optim.swa_utils.AveragedModel(network())
+    loaded = load_model(averaged, Options())
+    assert (loaded.source, loaded.model[0].out_channels) == ("Sequential", 4)

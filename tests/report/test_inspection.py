@@ -87,3 +87,8 @@ def test_json_holds_every_field(inspection):
     assert list(content) == [field.name for field in dataclasses.fields(Inspection)]
     assert content["groups"][0]["layers"] == {"conv1": 64, LONG: 1_064}
     assert content["smallest_size"] == {"parameters": 2_334, "conv_weights": 294, "macs": 1_995_937}
+
+
+def test_a_note_on_the_weights_is_printed(inspection):
+    noted = dataclasses.replace(inspection, notes=("the weights are those under ['ema']",))
+    assert "Note: the weights are those under ['ema']." in printed(noted)

@@ -47,6 +47,7 @@ SLOW = (
     "test_compare.py",
     "test_compress.py",
     "test_demo.py",
+    "test_inputs.py",
     "test_inspect.py",
     "test_int8.py",
     "test_own_layers.py",

@@ -9,7 +9,7 @@ from slimnet.data.batches import (
     single_images,
     whole_batches,
 )
-from slimnet.data.check import check_pair
+from slimnet.data.check import check_pair, class_scores
 from slimnet.data.inputs import (
     common_inputs,
     made_up_inputs,

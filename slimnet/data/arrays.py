@@ -1,4 +1,4 @@
-"""Read files that hold two arrays, ``images`` and ``labels``: .npz, .safetensors, .pt."""
+"""Read files that hold ``images`` (or ``inputs``) and ``labels``: .npz, .safetensors, .pt."""
 
 import zipfile
 from collections.abc import Mapping
@@ -14,44 +14,53 @@ from slimnet.data.source import (
     WITHOUT_LABELS,
     Source,
     checked_labels,
-    checked_pixels,
+    checked_values,
     no_labels,
 )
 from slimnet.errors import InputError
 from slimnet.load import listed, require_file, require_held, require_plausible, require_uncompressed
 
 ARRAY_EXTENSIONS = (".npz", ".safetensors", ".pt", ".pth")
-NAMES = ("images", "labels")
+IMAGES, INPUTS, LABELS = "images", "inputs", "labels"
+NAMES = (IMAGES, INPUTS, LABELS)
+OTHER_INPUTS = "name the array inputs, (N, ...) as the network takes them, if they are no images"
 
 
 def open_arrays(path: Path, labelled: bool = True) -> Source:
-    """Return the images of a file of arrays; nothing in it is executed.
+    """Return the inputs of a file of arrays; nothing in it is executed.
 
-    ``images`` is (N, H, W, C), (N, C, H, W) or, grey, (N, H, W), uint8 or float. ``labels`` is (N,)
-    and is not read unless the images are ``labelled``.
+    ``images`` is (N, H, W, C), (N, C, H, W) or, grey, (N, H, W), uint8 or float. In its place
+    ``inputs`` is (N, ...), as the network takes them: signals (N, C, L), videos (N, C, T, H, W),
+    rows of a table (N, F). ``labels`` is (N,), and is not read unless they are ``labelled``.
 
     Raises:
         InputError: no such file or arrays, or arrays of another shape, type or with NaN.
     """
     require_file(path)
     arrays = _read(path)
-    wanted = NAMES if labelled else NAMES[:1]
+    found = INPUTS if INPUTS in arrays and IMAGES not in arrays else IMAGES
+    wanted = (found, LABELS) if labelled else (found,)
     other = [name for name in wanted if name in arrays and not isinstance(arrays[name], Tensor)]
     if other:
         raise InputError(
             f"{path}: {' and '.join(other)} must be arrays of numbers; got text or objects"
         )
     if any(not isinstance(arrays.get(name), Tensor) for name in wanted):
-        found = listed(arrays) or "nothing"
+        hint = WITHOUT_LABELS if isinstance(arrays.get(found), Tensor) else OTHER_INPUTS
         raise InputError(
-            f"{path} must hold arrays {' and '.join(wanted)}; it holds {found}"
-            + (f"; {WITHOUT_LABELS}" if isinstance(arrays.get("images"), Tensor) else "")
+            f"{path} must hold arrays {' and '.join(wanted)}; it holds "
+            f"{listed(arrays) or 'nothing'}; {hint}"
         )
     require_held([arrays[name] for name in wanted], str(path))
     name = str(path)
-    images = _channels_first(checked_pixels(arrays["images"], name), path)
-    labels = arrays["labels"] if labelled else no_labels(len(images))
-    return Source(name, lambda i: images[i], checked_labels(labels, len(images), name))
+    inputs = checked_values(arrays[found], name, found)
+    if found == IMAGES:
+        inputs = _channels_first(inputs, path)
+    elif inputs.ndim < 2:
+        raise InputError(f"{path}: inputs have the shape (N, ...); got {tuple(inputs.shape)}")
+    labels = arrays[LABELS] if labelled else no_labels(len(inputs))
+    labels = checked_labels(labels, len(inputs), name, found)
+    return Source(name, lambda i: inputs[i], labels, kind=found)
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -97,7 +106,7 @@ def _channels_first(images: Tensor, path: Path) -> Tensor:
     if images.ndim != 4:
         raise InputError(
             f"{path}: images have the shape (N, H, W, C), (N, C, H, W) or (N, H, W); "
-            f"got {tuple(images.shape)}"
+            f"got {tuple(images.shape)}; {OTHER_INPUTS}"
         )
     last, first = images.shape[3] in (1, 3), images.shape[1] in (1, 3)
     if last == first:

@@ -1,11 +1,13 @@
-"""Read live PyTorch data sets, map style: images with labels, or items for a user's own task."""
+"""Read live PyTorch data sets, map style: inputs with labels, or items for a user's own task."""
 
 import operator
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import Dataset, IterableDataset, default_collate
@@ -16,7 +18,9 @@ from slimnet.data.source import (
     WITHOUT_LABELS,
     Source,
     checked_labels,
-    checked_pixels,
+    checked_values,
+    is_one_hot,
+    kind_of,
     no_labels,
     require_images,
 )
@@ -38,77 +42,98 @@ def is_dataset(data: Any) -> bool:
 
 
 def open_dataset(dataset: Any, name: str, labelled: bool = True) -> Source:
-    """Return the images of a live data set, which is not changed.
+    """Return the inputs of a live data set, which is not changed.
 
-    Items are (tensor (C, H, W) uint8 or float, int). Labels come from ``dataset.targets`` if there
-    is one, else from reading every item once. Where they are not ``labelled``, an item is a tensor
-    or a tuple that begins with one.
+    Items are (input, label). An input is a tensor or array without the batch axis: an image
+    (C, H, W), a signal (C, L), a video (C, T, H, W), a row of a table (F,). A label is a whole
+    number or one-hot. Labels come from ``dataset.targets`` if there is one, else from reading
+    every item once. Where they are not ``labelled``, an item is an input or a tuple that begins
+    with one.
 
     Raises:
         InputError: not map style, or items of another form, or items that change between reads.
     """
-    _require_fixed(dataset, name, lambda index: _labelled_image(dataset, index, name, labelled))
-    images = len(dataset)
-    labels = _labels(dataset, images, name) if labelled else no_labels(images)
-    labels = checked_labels(labels, images, name)
+    _require_fixed(dataset, name, lambda index: _labelled_item(dataset, index, name, labelled))
+    count = len(dataset)
+    kind = kind_of(_labelled_item(dataset, 0, name, labelled)[0]) if count else "items"
+    labels = _labels(dataset, count, name) if labelled else no_labels(count)
+    labels = checked_labels(labels, count, name, kind)
 
     def read(index: int) -> Tensor:
-        image, label = _labelled_image(dataset, index, name, labelled)
+        found, label = _labelled_item(dataset, index, name, labelled)
         if label != labels[index]:
             raise InputError(
                 f"{name}: item {index} has the label {int(label)}, but targets says "
                 f"{int(labels[index])}; make them the same"
             )
-        return image
+        return found
 
-    return Source(name, read, labels)
+    return Source(name, read, labels, kind=kind)
 
 
-def _labels(dataset: Any, images: int, name: str) -> Tensor:
+def _labels(dataset: Any, count: int, name: str) -> Tensor:
     targets = getattr(dataset, "targets", None)
-    if targets is not None and len(targets) == images:
+    if targets is not None and len(targets) == count:
         try:
             return torch.as_tensor(targets)
         except (TypeError, ValueError, RuntimeError):
             pass  # targets of another kind, such as names: the items have the labels
-    return torch.tensor([int(_labelled_image(dataset, index, name)[1]) for index in range(images)])
+    return torch.tensor([int(_labelled_item(dataset, index, name)[1]) for index in range(count)])
 
 
-def _labelled_image(
+def _labelled_item(
     dataset: Any, index: int, name: str, labelled: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Return an image (C, H, W) and its label, an int64 scalar; 0 where there are none."""
+    """Return an input (...) and its label, an int64 scalar; 0 where there are none."""
     item = _read(dataset, index, name)
     if not labelled:
         item = (item[0] if isinstance(item, (tuple, list)) and item else item, 0)
-    if not isinstance(item, (tuple, list)) or len(item) != 2 or not isinstance(item[0], Tensor):
-        got = (
-            f"({', '.join(type(part).__name__ for part in item)})"
-            if isinstance(item, (tuple, list))
-            else type(item).__name__
-        )
-        hint = f"; {WITHOUT_LABELS if isinstance(item, Tensor) else OF_OWN_TASK}"
-        raise InputError(f"{name}: items are (image tensor, whole-number label); got {got}{hint}")
-    return _checked_image(item[0], index, name), torch.tensor(_checked_label(item[1], index, name))
-
-
-def _checked_image(image: Tensor, index: int, name: str) -> Tensor:
-    if image.ndim != 3:
+    if not isinstance(item, (tuple, list)) or len(item) != 2 or not _is_array(item[0]):
+        several = isinstance(item, (tuple, list))
+        got = f"({', '.join(type(part).__name__ for part in item)})" if several else None
+        hint = WITHOUT_LABELS if _is_array(item) else OF_OWN_TASK
+        if several and item and isinstance(item[0], Image.Image):
+            hint = "make a tensor of the image with torchvision.transforms.ToTensor()"
         raise InputError(
-            f"{name}: an image is (channels, height, width); item {index} is {tuple(image.shape)}"
+            f"{name}: items are (input tensor, whole-number label); got "
+            f"{got or type(item).__name__}; {hint}"
         )
-    return checked_pixels(image.detach().cpu(), f"{name}, item {index}")
+    label = _checked_label(item[1], index, name)
+    return _checked_input(item[0], index, name), torch.tensor(label)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (Tensor, np.ndarray))
+
+
+def _checked_input(value: Any, index: int, name: str) -> Tensor:
+    where = f"{name}, item {index}"
+    try:
+        found = torch.as_tensor(value).detach().cpu()
+    except TypeError:  # an array of text or objects
+        raise InputError(f"{where}: an input is numbers; got {value.dtype}") from None
+    if found.ndim == 0:
+        raise InputError(f"{where}: an input has one axis or more; got a single number")
+    return checked_values(found, where, kind_of(found))
 
 
 def _checked_label(label: Any, index: int, name: str) -> int:
     try:
-        if isinstance(label, bool):
-            raise TypeError
         return operator.index(label)
     except (TypeError, RuntimeError):
-        raise InputError(
-            f"{name}: a label is a whole number; item {index} has a {type(label).__name__}"
-        ) from None
+        pass
+    got = type(label).__name__
+    if _is_array(label):
+        got = f"{got} of {label.dtype} and the shape {tuple(label.shape)}"
+    try:
+        found = torch.as_tensor(label)
+    except (TypeError, ValueError, RuntimeError):  # text, or lists of unequal length
+        found = torch.empty(0)
+    if found.ndim == 1 and is_one_hot(found):
+        return int(found.int().argmax())
+    raise InputError(
+        f"{name}: a label is a whole number; item {index} has a {got}; {OF_OWN_TASK}"
+    ) from None
 
 
 def item_splits(

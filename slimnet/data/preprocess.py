@@ -1,6 +1,6 @@
-"""Turn decoded pixels into the network's inputs."""
+"""Turn decoded pixels, or other raw inputs, into the network's inputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,13 +35,17 @@ class Preprocessor:
     function_name: str | None = None
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Return the float32 (C, H, W) input of one image, (C, H, W) uint8 or float.
+        """Return the float32 (C, ...) input of one image or signal, (C, ...) uint8 or float.
+
+        Whole numbers of 64 bits, such as those of words, stay as they are.
 
         Raises:
-            InputError: the user's callable failed or returned no float image.
+            InputError: the user's callable failed or returned no floats.
         """
         if self.function is not None:
             return _call(self.function, self.function_name, image)
+        if image.dtype == torch.int64:
+            return image
         image = self._resized(image)
         if self.channels == "bgr":
             image = image.flip(0)
@@ -49,9 +53,9 @@ class Preprocessor:
             image = _grey(image)
         image = image.float() * self.scale
         if self.mean is not None:
-            image = image - torch.tensor(self.mean).view(-1, 1, 1)
+            image = image - _along_channels(self.mean, image)
         if self.std is not None:
-            image = image / torch.tensor(self.std).view(-1, 1, 1)
+            image = image / _along_channels(self.std, image)
         return image
 
     def describe(self) -> dict[str, Any]:
@@ -78,13 +82,14 @@ class Preprocessor:
 
 
 def build_preprocessor(options: DataOptions, sample: Tensor) -> Preprocessor:
-    """Return the preprocessing that the options ask for; ``sample`` is one raw image (C, H, W).
+    """Return the preprocessing that the options ask for; ``sample`` is one raw input (C, ...).
 
     Raises:
         InputError: values that do not fit the image's channels, or one another.
     """
     if options.preprocess not in (None, "imagenet"):
         return _custom(options, options.preprocess or "")
+    _require_images(options, sample)
     channels = 1 if options.channels == "grey" else sample.shape[0]
     mean, std = options.mean, options.std
     resize = crop = options.size
@@ -103,8 +108,33 @@ def build_preprocessor(options: DataOptions, sample: Tensor) -> Preprocessor:
         )
     scale = options.scale
     if scale is None:
-        scale = 1 / 255 if sample.dtype == torch.uint8 else 1.0
+        scale = 1 / 255 if sample.dtype == torch.uint8 and sample.ndim >= 3 else 1.0
     return Preprocessor(resize, crop, options.channels, scale, mean, std)
+
+
+def _require_images(options: DataOptions, sample: Tensor) -> None:
+    """Refuse options for images where the inputs are none."""
+    wanted = {
+        "preprocess imagenet": options.preprocess is not None,
+        f"size {options.size}": options.size is not None,
+        f"channels {options.channels}": options.channels != "rgb",
+    }
+    given = [name for name, chosen in wanted.items() if chosen]
+    if given and sample.ndim != 3:
+        raise InputError(
+            f"{' and '.join(given)} is for images (channels, height, width); got inputs of the "
+            f"shape {tuple(sample.shape)}: leave it out"
+        )
+    changed = [name for name in ("scale", "mean", "std") if getattr(options, name) is not None]
+    if changed and sample.dtype == torch.int64:
+        raise InputError(
+            f"{' and '.join(changed)} is for pixels and decimal numbers; got whole numbers, which "
+            "stay as they are: leave it out"
+        )
+
+
+def _along_channels(values: Sequence[float], image: Tensor) -> Tensor:
+    return torch.tensor(values).view(-1, *[1] * (image.ndim - 1))
 
 
 def _grey(image: Tensor) -> Tensor:
@@ -129,13 +159,13 @@ def _call(function: Callable[..., Any], name: str | None, image: Tensor) -> Tens
         result = function(image)
     except Exception as error:  # the user's code may raise anything
         raise InputError(f"preprocess {name} failed: {first_line(error)}") from error
-    if not isinstance(result, Tensor) or result.ndim != 3 or not result.is_floating_point():
+    if not isinstance(result, Tensor) or not result.ndim or not result.is_floating_point():
         got = (
             f"{tuple(result.shape)} {result.dtype}"
             if isinstance(result, Tensor)
             else type(result).__name__
         )
-        raise InputError(f"preprocess {name} must return a float (C, H, W) tensor; got {got}")
+        raise InputError(f"preprocess {name} must return a float tensor, one input; got {got}")
     return result.detach().float()
 
 
@@ -144,10 +174,11 @@ def with_grey_if_taken(
 ) -> DataOptions:
     """Return the options, with channels grey where a network takes no colours; none is changed.
 
-    ``sample`` is a raw image (3, height, width), which the network is tried on. Where the user
-    gives ``preprocess`` or ``channels``, that holds.
+    ``sample`` is a raw input; if it is an image (3, height, width) the network is tried on it.
+    Where the user gives ``preprocess`` or ``channels``, that holds.
     """
-    if network is None or len(sample) != 3 or options.channels != "rgb" or options.preprocess:
+    colour = sample.ndim == 3 and len(sample) == 3
+    if network is None or not colour or options.channels != "rgb" or options.preprocess:
         return options
     image = build_preprocessor(replace(options, mean=None, std=None), sample)(sample)
     if not _takes(network, image) and _takes(network, image[:1]):

@@ -100,8 +100,8 @@ def divide(
     chosen = {"calibration": (source, calibration)}
     chosen |= _held_out_parts(held_out, rest, seed, confirm)
     where = (
-        f"calibration: {len(calibration)} of the {len(source)} images of {source.name}; "
-        f"{_counts(chosen)} images, "
+        f"calibration: {len(calibration)} of the {len(source)} {source.kind} of {source.name}; "
+        f"{_counts(chosen)} {held_out.kind}, "
         + (f"the other {len(rest)}" if parts.train is None else f"of {held_out.name}")
         + f"; {'at random' if options.labels == 'none' else 'every class in proportion'}"
         + f", seed {seed}"
@@ -133,9 +133,9 @@ def as_given(
     chosen |= _held_out_parts(held_out, rest, options.seed, confirm)
     chosen["test"] = (test, torch.arange(len(test)))
     counts = ", ".join(f"{len(s)} for {n}" for s, n in zip(sources, GIVEN_NAMES, strict=True))
-    where = f"three data sets as they were given: {counts} images"
+    where = f"three data sets as they were given: {counts} {held_out.kind}"
     if confirm:
-        where += f"; of the second {_counts(chosen)} images, seed {options.seed}"
+        where += f"; of the second {_counts(chosen)} {held_out.kind}, seed {options.seed}"
     return _make(chosen, where, options, network)
 
 
@@ -161,7 +161,8 @@ def _make(
 ) -> Splits:
     for name, (source, indices) in parts.items():
         fewest = MIN_CALIBRATION if name == "calibration" else MIN_HELD_OUT
-        require_images(name, len(indices), fewest, f"the {len(source)} of {source.name}")
+        where = f"the {len(source)} of {source.name}"
+        require_images(name, len(indices), fewest, where, source.kind)
     sample = parts["calibration"][0].read(0)
     fitting = with_grey_if_taken(options, network, sample)
     preprocessor = build_preprocessor(fitting, sample)
@@ -195,34 +196,40 @@ def _make(
 def _inputs(
     source: Source, preprocessor: Preprocessor, shape: tuple[int, ...], memory_bytes: int
 ) -> Items:
-    """Return the network's inputs, (C, H, W) float32 each, of a source's images by index."""
+    """Return the network's inputs, (C, ...) float32 each, of a source by index."""
 
     def read(index: int) -> Tensor:
-        image = preprocessor(source.read(index))
-        if tuple(image.shape) != shape:
+        found = preprocessor(source.read(index))
+        if tuple(found.shape) != shape:
             raise InputError(
-                f"{source.name}: images differ in shape, {tuple(image.shape)} after {shape}; give "
-                "--size N to resize and crop all to N x N pixels"
+                f"{source.name}: {source.kind} differ in shape, {tuple(found.shape)} after "
+                f"{shape}; {_same_size(source)}"
             )
-        return image
+        return found
 
-    return Items(read, lambda images, _: torch.stack(images), memory_bytes)
+    return Items(read, lambda inputs, _: torch.stack(inputs), memory_bytes)
+
+
+def _same_size(source: Source) -> str:
+    if source.kind == "images":
+        return "give --size N to resize and crop all to N x N pixels"
+    return "give all the same shape"
 
 
 def _notes_on_counts(parts: Mapping[str, Part]) -> list[str]:
     """Return what the report must say of few images, which are not refused."""
     notes = []
-    calibration = len(parts["calibration"][1])
+    calibration, kind = len(parts["calibration"][1]), parts["calibration"][0].kind
     if calibration < FEW_CALIBRATION:
-        notes.append(f"{calibration} calibration images rank channels badly, so that less can go")
+        notes.append(f"{calibration} calibration {kind} rank channels badly, so that less can go")
     which = "confirmation" if "confirmation" in parts else "selection"
     source, indices = parts[which]
     sizes = Counter(source.labels[indices].tolist())
     few = sum(size < FEW_PER_CLASS for size in sizes.values())
     if few:
         notes.append(
-            f"{which} holds fewer than {FEW_PER_CLASS} images of {few} of its {len(sizes)} "
-            "classes: the drop is of all images together and says nothing of a single class"
+            f"{which} holds fewer than {FEW_PER_CLASS} {kind} of {few} of its {len(sizes)} "
+            "classes: the drop is of all of them together and says nothing of a single class"
         )
     return notes
 
@@ -232,7 +239,8 @@ def _notes_on_pixels(sample: Tensor, options: DataOptions, fitting: DataOptions)
     notes = []
     if fitting != options:
         notes.append("colours made grey, since the network takes one channel")
-    unscaled = sample.is_floating_point() and float(sample.max()) > MAX_NORMALISED
+    decimal = sample.is_floating_point() and sample.ndim == 3
+    unscaled = decimal and float(sample.max()) > MAX_NORMALISED
     if unscaled and options.scale is None and options.preprocess is None:
         notes.append(
             f"pixels are decimal numbers as large as {sample.max():g}, taken as they are "
@@ -253,18 +261,18 @@ def _require_same_classes(train: Source, held_out: Source) -> None:
 def _common_shape(
     parts: Sequence[Part], preprocessor: Preprocessor, dtype: torch.dtype
 ) -> tuple[int, ...]:
-    """Return the (C, H, W) of every input, as the first image of the first part has it."""
+    """Return the shape of every input, as the first of the first part has it."""
     shape = tuple(preprocessor(parts[0][0].read(0)).shape)
     for source, _ in parts[1:]:
         raw = source.read(0)
         if raw.dtype != dtype:
             raise InputError(
-                f"{parts[0][0].name} holds {dtype} images and {source.name} {raw.dtype}; "
-                "give both with the same pixel type"
+                f"{parts[0][0].name} holds {dtype} {source.kind} and {source.name} {raw.dtype}; "
+                "give both with the same type"
             )
         if tuple(preprocessor(raw).shape) != shape:
             raise InputError(
                 f"{parts[0][0].name} and {source.name} give inputs of {shape} and "
-                f"{tuple(preprocessor(raw).shape)}; give --size N to bring all to N x N pixels"
+                f"{tuple(preprocessor(raw).shape)}; {_same_size(source)}"
             )
     return shape

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet.data import IndexedBatches
+from slimnet.data import IndexedBatches, class_scores
 from slimnet.records import Batch, Batches
 from slimnet.tasks import Task
 
@@ -65,7 +65,9 @@ def known_changes(original: nn.Module, batches: IndexedBatches, seed: int) -> di
 
 @torch.inference_mode()
 def _count_right(model: nn.Module, batches: Iterable[Batch]) -> int:
-    return sum(int((model(inputs).argmax(1) == labels).sum()) for inputs, labels in batches)
+    return sum(
+        int((class_scores(model(inputs)).argmax(1) == labels).sum()) for inputs, labels in batches
+    )
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def require_plausible(path: Path, names: Collection[str]) -> None:
         if name in names and large:
             raise InputError(
                 f"{path}: {shown(name)} would grow from {entry.compress_size:,} to "
-                f"{entry.file_size:,} bytes when read, which no images do; save it uncompressed "
+                f"{entry.file_size:,} bytes when read, which no data do; save it uncompressed "
                 "if they are all alike"
             )
 

@@ -18,9 +18,9 @@ ITERATIONS = 50
 def fit_classifier(teacher: TeacherOutputs, slim: nn.Module) -> bool:
     """Change ``slim`` in place: fit its last layer to labels; return whether that can be done.
 
-    The layer must be linear, its outputs the network's scores, the task a classification, and there
-    must be MIN_ROWS_PER_COLUMN images for each of its inputs. It minimises the cross-entropy, with
-    a ridge towards the weights that it has now.
+    The layer must be linear, its outputs the network's scores or its one logit, the task a
+    classification, and there must be MIN_ROWS_PER_COLUMN images for each of its inputs. It
+    minimises the cross-entropy, with a ridge towards the weights that it has now.
     """
     task, reads, labels = teacher.task, list[Tensor](), list[Tensor]()
     few = task.few(teacher.batches)
@@ -43,7 +43,10 @@ def fit_classifier(teacher: TeacherOutputs, slim: nn.Module) -> bool:
     enough = len(features) >= MIN_ROWS_PER_COLUMN * features.shape[1]
     if not enough or not bool(features.isfinite().all()):
         return False
-    fitted = logistic_regression(weights, features, torch.cat(labels))
+    # of one logit two classes whose scores are minus and plus half of it; they stay opposite
+    rows = torch.cat([-weights / 2, weights / 2]) if len(weights) == 1 else weights
+    fitted = logistic_regression(rows, features, torch.cat(labels))
+    fitted = fitted[1:] - fitted[:1] if len(weights) == 1 else fitted
     layer.weight.copy_(fitted[:, : layer.in_features])
     if layer.bias is not None:
         layer.bias.copy_(fitted[:, -1])

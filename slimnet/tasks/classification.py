@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from slimnet.data import IndexedBatches, check_pair, single_images
+from slimnet.data import IndexedBatches, check_pair, class_scores, single_images
 from slimnet.errors import InputError
 from slimnet.load import import_file
 from slimnet.options import BudgetOptions, TaskOptions
@@ -39,12 +39,12 @@ from slimnet.tasks.task import Task
 def mean_cross_entropy(model: nn.Module, batch: Batch) -> Tensor:
     """Return the mean cross-entropy of a batch in nats; the model is not changed."""
     inputs, labels = batch
-    return functional.cross_entropy(model(inputs), labels)
+    return functional.cross_entropy(class_scores(model(inputs)), labels)
 
 
 def top_1_accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
     """Return the accuracy in percent; the model is not changed."""
-    right = [model(inputs).argmax(1) == labels for inputs, labels in batches]
+    right = [class_scores(model(inputs)).argmax(1) == labels for inputs, labels in batches]
     return 100 * float(torch.cat(right).double().mean())
 
 
@@ -58,7 +58,8 @@ def balanced_accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
 class Classification(Task):
     """Cross-entropy and top-1 accuracy of a network with (N, classes) scores for one tensor.
 
-    Batches are (inputs (images, ...), labels (images,) int64). Every image is evaluated on its own.
+    Of a network with one output it is the binary cross-entropy, see ``class_scores``. Batches are
+    (inputs (images, ...), labels (images,) int64). Every image is evaluated on its own.
     """
 
     by_image: ClassVar[bool] = True
@@ -83,7 +84,7 @@ class Classification(Task):
 
     def decisive(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """See Task: the scores less their mean over the classes."""
-        (scores,) = outputs
+        scores = class_scores(outputs[0])
         return (scores - scores.mean(1, keepdim=True),)
 
     def inputs(self, model: nn.Module, batch: Batch, images: int) -> Tensor:
@@ -93,7 +94,7 @@ class Classification(Task):
     def evaluate(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """See Task: cross-entropies in nats, and the classes with the highest scores."""
         inputs, labels = batch
-        scores = model(inputs)
+        scores = class_scores(model(inputs))
         losses = functional.cross_entropy(scores, labels, reduction="none")
         return losses, scores.detach().argmax(1)
 
@@ -109,7 +110,7 @@ class Classification(Task):
         T² makes gradients equally long whatever the temperature (Hinton, Vinyals and Dean,
         Distilling the Knowledge in a Neural Network, 2015).
         """
-        got, aims = (functional.log_softmax(scores / temperature, 1)
+        got, aims = (functional.log_softmax(class_scores(scores) / temperature, 1)
                      for (scores,) in (outputs, wanted))  # fmt: skip
         divergence = functional.kl_div(got, aims, reduction="batchmean", log_target=True)
         return temperature**2 * divergence

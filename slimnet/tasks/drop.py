@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 from torch import Tensor, nn
 from torch.nn import functional
 
-from slimnet.data import labels_of
+from slimnet.data import class_scores, labels_of
 from slimnet.errors import InputError
 from slimnet.records import Drop, Split
 from slimnet.tasks.calls import CallBatch, call_plainly
@@ -52,7 +52,7 @@ def measure_quality(model: nn.Module, split: Split) -> Quality:
     predictions, correct, known, total = [], [], [], 0.0
     with torch.inference_mode():
         for inputs, labels in split.batches:
-            logits = model(inputs)
+            logits = class_scores(model(inputs))
             total += float(functional.cross_entropy(logits, labels, reduction="sum"))
             predictions.append(logits.argmax(1))
             correct.append(predictions[-1] == labels)
@@ -94,7 +94,7 @@ def require_better_than_chance(quality: Quality, split: Split) -> None:
     if accuracy <= chance + NormalDist().inv_cdf(CHANCE_CONFIDENCE) * spread:
         raise InputError(
             f"the network is at chance on this data: {quality.percent:.1f} % of {split.images} "
-            f"images right, where guesses that name each class as often get {100 * chance:.1f} %; "
+            f"answers right, where guesses that name each class as often get {100 * chance:.1f} %; "
             "most often the preprocessing is wrong (see --scale, --mean, --std, --channels, "
             "--size), else the order of the classes, or it was trained on other data"
         )
@@ -127,7 +127,7 @@ def evaluate_paired_drop(
     z = NormalDist().inv_cdf(confidence)
     with torch.inference_mode():
         for number, (inputs, labels) in enumerate(split.batches):
-            logits = call(number, partial(slim, inputs))
+            logits = class_scores(call(number, partial(slim, inputs)))
             right = (logits.argmax(1) == labels) & logits.isfinite().all(1)
             correct = torch.cat([correct, right])
             seen, left = original.correct[: len(correct)], original.correct[len(correct) :]

@@ -52,10 +52,11 @@ def test_array_files_and_layouts(tmp_path, suffix, layout):
 BAD = {
     "labels of floats": (arrays()[0], np.zeros(60), "whole numbers"),
     "labels below 0": (arrays()[0], np.full(60, -1), "0 or more; got -1"),
-    "labels of 2 axes": (arrays()[0], np.zeros((60, 1), int), r"\(60, 1\)"),
+    "labels of 2 axes": (arrays()[0], np.zeros((60, 2), int), r"int64 of the shape \(60, 2\)"),
+    "soft labels": (arrays()[0], np.full((60, 2), 0.5), r"float64 of the shape \(60, 2\).*--task"),
     "too few labels": (arrays()[0], np.zeros(59, int), "59 for 60"),
     "NaN": (np.full((60, 2, 2, 3), np.nan), np.zeros(60, int), "NaN"),
-    "2 axes": (np.zeros((60, 12)), np.zeros(60, int), r"\(60, 12\)"),
+    "2 axes": (np.zeros((60, 12)), np.zeros(60, int), r"\(60, 12\); name the array inputs"),
     "no channel axis": (np.zeros((60, 4, 4, 4)), np.zeros(60, int), "do not show which axis"),
     "integers": (np.zeros((60, 4, 4, 3), int), np.zeros(60, int), "uint8 or float"),
     "objects": (np.array([{}] * 60), np.zeros(60, int), "plain arrays"),

@@ -62,6 +62,8 @@ class Gives(nn.Module):
         (network(2), splits(highest=-100), "test split holds the label -100.*from 0 to 1"),
         (network(2), splits(kind=torch.int32), "calibration split are int64; got torch.int32"),
         (network(2), splits(highest=2), "test split holds the label 2.*from 0 to 1"),
+        (network(1), splits(highest=2), "one output, the logit of class 1.*from 0 to 1; .*--task"),
+        (network(1), splits(classes=3), "one output, .* but the data have 3 classes"),
     ],
 )
 def test_errors(model, data, message):
@@ -74,8 +76,22 @@ def test_empty_and_single_image_splits_are_refused_in_one_line():
     image, label = torch.rand(1, 3, 4, 4), torch.zeros(1, dtype=torch.int64)
     full = splits()
     one = replace(full, calibration=Split("calibration", 1, [(image, label)]))
-    with pytest.raises(InputError, match=r"calibration split needs 2 images or more.*got 1"):
+    with pytest.raises(InputError, match=r"calibration split needs 2 inputs or more.*got 1"):
         check_pair(network().eval(), one)
     empty = replace(full, test=Split("test", 0, []))
     with pytest.raises(InputError, match="the test split is empty; give images for it"):
         check_pair(network().eval(), empty)
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_one_output_is_a_logit_but_no_probability(axes):
+    images = torch.rand(64, 3, 4, 4)
+    labels = torch.arange(64) % 2
+    split = Split("calibration", 64, [(images, labels)])
+    data = Splits(split, split, split, "", 2, {})
+    torch.manual_seed(0)
+    logits = nn.Sequential(*network(1), *[nn.Flatten(0)] * (axes == 1)).eval()
+    assert logits(images).ndim == axes
+    assert len(check_pair(logits, data)) == 2
+    with pytest.raises(InputError, match="0 to 1 on all of 64 inputs, as behind a sigmoid"):
+        check_pair(nn.Sequential(*logits, nn.Sigmoid()).eval(), data)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from slimnet.data.load import load_splits
@@ -58,11 +59,19 @@ IMAGE = torch.zeros(3, 2, 2)
         (Endless(), "map-style"),
         (Items("x"), "got str"),
         (Items((IMAGE,)), r"got \(Tensor\)"),
-        (Items((np.zeros((3, 2, 2)), 1)), r"got \(ndarray, int\)"),
+        (Items(({}, 1)), r"got \(dict, int\); .*--task"),
+        (Items((Image.new("L", (2, 2)), 1)), r"got \(Image, int\); .*ToTensor"),
+        (Items((np.array(["text"]), 1)), "an input is numbers; got <U4"),
         (Items((IMAGE, 1.0)), "whole number; item 0 has a float"),
-        (Items((IMAGE, torch.tensor([1, 2]))), "whole number"),
+        (
+            Items((IMAGE, torch.tensor([0.5, 0.5]))),
+            r"a Tensor of torch.float32 and the shape \(2,\)",
+        ),
+        (Items((IMAGE, torch.tensor(1.0))), r"Tensor of torch.float32 and the shape \(\).*--task"),
+        (Items((IMAGE, torch.tensor([1, 2]))), r"a Tensor of torch.int64 and the shape \(2,\)"),
+        (Items((IMAGE, "cat")), "whole number; item 0 has a str"),
         (Items((IMAGE, -1)), "0 or more"),
-        (Items((IMAGE[0], 1)), r"item 0 is \(2, 2\)"),
+        (Items((IMAGE.sum(), 1)), r"item 0: an input has one axis or more"),
         (Items((IMAGE.long(), 1)), "uint8 or float"),
         (Items((IMAGE * torch.nan, 1)), "NaN"),
         (Items(bad_item), "item 0 failed: KeyError"),

@@ -167,7 +167,7 @@ class Fails(nn.Module):
     [
         (
             Always([0.0, 1.0, 0.5]),
-            "answers class 1 for all 10 images of the selection split.*--mean",
+            "answers class 1 for all 10 of the selection split.*--mean",
         ),
         (nn.Conv2d(5, 3, 1), r"fails on images of the shape \(2, 3, 2, 2\)"),
         (Fails(), "NaN or infinite scores on the"),
@@ -192,7 +192,7 @@ def test_bad_data_are_refused_without_labels_too(tmp_path):
         (tmp_path / "empty", "holds no images"),
         (tmp_path / "x.npz", "must hold arrays images; it holds x"),
         (colours(9)[0], "needs 10 images"),
-        (torch.zeros(0, 3, 2, 2), "holds no images"),
+        (torch.zeros(0, 3, 2, 2), "holds no items"),
     ]
     for data, told in cases:
         with pytest.raises(InputError, match=told):

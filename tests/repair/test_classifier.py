@@ -59,3 +59,29 @@ def test_a_network_that_does_not_end_with_a_linear_layer_stays_as_it_is():
     slim = copy.deepcopy(model)
     assert not fit_classifier(TeacherOutputs(model, [(features, labels)]), slim)
     assert torch.equal(slim[0].weight, model[0].weight)
+
+
+def test_of_one_logit_the_binary_cross_entropy_falls_to_its_minimum():
+    features, labels = data(classes=2)
+    start = nn.Sequential(nn.Linear(6, 1)).eval()
+    slim, slow = copy.deepcopy(start), copy.deepcopy(start)
+    assert fit_classifier(TeacherOutputs(start, [(features, labels)]), slim)
+    optimiser = torch.optim.LBFGS(slow.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss(network):
+        pairs = zip(network.parameters(), start.parameters(), strict=True)
+        away = sum((one - other).square().sum() for one, other in pairs)
+        ridge = RIDGE * float(features.square().sum() + len(features)) / (7 * len(features))
+        logits = network(features)[:, 0]
+        fit = functional.binary_cross_entropy_with_logits(logits, labels.float())
+        return fit + ridge / 4 * away
+
+    def closure():
+        optimiser.zero_grad()
+        value = loss(slow)
+        value.backward()
+        return value
+
+    optimiser.step(closure)
+    assert loss(slim) < 0.7 * loss(start)
+    assert loss(slim).item() == pytest.approx(loss(slow).item(), rel=0.1)

@@ -7,14 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from slimnet import data, export, groups, load, report
 from slimnet.errors import InputError
 from slimnet.execution import measure_size
 from slimnet.groups import require_float64, require_unchanged
 from slimnet.options import Options, options_from
-from slimnet.records import Application, Applied, Artefacts, LoadedModel, Parity, PlanFile
+from slimnet.records import Application, Applied, Artefacts, Inputs, LoadedModel, Parity, PlanFile
 
 SCHEMA_VERSION = 2
 OWN_WEIGHTS = (
@@ -28,7 +28,7 @@ def apply(
     model: str | Path | nn.Module,
     *,
     out: str | Path | None = None,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
     options: Options | Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Applied:
@@ -42,8 +42,8 @@ def apply(
         plan: a folder that ``compress`` wrote, or a plan.json alone.
         model: a module of the network that the plan was made for, or the path of a model file.
         out: folder for the artefacts; None writes nothing.
-        input_shape: the shape of one input, such as (3, 224, 224); None takes the plan's, or
-            guesses it if the plan has none.
+        input_shape: the shape of one input, such as (3, 224, 224), or one for each of several
+            inputs; None takes the plan's, or guesses it if the plan has none.
         options: all options at once; ``changes`` go on top. Only arch, arch_arg, allow,
             trust_pickle, opset and seed matter here.
         **changes: any field of Options, by name.
@@ -120,7 +120,7 @@ def _record(
     planned: PlanFile,
     loaded: LoadedModel,
     slim: nn.Module,
-    example: Tensor,
+    example: Inputs,
     proven: Parity,
     artefacts: Artefacts,
     guessed: bool,
@@ -132,7 +132,7 @@ def _record(
         source_sha256=loaded.sha256,
         plan_sha256=export.plan_sha256(planned.plan),
         plan_source_sha256=planned.source_sha256,
-        input_shape=tuple(example.shape[1:]),
+        input_shape=data.shapes_of(example),
         input_shape_guessed=guessed,
         original_size=measure_size(loaded.model, example),
         slim_size=measure_size(slim, example),

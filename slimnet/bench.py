@@ -43,7 +43,7 @@ def bench(
     slim: str | Path | None = None,
     *,
     runtimes: Sequence[str] | None = None,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
     profile: bool = False,
     model: str | Path | nn.Module | None = None,
     options: Options | Mapping[str, Any] | None = None,
@@ -57,7 +57,8 @@ def bench(
         slim: the network to compare it with, likewise.
         runtimes: ort-cpu, ort-cuda, openvino, torch-cpu, torch-cuda (eager and as a CUDA graph),
             torch-compile-cpu, torch-compile-cuda; None is the ``runtime`` of the options.
-        input_shape: the shape of one input, where the files leave more open than the batch size.
+        input_shape: the shape of one input, or one for each of several, where the files leave more
+            open than the batch size.
         profile: time every layer, too, in ONNX Runtime and OpenVINO.
         model: the original network, as a module or a model file, for PyTorch: a folder holds no
             program of it. Slim networks are then built from it, and no .pt2 is opened.

@@ -26,7 +26,7 @@ from slimnet.groups import (
 )
 from slimnet.load import first_line
 from slimnet.options import Options, options_from
-from slimnet.records import BranchOffer, GroupOffer, Inspection, Size
+from slimnet.records import BranchOffer, GroupOffer, Inputs, Inspection, Size
 from slimnet.saliency import saved_parameters
 from slimnet.search import Cost, macs_cost, saved_by, widths_of
 
@@ -36,7 +36,7 @@ SCHEMA_VERSION = 1
 def inspect(
     model: str | Path | nn.Module,
     *,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
     options: Options | Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Inspection:
@@ -46,7 +46,8 @@ def inspect(
 
     Args:
         model: a module, or the path of a model file (see README, "Formats in and out").
-        input_shape: the shape of one input, such as (3, 224, 224); None guesses it.
+        input_shape: the shape of one input, such as (3, 224, 224), or one for each of several
+            inputs; None guesses it.
         options: all options at once; ``changes`` go on top. Only arch, arch_arg, allow,
             trust_pickle, layers, keep and seed matter here.
         **changes: any field of Options, by name.
@@ -80,7 +81,7 @@ def inspect(
         slimnet_version=version("slimnet"),
         source=loaded.source,
         source_sha256=loaded.sha256,
-        input_shape=tuple(example.shape[1:]),
+        input_shape=data.shapes_of(example),
         input_shape_guessed=input_shape is None,
         layers=options.layers,
         seed=options.seed,
@@ -115,7 +116,7 @@ def _offer(group: Group, model: nn.Module, parameters: Tensor, cost: Cost) -> Gr
 
 
 def _branch_offers(
-    model: nn.Module, groups: Sequence[Group], example: Tensor, cost: Cost, options: Options
+    model: nn.Module, groups: Sequence[Group], example: Inputs, cost: Cost, options: Options
 ) -> tuple[BranchOffer, ...]:
     """Return the branches that can go, and after them those that cannot; ``cost`` is in MACs."""
     branches, needed = find_branches(model, groups, example, keep=options.keep, seed=options.seed)
@@ -153,7 +154,7 @@ def _mean_macs(group: Group, model: nn.Module, parameters: Tensor, cost: Cost) -
 
 
 def _smallest_size(
-    model: nn.Module, groups: Sequence[Group], saved: Sequence[Tensor], example: Tensor
+    model: nn.Module, groups: Sequence[Group], saved: Sequence[Tensor], example: Inputs
 ) -> Size:
     """Return the size of a copy in which every group has only the units that must stay."""
     gone = []

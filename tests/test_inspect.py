@@ -309,3 +309,25 @@ def test_the_text_says_what_a_branch_is_and_what_is_left_of_it(residual):
 def _whole(network, name):
     groups, _ = find_groups(network, torch.randn(2, 3, 8, 8), layers="all")
     return [(group, torch.arange(group.units if group.name == name else 0)) for group in groups]
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.other, self.head = nn.Conv2d(3, 4, 3), nn.Linear(10, 4), nn.Linear(4, 2)
+
+    def forward(self, image, numbers):
+        return self.head(self.conv(image).mean((2, 3)) + self.other(numbers))
+
+
+def test_several_inputs_each_have_a_shape(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    found = slimnet.inspect(TwoInputs(), input_shape=((3, 8, 8), (10,)), layers="all")
+    assert found.input_shape == ((3, 8, 8), (10,))
+    assert found.groups[0].layers == {"conv": 4, "other": 4}
+    torch.save(TwoInputs(), "m.pt")
+    arguments = ["inspect", "m.pt", "--trust-pickle", "--input-shape", "3,8,8"]
+    assert cli.run([*arguments, "--input-shape", "10"]) == 0
+    assert "Input shape: 3,8,8 and 10." in capsys.readouterr().out
+    assert cli.run(arguments) == 2
+    assert "one for each input" in capsys.readouterr().err

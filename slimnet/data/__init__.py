@@ -16,6 +16,7 @@ from slimnet.data.inputs import (
     made_up_onnx_inputs,
     onnx_inputs,
     parse_shape,
+    shapes_of,
     smaller_inputs,
 )
 from slimnet.data.load import load_splits

@@ -1,9 +1,11 @@
 """Inputs for networks without data: of a given or guessed shape, or as ONNX files ask for."""
 
+import itertools
 import math
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -13,46 +15,63 @@ from torch.utils._pytree import tree_leaves
 
 from slimnet.errors import InputError
 from slimnet.load import first_line, on_shapes
-from slimnet.records import OnnxInput
+from slimnet.records import Inputs, OnnxInput, Shape, Shapes
 
-Shape = tuple[int, ...]
 IMAGES = 2  # one image alone could not show which axis is the batch
 SMALLER_SIZE = 64  # pixels; a guess: torchvision's networks still run on it
 TORCHVISION_SIZES = (224, 299, 384, 512, 518)  # those of its weights
 INCEPTION_SIZES = (299,)
 OTHER_SIZES = (32, 28, 64, 224)  # CIFAR, MNIST, Tiny ImageNet, ImageNet
+MAX_TYPED = 4  # inputs that may be whole numbers, each twice as many tries; a guess
 MAX_ELEMENTS = 2**26  # of one input, 256 MiB; larger ones are most often a typing error
 RULE = "the input shape is that of one input, whole numbers of 1 or more such as 3,224,224"
 
 
-def parse_shape(text: str | None) -> Shape | None:
-    """Return the shape that a user wrote as 3,224,224, or None where none was.
+def parse_shape(given: str | Sequence[str] | None) -> Shapes | None:
+    """Return the shape that a user wrote as 3,224,224, or several; None where none was.
 
     Raises:
         InputError: it is not whole numbers between commas.
     """
+    texts = (given,) if isinstance(given, str) else tuple(given or ())
     try:
-        return None if text is None else tuple(int(part) for part in text.split(","))
+        shapes = tuple(tuple(int(part) for part in text.split(",")) for text in texts)
     except ValueError:
-        raise InputError(f"{RULE}; got {text!r}") from None
+        raise InputError(f"{RULE}; got {' and '.join(map(repr, texts))}") from None
+    return (shapes[0] if len(shapes) == 1 else shapes) if shapes else None
 
 
-def made_up_inputs(model: nn.Module, shape: Sequence[int] | None, seed: int = 0) -> Tensor:
+def shapes_of(inputs: Inputs) -> Shapes:
+    """Return the shape of one input without the batch axis, or those of several."""
+    if isinstance(inputs, Tensor):
+        return tuple(inputs.shape[1:])
+    return tuple(tuple(tensor.shape[1:]) for tensor in inputs)
+
+
+def made_up_inputs(
+    model: nn.Module, shape: Sequence[int] | Sequence[Sequence[int]] | None, seed: int = 0
+) -> Inputs:
     """Return noise (2, *shape) that the model accepts; the model is not changed.
 
-    Without a shape, the first usual one for the network's first layer is taken that runs.
+    Of several shapes it is noise for each. A network that takes no decimal numbers gets whole ones,
+    0 and 1. Without a shape, the first usual one for the network's first layer is taken that runs.
 
     Raises:
         InputError: the model does not run on the shape, or no shape could be guessed.
     """
     if shape is not None:
-        inputs = _noise(require_shape(shape), seed)
-        if failure := _failure(model, inputs):
-            raise InputError(
-                f"the network fails on inputs of the shape {tuple(inputs.shape)}: {failure}; give "
-                "the shape that it was trained on, without the batch axis (--input-shape 3,224,224)"
-            )
-        return inputs
+        noise = tuple(_noise(require_shape(each), seed) for each in _each(shape))
+        failures = []
+        for given in _in_types(noise):
+            failures.append(_failure(model, given))
+            if failures[-1] is None:
+                return given
+        made = " and ".join(str(tuple(tensor.shape)) for tensor in noise)
+        raise InputError(
+            f"the network fails on inputs of the shape {made}: {failures[0]}; give the shape that "
+            "it was trained on, without the batch axis, as in --input-shape 3,224,224, and one for "
+            "each input"
+        )
     tried = []
     for guess in usual_shapes(model):
         inputs = _noise(guess, seed)
@@ -64,17 +83,32 @@ def made_up_inputs(model: nn.Module, shape: Sequence[int] | None, seed: int = 0)
         reason = f"it does not run on inputs of {' or '.join(tried)}"
     raise InputError(
         f"the input shape of this network cannot be guessed: {reason}; give it without the batch "
-        "axis, as in --input-shape 3,224,224"
+        "axis, as in --input-shape 3,224,224, and one for each input"
     )
 
 
-def smaller_inputs(model: nn.Module, inputs: Tensor) -> Tensor:
+def _each(shape: Sequence[int] | Sequence[Sequence[int]]) -> Sequence[Any]:
+    """Return the shapes of all inputs, also where it is a shape of the only one."""
+    several = isinstance(shape, Sequence) and any(isinstance(one, Sequence) for one in shape)
+    return shape if several else (shape,)
+
+
+def _in_types(noise: tuple[Tensor, ...]) -> Iterator[Inputs]:
+    """Yield inputs of decimal numbers, and then with whole numbers in place of some or all."""
+    several = noise[:MAX_TYPED]
+    for whole in itertools.product((False, True), repeat=len(several)):
+        typed = ((x > 0).long() if one else x for one, x in zip(whole, several, strict=True))
+        made = (*typed, *noise[MAX_TYPED:])
+        yield made[0] if len(made) == 1 else made
+
+
+def smaller_inputs(model: nn.Module, inputs: Inputs) -> Inputs:
     """Return a corner of the images if the model gives outputs of the same shape; else the inputs.
 
     The model is not changed. Which channels go together does not depend on the size of an image.
     """
     size = SMALLER_SIZE
-    if inputs.ndim != 4 or min(inputs.shape[2:]) <= size:
+    if not isinstance(inputs, Tensor) or inputs.ndim != 4 or min(inputs.shape[2:]) <= size:
         return inputs
     smaller = inputs[:, :, :size, :size].contiguous()
     if _failure(model, smaller) is None:
@@ -86,9 +120,9 @@ def smaller_inputs(model: nn.Module, inputs: Tensor) -> Tensor:
     return inputs
 
 
-def _output_shapes(model: nn.Module, inputs: Tensor) -> list[Shape]:
+def _output_shapes(model: nn.Module, inputs: Inputs) -> list[Shape]:
     with torch.no_grad():
-        output = model(inputs)
+        output = model(inputs) if isinstance(inputs, Tensor) else model(*inputs)
     return [tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
 
 
@@ -131,7 +165,7 @@ def _noise(shape: Shape, seed: int) -> Tensor:
     return torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _failure(model: nn.Module, inputs: Tensor) -> str | None:
+def _failure(model: nn.Module, inputs: Inputs) -> str | None:
     """Return the error of the model on these inputs, or None; it is not changed.
 
     Raises:
@@ -143,11 +177,11 @@ def _failure(model: nn.Module, inputs: Tensor) -> str | None:
             shapes = on_shapes(_output_shapes, model, inputs, harmless=True)
     except Exception as error:  # a network's own code may raise anything
         return first_line(error)
-    if any(shape[:1] == (len(inputs),) for shape in shapes):
+    if any(shape[:1] == (IMAGES,) for shape in shapes):
         return None
     raise InputError(
         "a network gives one entry an image along the first dimension of its output; this one "
-        f"gives {', '.join(map(str, shapes[:3])) or 'no tensor'} for {len(inputs)} images. Of a "
+        f"gives {', '.join(map(str, shapes[:3])) or 'no tensor'} for {IMAGES} images. Of a "
         "network for detection take the part that makes the features, such as model.backbone"
     )
 
@@ -185,10 +219,12 @@ def _input(path: Path, value: onnx.ValueInfoProto) -> OnnxInput:
     return OnnxInput(value.name, dtype, axes)
 
 
-def common_inputs(original: Path, slim: Path, shape: Sequence[int] | None) -> tuple[OnnxInput, ...]:
+def common_inputs(
+    original: Path, slim: Path, shape: Sequence[int] | Sequence[Sequence[int]] | None
+) -> tuple[OnnxInput, ...]:
     """Return the inputs of both files, by position; only a batch axis may be of any size.
 
-    ``shape`` is that of one input, for axes that the files leave open.
+    ``shape`` is that of one input, or one for each, for axes that the files leave open.
 
     Raises:
         InputError: the inputs differ, or an axis stays open; or see ``onnx_inputs``.
@@ -197,10 +233,14 @@ def common_inputs(original: Path, slim: Path, shape: Sequence[int] | None) -> tu
     if [(i.dtype, len(i.shape)) for i in first] == [(i.dtype, len(i.shape)) for i in second]:
         both = zip(first, second, strict=True)
         joined = [_joined(one.shape, other.shape) for one, other in both]
+        given = [None] if shape is None else list(_each(shape))
+        given *= len(first) if len(given) == 1 else 1  # one shape is that of every input
+        if len(given) != len(first):
+            raise InputError(f"{original} takes {len(first)} inputs; got {len(given)} input shapes")
         if all(axes is not None for axes in joined):
             return tuple(
-                OnnxInput(one.name, one.dtype, _filled(one.name, axes, shape))
-                for one, axes in zip(first, joined, strict=True)
+                OnnxInput(one.name, one.dtype, _filled(one.name, axes, wanted))
+                for one, axes, wanted in zip(first, joined, given, strict=True)
                 if axes is not None
             )
     raise InputError(

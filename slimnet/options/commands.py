@@ -14,9 +14,10 @@ class ModelFileOptions(Section):
     title = "Model"
 
     model: str | None = option(None, "Model file: .pt, .pth or .safetensors.", example="model.pt")
-    input_shape: str | None = option(
-        None,
-        "Shape of one input, such as 3,224,224. Not given: it is guessed or read from the files.",
+    input_shape: tuple[str, ...] = option(
+        (),
+        "Shape of one input, such as 3,224,224; repeatable, for a network of several inputs. Not "
+        "given: it is guessed or read from the files.",
         example="3,224,224",
     )
 

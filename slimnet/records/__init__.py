@@ -25,6 +25,8 @@ from slimnet.records.data import (
     LoadedModel,
     Plan,
     PlanFile,
+    Shape,
+    Shapes,
     Split,
     Splits,
 )

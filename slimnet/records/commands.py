@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from slimnet.records.data import Frozen, Plan
+from slimnet.records.data import Frozen, Plan, Shapes
 from slimnet.records.measured import (
     Artefacts,
     ClassDrop,
@@ -159,10 +159,10 @@ class BranchOffer:
 class Inspection:
     """How much slimming could remove from a network at most.
 
-    ``input_shape`` is the shape of one input, without the batch axis. ``layers``, ``seed``
-    and ``keep`` are the options of these names. ``smallest_size`` is the size with every group down
-    to the fewest units that leave each of its layers a channel; the ``removable_`` shares are gone
-    then.
+    ``input_shape`` is the shape of one input, without the batch axis; of several,
+    a list of them. ``layers``, ``seed`` and ``keep`` are the options of these names.
+    ``smallest_size`` is the size with every group down to the fewest units that leave each of its
+    layers a channel; the ``removable_`` shares are gone then.
     ``channels`` counts the output channels of all convolutions and linear layers, and
     ``prunable_channels`` those that are in a group. Of the ``branches``, those without a reason can
     go whole.
@@ -172,7 +172,7 @@ class Inspection:
     slimnet_version: str
     source: str
     source_sha256: str | None
-    input_shape: tuple[int, ...]
+    input_shape: Shapes
     input_shape_guessed: bool
     layers: str
     seed: int
@@ -197,8 +197,9 @@ class Inspection:
 class Application:
     """The report of ``apply``: a plan applied to a model file with that file's own weights.
 
-    ``input_shape`` is the shape of one input, without the batch axis. ``plan_source_sha256`` is the
-    hash of the model file that the plan was made for, None if the plan does not say.
+    ``input_shape`` is the shape of one input, without the batch axis; of several,
+    a list of them. ``plan_source_sha256`` is the hash of the model file that the plan was
+    made for, None if the plan does not say.
     """
 
     schema_version: int
@@ -207,7 +208,7 @@ class Application:
     source_sha256: str | None
     plan_sha256: str
     plan_source_sha256: str | None
-    input_shape: tuple[int, ...]
+    input_shape: Shapes
     input_shape_guessed: bool
     original_size: Size
     slim_size: Size

@@ -12,6 +12,10 @@ Batch = tuple[Tensor, Tensor]
 Inputs = Tensor | tuple[Tensor, ...]
 """The inputs of a network, (images, ...): one tensor, or several as positional arguments."""
 
+Shape = tuple[int, ...]
+Shapes = Shape | tuple[Shape, ...]
+"""The shape of one input without the batch axis, or those of several."""
+
 
 class Batches(Protocol):
     """An iterable that gives the same batches each time.

@@ -27,7 +27,7 @@ from slimnet.records import (
     Size,
 )
 from slimnet.report.json_report import record_json
-from slimnet.report.numbers import change, count, milliseconds, signed
+from slimnet.report.numbers import change, count, milliseconds, shape_text, signed
 from slimnet.report.tables import NUMBER, RIGHT, TEXT, changes_table, latency_rows, make_table
 
 LITTLE_PERCENT = 1  # a guess: too little to be worth a run, however it is measured
@@ -72,7 +72,7 @@ def _text(value: Any) -> str:
 
 def application_lines(application: Application) -> list[str]:
     """Return the lines below the table of sizes; does not change the record."""
-    shape = ", ".join(map(str, application.input_shape))
+    shape = shape_text(application.input_shape).replace(",", ", ")
     guessed = " (guessed)" if application.input_shape_guessed else ""
     return [
         f"Masked and slim differ by {application.masked_slim.relative_error:.1e} of the output's "
@@ -218,7 +218,7 @@ def _offer_table(now: Size, smallest: Size) -> Table:
 
 
 def _lines(inspection: Inspection) -> list[str]:
-    shape = ",".join(map(str, inspection.input_shape))
+    shape = shape_text(inspection.input_shape)
     guessed = " (guessed; --input-shape gives another)" if inspection.input_shape_guessed else ""
     groups, frozen = len(inspection.groups), len(inspection.frozen)
     lines = [

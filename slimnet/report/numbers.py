@@ -1,6 +1,15 @@
 """Numbers as people read them."""
 
+from slimnet.records import Shapes
+
 MINUS = "\N{MINUS SIGN}"
+
+
+def shape_text(shape: Shapes) -> str:
+    """Return the shape of one input as 3,224,224; of several with "and" between them."""
+    if any(isinstance(one, tuple) for one in shape):
+        return " and ".join(shape_text(one) for one in shape if isinstance(one, tuple))
+    return ",".join(map(str, shape))
 
 
 def count(value: int) -> str:

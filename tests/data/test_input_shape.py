@@ -1,9 +1,10 @@
 import pytest
+import onnx
 import torch
 import torchvision
 from torch import nn
 
-from slimnet.data.inputs import made_up_inputs, parse_shape, usual_shapes
+from slimnet.data.inputs import common_inputs, made_up_inputs, parse_shape, usual_shapes
 from slimnet.errors import InputError
 
 
@@ -87,3 +88,42 @@ class Boxes(nn.Conv2d):
 def test_a_network_for_detection_is_refused_with_what_to_do():
     with pytest.raises(InputError, match=r"\(5, 4\), \(6, 4\) for 2 images.*model\.backbone"):
         made_up_inputs(Boxes(3, 2, 3).eval(), None)
+
+
+class Two(nn.Module):
+    """Takes an image and the number of a word."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.words, self.head = nn.Conv2d(3, 4, 3), nn.Embedding(2, 4), nn.Linear(4, 2)
+
+    def forward(self, image, word):
+        return self.head(self.conv(image).mean((2, 3)) + self.words(word)[:, 0])
+
+
+def test_several_shapes_make_several_inputs_of_the_types_that_run():
+    assert parse_shape(["3,8,8", "1"]) == ((3, 8, 8), (1,))
+    assert parse_shape(["3,8,8"]) == (3, 8, 8)
+    assert parse_shape([]) is None
+    image, word = made_up_inputs(Two(), ((3, 8, 8), (1,)))
+    assert (image.shape, image.dtype) == ((2, 3, 8, 8), torch.float32)
+    assert (word.shape, word.dtype) == ((2, 1), torch.int64)
+    assert made_up_inputs(nn.Embedding(2, 3), (5,)).dtype == torch.int64
+    with pytest.raises(InputError, match=r"shape \(2, 3, 8, 8\): TypeError.*one for each input"):
+        made_up_inputs(Two(), (3, 8, 8))
+
+
+def test_the_shapes_of_an_onnx_files_inputs_may_be_given_one_by_one(tmp_path):
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", *axes])
+        for name, axes in (("a", [3, "n"]), ("b", [None]))
+    ]
+    out = onnx.helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, ["batch", 3, "n"])
+    node = onnx.helper.make_node("Identity", ["a"], ["out"])
+    graph = onnx.helper.make_graph([node], "g", values, [out])
+    path = tmp_path / "net.onnx"
+    onnx.save(onnx.helper.make_model(graph), path)
+    found = common_inputs(path, path, ((3, 7), (5,)))
+    assert [one.shape for one in found] == [(None, 3, 7), (None, 5)]
+    with pytest.raises(InputError, match="takes 2 inputs; got 3 input shapes"):
+        common_inputs(path, path, ((3, 7), (5,), (1,)))

@@ -1,5 +1,5 @@
-import pytest
 import onnx
+import pytest
 import torch
 import torchvision
 from torch import nn

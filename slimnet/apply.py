@@ -45,7 +45,7 @@ def apply(
         input_shape: the shape of one input, such as (3, 224, 224), or one for each of several
             inputs; None takes the plan's, or guesses it if the plan has none.
         options: all options at once; ``changes`` go on top. Only arch, arch_arg, allow,
-            trust_pickle, opset and seed matter here.
+            trust_pickle, opset, dynamic_size and seed matter here.
         **changes: any field of Options, by name.
 
     Raises:
@@ -69,7 +69,7 @@ def apply(
         work.claim()
         with work.staging() as staging:
             note = export.provenance(loaded.sha256, planned.plan)
-            original = export.translate(loaded.model, example, options.opset)
+            original = export.translate(loaded.model, example, options.opset, options.dynamic_size)
             artefacts = export.write_artefacts(staging, original, slim, planned.plan, example, note)
             record = _record(planned, loaded, slim, example, proven, artefacts, shape is None)
             report.save_report(record, staging / "report.json")

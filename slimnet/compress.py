@@ -120,7 +120,7 @@ def _compress(
         groups.require_unchanged(loaded, example)
         report.require_same_network(baseline, loaded, example)
         splits = execution.in_fitting_batches(loaded.model, splits, task)
-        original = export.translate(loaded.model, example, options.opset)
+        original = export.translate(loaded.model, example, options.opset, options.dynamic_size)
     with clock("measuring the original"):
         before = {
             split.name: task.measure(loaded.model, split, options.confidence_on(split.name))

@@ -13,7 +13,7 @@ import onnx
 from torch import Tensor, nn
 
 from slimnet import execution, export, load, tasks, timing
-from slimnet.data import load_splits, made_up_onnx_inputs, onnx_inputs
+from slimnet.data import common_inputs, load_splits, made_up_onnx_inputs, onnx_inputs
 from slimnet.errors import InputError, ProofError, SlimnetError
 from slimnet.export import NAME as INT8
 from slimnet.load import first_line, record_from_json
@@ -194,6 +194,9 @@ def _check_onnx(path: Path, reported: _Reported) -> str:
 def _noise(path: Path) -> list[tuple[Tensor, ...]]:
     """Return random inputs for an ONNX file, one set for each batch size."""
     inputs = onnx_inputs(path)
+    if any(None in one.shape[1:] for one in inputs):  # the plan has the size of the data
+        shape = export.read_plan_file(path.parent / "plan.json").input_shape
+        inputs = common_inputs(path, path, shape)
     return [made_up_onnx_inputs(inputs, images, images) for images in BATCH_SIZES]
 
 

@@ -19,7 +19,7 @@ from torch.export.passes import move_to_device_pass
 from slimnet.errors import InputError, ProofError
 from slimnet.export.onnx_file import Translated, compare_outputs, translate, write_onnx
 from slimnet.export.plan_file import plan_sha256, save_plan, save_weights
-from slimnet.export.tracing import deepest_cause, evaluation_copy, quiet
+from slimnet.export.tracing import at_other_size, deepest_cause, evaluation_copy, quiet
 from slimnet.groups import channels_of
 from slimnet.load import partial_file, sha256_of
 from slimnet.records import Artefacts, Inputs, Parity, Plan
@@ -59,7 +59,7 @@ def write_artefacts(
         InputError: a network cannot be written in one of the forms.
         ProofError: a file is not the network.
     """
-    translated = translate(slim, fill_batch(inputs, 2), original.opset)
+    translated = translate(slim, fill_batch(inputs, 2), original.opset, original.free_size)
     original_onnx = write_onnx(original, folder / "original.onnx", note, inputs=inputs)
     slim_onnx = write_onnx(translated, folder / "slim.onnx", note, inputs=inputs)
     slim_program = save_program(translated, folder / "slim.pt2")
@@ -74,7 +74,8 @@ def write_artefacts(
 def save_program(translated: Translated, path: Path) -> Parity:
     """Write a translated network as .pt2 for any batch size; changes nothing.
 
-    The file is read back and compared on the example before it gets its name.
+    The file is read back and compared on the example before it gets its name. One for any height
+    and width is compared on another size instead.
 
     Raises:
         InputError: the file cannot be written.
@@ -82,6 +83,8 @@ def save_program(translated: Translated, path: Path) -> Parity:
     """
     content = _serialise(translated.program, type(translated.model).__name__)
     inputs = input_tensors(translated.example)
+    if translated.free_size:
+        inputs = (at_other_size(translated.model, translated.example),)
     with torch.no_grad():
         reference = output_tensors(evaluation_copy(translated.model)(*inputs))
         try:

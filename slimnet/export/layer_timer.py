@@ -46,8 +46,11 @@ def layer_timer(original: Translated, options: OutputOptions) -> LayerTimer:
 
     For a runtime that reads ONNX, the previous file is first tried with this network's weights. If
     it does not compute the same, the network is exported again. The original is timed alongside,
-    and all times are scaled to the machine's speed at the first call.
+    and all times are scaled to the machine's speed at the first call. Where the original takes any
+    size, all are translated for that of the example alone.
     """
+    if original.free_size:
+        original = translate(original.model, original.example, original.opset)
     runtime = RUNTIMES[options.runtime]
     batch, two_images = (fill_batch(original.example, images) for images in (PROFILE_IMAGES, 2))
     last, first_ms = original, 0.0

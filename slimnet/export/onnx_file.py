@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 
 from slimnet.errors import ProofError
 from slimnet.export.to_onnx import to_onnx
-from slimnet.export.tracing import deepest_cause, evaluation_copy, trace
+from slimnet.export.tracing import at_other_size, deepest_cause, evaluation_copy, trace
 from slimnet.load import partial_file
 from slimnet.records import Inputs, OnnxFile, Parity
 from slimnet.tasks import fill_batch, forward, input_tensors, output_tensors
@@ -28,6 +28,7 @@ class Translated:
     ``program`` and ``proto`` take any batch size; of ``example`` (images, ...) they hold only
     shapes and types. A single input of the ONNX is called "input" and an only output "output".
     Several are called as in the network's forward and in its output. Change nothing in here.
+    With ``free_size`` both take any height and width, too.
     """
 
     model: nn.Module
@@ -35,9 +36,10 @@ class Translated:
     opset: int
     program: ExportedProgram
     proto: onnx.ModelProto
+    free_size: bool = False
 
 
-def translate(model: nn.Module, example: Inputs, opset: int) -> Translated:
+def translate(model: nn.Module, example: Inputs, opset: int, free_size: bool = False) -> Translated:
     """Translate a copy of the model; does not change the model.
 
     A network that cannot be traced, because of an ``if`` on the data say, raises an InputError.
@@ -46,13 +48,18 @@ def translate(model: nn.Module, example: Inputs, opset: int) -> Translated:
         model: the network.
         example: inputs (images, ...).
         opset: ONNX operator-set version.
+        free_size: translate it for any height and width.
 
     Raises:
-        InputError: the network cannot be traced, or not be written as ONNX or with this opset.
+        InputError: the network cannot be traced, or not be written as ONNX or with this opset, or
+            not for any size.
         ProofError: the ONNX is not valid, or not self-contained.
     """
-    program = trace(model, example)
-    return Translated(model, example, opset, program, to_onnx(program, model, example, opset))
+    if free_size:
+        at_other_size(model, fill_batch(example, 2))
+    program = trace(model, example, free_size)
+    proto = to_onnx(program, model, example, opset, free_size)
+    return Translated(model, example, opset, program, proto, free_size)
 
 
 def write_onnx(
@@ -64,7 +71,8 @@ def write_onnx(
 ) -> OnnxFile:
     """Write a translated network as one ONNX file and prove it; changes nothing.
 
-    The same network and metadata give the same bytes. On failure no file is left behind.
+    The same network and metadata give the same bytes. On failure no file is left behind. A file
+    for any size is compared at two.
 
     Args:
         translated: the network.
@@ -88,9 +96,14 @@ def write_onnx(
             size: onnx_parity(translated.model, temporary, fill_batch(images, size))
             for size in check_batches
         }
+        sizes = {}
+        if translated.free_size:
+            other = at_other_size(translated.model, fill_batch(images, 2))
+            size = ",".join(map(str, other.shape[2:]))
+            sizes[size] = onnx_parity(translated.model, temporary, other)
     digest = hashlib.sha256(content).hexdigest()
     opset = translated.opset
-    return OnnxFile(path=path, bytes=len(content), sha256=digest, opset=opset, parity=parity)
+    return OnnxFile(path, len(content), digest, opset, parity, sizes)
 
 
 def onnx_parity(model: nn.Module, path: Path, inputs: Inputs) -> Parity:

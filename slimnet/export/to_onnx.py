@@ -21,9 +21,9 @@ from torch.utils import _pytree
 from slimnet.errors import InputError, ProofError
 from slimnet.export.tracing import (
     BATCH,
-    batch_shapes,
     deepest_cause,
     evaluation_copy,
+    free_axes,
     neutral_inputs,
     quiet,
 )
@@ -38,18 +38,19 @@ NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def to_onnx(
-    program: ExportedProgram, model: nn.Module, example: Inputs, opset: int
+    program: ExportedProgram, model: nn.Module, example: Inputs, opset: int, free_size: bool = False
 ) -> onnx.ModelProto:
     """Return a network as ONNX; changes neither the network nor its program.
 
-    The same network gives the same ONNX.
+    The same network gives the same ONNX. With ``free_size`` it takes any height and width, and the
+    program must do so, too.
 
     Raises:
         InputError: it cannot be written as ONNX, or not with this opset.
         ProofError: the ONNX is not valid, or not self-contained.
     """
     names = input_names(model, example), output_names(model, example)
-    translated = _translated(program, model, example, names, opset)
+    translated = _translated(program, model, example, names, opset, free_size)
     written = translated.opset_imports.get("")
     if written != opset:
         raise InputError(
@@ -65,13 +66,13 @@ def to_onnx(
 
 
 def _translated(
-    program: ExportedProgram, model: nn.Module, example: Inputs, names: Names, opset: int
-) -> ir.Model:
+    program: ExportedProgram, model: nn.Module, example: Inputs, names: Names, opset: int,
+    free_size: bool,
+) -> ir.Model:  # fmt: skip
     """Return the program as ONNX or, where that fails, the network as ONNX."""
     translate = partial(
         torch.onnx.export,
         dynamo=True,
-        dynamic_shapes=batch_shapes(example),
         input_names=names[0],
         output_names=names[1],
         opset_version=opset,
@@ -80,11 +81,14 @@ def _translated(
     )
     with quiet():
         try:
-            found = translate(program, ())
+            found = translate(program, (), dynamic_shapes=free_axes(example, free_size, named=True))
         except Exception:
             # tracing again takes time, but a network can ask if it is for ONNX, and do otherwise
             try:
-                found = translate(evaluation_copy(model), neutral_inputs(example))
+                found = translate(
+                    evaluation_copy(model), neutral_inputs(example),
+                    dynamic_shapes=free_axes(example, free_size),
+                )  # fmt: skip
             except Exception as error:  # the exporter raises many unrelated classes
                 network, reason = type(model).__name__, deepest_cause(error)
                 raise InputError(f"cannot export {network} to ONNX: {reason}") from error

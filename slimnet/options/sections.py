@@ -460,6 +460,11 @@ class ExportOptions(Section):
     title = "Output"
 
     opset: int = option(20, "ONNX operator-set version.", limits=(18, 23))
+    dynamic_size: bool = option(
+        False,
+        "The files take images of any height and width (signals of any length), not only of the "
+        "size of the data.",
+    )
 
 
 @dataclass(frozen=True)

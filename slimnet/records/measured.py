@@ -173,13 +173,17 @@ class PredictionCheck:
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """An ONNX file that was written, checked and run. ``parity`` maps batch sizes to parities."""
+    """An ONNX file that was written, checked and run. ``parity`` maps batch sizes to parities.
+
+    Of a file for any size, ``size_parity`` maps another size, such as "48,80", to the parity there.
+    """
 
     path: FilePath
     bytes: int
     sha256: str
     opset: int
     parity: Mapping[int, Parity]
+    size_parity: Mapping[str, Parity] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

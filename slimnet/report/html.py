@@ -106,6 +106,8 @@ def _facts(report: Report) -> Iterator[tuple[str, object]]:
     yield "masked = slim (float64)", f"{error:.1e} of the output's scale"
     for batch, parity in report.artefacts.slim_onnx.parity.items():
         yield f"ONNX Runtime = PyTorch, batch {batch}", f"{parity.relative_error:.1e}"
+    for size, parity in report.artefacts.slim_onnx.size_parity.items():
+        yield f"ONNX Runtime = PyTorch, size {size}", f"{parity.relative_error:.1e}"
     for name, digest in report.artefacts.sha256.items():
         yield f"SHA-256 of {name}", digest
     for name, seconds in report.seconds.items():

@@ -77,7 +77,7 @@ def test_compress(tmp_path, network, inputs, loss):
     result = slimnet.compress(network, data, 10, out=tmp_path / "slim", **QUICK)
     before, after = result.report.original_size, result.report.slim_size
     assert after.parameters < 0.8 * before.parameters
-    assert result.report.test_drop.original_percent > 90
+    assert result.report.selection_drop.original_percent > 90
     with torch.no_grad():
         outputs = result.model(inputs)
     right = outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).long()

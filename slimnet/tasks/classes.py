@@ -14,6 +14,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor, nn
 
+from slimnet.data import class_scores
 from slimnet.records import ClassDrop, Drop, Split
 from slimnet.tasks.calls import CallBatch, call_plainly
 from slimnet.tasks.drop import Quality, paired_drop, score_limit
@@ -87,7 +88,7 @@ def evaluate_balanced_drop(
     z, seen = NormalDist().inv_cdf(confidence), 0
     with torch.inference_mode():
         for number, (inputs, labels) in enumerate(split.batches):
-            logits = call(number, partial(slim, inputs))
+            logits = class_scores(call(number, partial(slim, inputs)))
             right = (logits.argmax(1) == labels) & logits.isfinite().all(1)
             best[seen : seen + len(right)] = right
             seen += len(right)

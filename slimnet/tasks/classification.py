@@ -50,7 +50,7 @@ def top_1_accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
 
 def balanced_accuracy(model: nn.Module, batches: Iterable[Batch]) -> float:
     """Return the mean recall over classes in percent; the model is not changed."""
-    pairs = [(model(inputs).argmax(1) == labels, labels) for inputs, labels in batches]
+    pairs = [(class_scores(model(x)).argmax(1) == labels, labels) for x, labels in batches]
     correct, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     return balanced_percent(correct, labels)
 

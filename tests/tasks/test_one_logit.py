@@ -6,7 +6,11 @@ from torch import nn
 from torch.nn import functional
 
 from slimnet.data import class_scores
-from slimnet.tasks import CLASSIFICATION
+from slimnet.records import Split
+from slimnet.tasks import CLASSIFICATION, measure_quality
+from slimnet.tasks.classes import balanced_drop, evaluate_balanced_drop
+from slimnet.tasks.classification import balanced_accuracy
+from slimnet.tasks.drop import evaluate_paired_drop, paired_drop
 
 torch.manual_seed(0)
 INPUTS, LABELS = torch.randn(50, 6), torch.arange(50) % 2
@@ -44,3 +48,24 @@ def test_the_logit_makes_all_the_difference(network):
     divergence += (1 - probability) * ((1 - probability) / (1 - other)).log()
     found = CLASSIFICATION.distance(twice, outputs, 2.0)
     assert float(found) == pytest.approx(4 * float(divergence.mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize("network", [COLUMN, FLAT])
+def test_every_measure_takes_class_1_where_the_logit_is_above_0(network):
+    right = (COLUMN(INPUTS)[:, 0] > 0) == (LABELS == 1)
+    split = Split("selection", 50, [BATCH])
+    found = measure_quality(network, split)
+    assert torch.equal(found.correct, right)
+    both = [float(right[label == LABELS].float().mean()) for label in (0, 1)]
+    assert balanced_accuracy(network, [BATCH]) == pytest.approx(50 * sum(both))
+    for whole, evaluate in (
+        (paired_drop, evaluate_paired_drop), (balanced_drop, evaluate_balanced_drop)
+    ):  # fmt: skip
+        opposite = nn.Linear(6, 1)
+        opposite.load_state_dict({name: -value for name, value in COLUMN.state_dict().items()})
+        drop = evaluate(found, opposite, split, 0.5, 100.0)
+        assert drop.points == pytest.approx(
+            whole(found, measure_quality(opposite, split), 0.5).points
+        )
+        share = float(right.float().mean()) if whole is paired_drop else sum(both) / 2
+        assert drop.points == pytest.approx(100 * (2 * share - 1), abs=1e-4)

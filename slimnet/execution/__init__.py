@@ -5,6 +5,7 @@ from slimnet.execution.folding import alike, can_fold, folded, normed_layers
 from slimnet.execution.layers import (
     BATCH_NORMS,
     CONVOLUTIONS,
+    GROUP_NORMS,
     INSTANCE_NORMS,
     PRODUCERS,
     SUPPORTED,

@@ -15,8 +15,9 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+GROUP_NORMS = (nn.GroupNorm,)
 PRODUCERS = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
-TWO_SIDES_IN_ONE = (*BATCH_NORMS, *INSTANCE_NORMS, nn.PReLU)
+TWO_SIDES_IN_ONE = (*BATCH_NORMS, *INSTANCE_NORMS, *GROUP_NORMS, nn.PReLU)
 SUPPORTED = (*PRODUCERS, *TWO_SIDES_IN_ONE)
 After = Callable[[str, nn.Module, Tensor, Tensor], Tensor | None]
 """Gets a layer's name, the layer, its input and its output; returns another output, or None."""
@@ -53,9 +54,9 @@ def channel_count(module: nn.Module, direction: Direction) -> int | None:
         return module.out_channels if direction == "out" else 0
     if isinstance(module, nn.PReLU):
         return module.num_parameters if module.num_parameters > 1 else None
-    names = ("out_channels", "out_features", "num_features")
+    names = ("out_channels", "out_features", "num_features", "num_channels")
     if direction == "in" and not has_one_axis(module):
-        names = ("in_channels", "in_features", "num_features")
+        names = ("in_channels", "in_features", "num_features", "num_channels")
     return next((getattr(module, name) for name in names if hasattr(module, name)), None)
 
 

@@ -1,6 +1,7 @@
 """Mask a plan's channels (weights at 0, shapes unchanged), or cut them out of the network."""
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
@@ -122,9 +123,27 @@ def _cut(name: str, module: nn.Module, direction: str, indices: Sequence[int]) -
     if isinstance(module, ConstantOutput):
         module.cut(indices)
         return
+    if isinstance(module, nn.GroupNorm):
+        _remove_norm_groups(name, module, indices)
     pruner = _pruner(name, module)
     cut = pruner.prune_out_channels if direction == "out" else pruner.prune_in_channels
     cut(module, list(indices))
+
+
+def _remove_norm_groups(name: str, norm: nn.GroupNorm, indices: Sequence[int]) -> None:
+    """Change the norm in place: it has fewer groups, each of as many channels as before.
+
+    Raises:
+        InputError: the channels of some group do not go all together.
+    """
+    size = norm.num_channels // norm.num_groups
+    lost = Counter(index // size for index in indices)
+    if set(lost.values()) != {size}:
+        raise InputError(
+            f"the plan removes some channels of {name!r}, a GroupNorm, that are normalised with "
+            f"others which stay; {OTHER_NETWORK}"
+        )
+    norm.num_groups -= len(lost)
 
 
 def _pruner(name: str, module: nn.Module) -> torch_pruning.pruner.function.BasePruningFunc:

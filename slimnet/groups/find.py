@@ -12,13 +12,9 @@ from torch import nn
 
 from slimnet.errors import InputError
 from slimnet.execution import SUPPORTED, linear_share, output_channels, watching
-from slimnet.groups.graph import (
-    NotFollowedError,
-    NotPrunableError,
-    Trace,
-    build_group,
-    produces,
-)
+from slimnet.groups.build import build_group, produces
+from slimnet.groups.couplings import Couplings
+from slimnet.groups.graph import LOST, NotFollowedError, NotPrunableError, Trace
 from slimnet.groups.group import Group
 from slimnet.groups.heads import head_entries
 from slimnet.groups.nan_tracing import NanTracer
@@ -53,7 +49,7 @@ def find_groups(
     """Find every group whose removal is proven right; the model is not changed.
 
     The dependency graph comes first. Layers that it does not contain, cannot follow, or follows
-    wrongly get a second chance as whole attention heads or by NaN tracing.
+    wrongly get a second chance: as whole attention heads, by derivatives or by NaN tracing.
 
     Args:
         model: a network in eval mode.
@@ -77,7 +73,7 @@ def find_groups(
     reasons = found.reasons | objections
     second_chance = [n for n in output_channels(model) if n in {*found.unfollowed, *objections}]
     if second_chance:
-        traced, lost = _by_tracing(model, example, second_chance)
+        traced, lost = _by_tracing(model, example, second_chance, groups, seed)
         more, failing = provable_groups(traced, probe, seed, proven=groups)
         groups = groups + more
         for layer, reason in (lost | _by_layer(failing)).items():
@@ -87,7 +83,7 @@ def find_groups(
     if not groups:
         probe.require_repeats()  # a network that differs each time fails every proof
     groups, spared = _restrict(model, groups, layers, example if full_size is None else full_size)
-    in_groups = {gate.layer for group in groups for gate in group.gates}
+    in_groups = _layers_of(groups)
     frozen = [
         Frozen(layer, channels, SINGLE_CHANNEL if channels == 1 else (reasons | spared)[layer])
         for layer, channels in output_channels(model).items()
@@ -144,26 +140,37 @@ def _called(model: nn.Module, inputs: Any) -> list[str]:
 
 
 def _by_tracing(
-    model: nn.Module, example: Any, layers: Sequence[str]
+    model: nn.Module, example: Any, layers: Sequence[str], proven: Iterable[Group], seed: int
 ) -> tuple[list[Group], Reasons]:
     """Return the groups of these layers, and why the others are in none.
 
-    Whole attention heads come first, then NaN tracing.
+    Whole attention heads come first, then couplings by derivatives, then NaN tracing. A group that
+    holds a layer of a ``proven`` one is not right.
     """
-    tracer = NanTracer(model, example)
-    groups, reasons = [], {}
+    couplings = Couplings(model, example, seed)
+    groups: list[Group] = []
     for entries in head_entries(model, example, layers):
         with suppress(NotFollowedError, NotPrunableError):
-            groups.append(build_group(entries[0].module, entries, model, tracer.norm_after))
-    in_heads = {gate.layer for group in groups for gate in group.gates}
-    for layer in layers:
-        if layer in in_heads:
-            continue
-        try:
-            groups.append(build_group(layer, tracer.entries(layer), model, tracer.norm_after))
-        except (NotFollowedError, NotPrunableError) as reason:
-            reasons[layer] = str(reason)
-    return groups, reasons
+            groups.append(build_group(entries[0].module, entries, model, couplings.norm_after))
+    taken, reasons = _layers_of([*proven, *groups]), Reasons()
+    for way in (couplings, NanTracer(model, example)):
+        for layer in layers:
+            if layer in taken:
+                continue
+            try:
+                group = build_group(layer, way.entries(layer), model, way.norm_after)
+                if _layers_of([group]) & taken:
+                    raise NotFollowedError(LOST)
+            except (NotFollowedError, NotPrunableError) as reason:
+                reasons.setdefault(layer, str(reason))
+            else:
+                groups.append(group)
+                taken |= _layers_of([group])
+    return groups, {layer: text for layer, text in reasons.items() if layer not in taken}
+
+
+def _layers_of(groups: Iterable[Group]) -> set[str]:
+    return {gate.layer for group in groups for gate in group.gates}
 
 
 def _restrict(
@@ -223,7 +230,7 @@ def keep_layers(
             open_groups.append(group)
         kept |= reasons
     # a depthwise convolution behind a concatenation is in several groups
-    still_open = {gate.layer for group in open_groups for gate in group.gates}
+    still_open = _layers_of(open_groups)
     newly_frozen = [
         Frozen(layer, _channels(layer, groups), reason)
         for layer, reason in kept.items()

@@ -1,7 +1,7 @@
-"""Follow a layer's channels in torch-pruning's dependency graph, and build the group they form."""
+"""Follow a layer's channels in torch-pruning's dependency graph."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
@@ -10,21 +10,14 @@ from typing import Any
 import torch
 import torch_pruning
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
 from torch_pruning.dependency import graph as graph_of_torch_pruning
 
 from slimnet.execution import (
     BATCH_NORMS,
-    CONVOLUTIONS,
+    GROUP_NORMS,
     PRODUCERS,
-    SUPPORTED,
-    TRANSPOSED,
-    channel_count,
     has_one_axis,
-    is_depthwise,
-    output_channels,
 )
-from slimnet.groups.group import Gate, Group, Member
 from slimnet.load import on_shapes
 
 # The modules of one group: a few hundred if the search ends; 10,000 take seconds.
@@ -32,10 +25,6 @@ MAX_MODULES = 10_000
 MIN_MAX_MODULES = 1_000  # after several endless searches in one network
 # A guess: concatenated channels may be more than the widest layer has.
 CHANNELS_PER_WIDEST = 4
-PARAMETER = (
-    "the network's code applies a parameter to its channels, such as a gain, by itself; only "
-    "parameters of layers can be cut"
-)
 OPERATIONS = tuple(
     getattr(torch_pruning.ops, name)
     for name in (
@@ -60,6 +49,9 @@ class Entry:
     index: Tensor
     unit: Tensor
     ends_network: bool
+
+
+LOST = "its channels could not be followed, one by one, to layers that read them"
 
 
 class NotFollowedError(Exception):
@@ -136,10 +128,10 @@ class Trace:
         )
 
     def norm_after(self, layer: str) -> str | None:
-        """Return the batch norm that alone reads the output of ``layer``, or None."""
+        """Return the batch or group norm that alone reads the output of ``layer``, or None."""
         outputs = self._graph.module2node[self.model.get_submodule(layer)].outputs
         alone = len(outputs) == 1 and len(outputs[0].inputs) == 1
-        if alone and isinstance(outputs[0].module, BATCH_NORMS):
+        if alone and isinstance(outputs[0].module, (*BATCH_NORMS, *GROUP_NORMS)):
             return str(self._names[outputs[0].module])
         return None
 
@@ -210,120 +202,3 @@ def bounded_search(
     return FunctionType(
         search.__code__, names, search.__name__, search.__defaults__, search.__closure__
     )
-
-
-def build_group(
-    name: str,
-    entries: Sequence[Entry],
-    model: nn.Module,
-    norm_after: Callable[[str], str | None],
-) -> Group:
-    """Return the group of the layer ``name`` from its entries; the model is not changed.
-
-    ``norm_after`` gives the batch norm that alone reads a layer's output, or None.
-
-    Raises:
-        NotPrunableError: its channels cannot be removed; the message is the reason.
-        NotFollowedError: these entries allow no removal, but others that are found differently may.
-    """
-    _refuse_unsupported(entries, model)
-    _refuse_special(entries, model)
-    modules = [e for e in entries if not issubclass(e.kind, OPERATIONS)]
-    unit_of = _merge_grouped(1 + max(int(e.unit.max()) for e in modules), modules, model)
-    units = int(unit_of.max()) + 1
-    if units < 2:
-        # NaN tracing may find more units, where one channel is broadcast over all of them
-        raise NotFollowedError("its channels can only go all at once")
-    members = tuple(
-        Member(
-            module=e.module,
-            direction="in" if e.is_input else "out",
-            index=e.index,
-            original=e.index,
-            unit=unit_of[e.unit],
-            norm=norm_after(e.module) if issubclass(e.kind, PRODUCERS) else None,
-            channels=_channels(model.get_submodule(e.module), e),
-        )
-        for e in modules
-    )
-    order = list(output_channels(model))
-    producers = {e.module for e in modules if produces(e)}
-    norm_of = {member.module: member.norm for member in members}
-    gates = tuple(
-        Gate(layer, norm_of[layer] or layer) for layer in sorted(producers, key=order.index)
-    )
-    return Group(name, members, gates, torch.arange(units))
-
-
-def _channels(module: nn.Module, entry: Entry) -> int:
-    return channel_count(module, "in" if entry.is_input else "out") or 0
-
-
-def produces(entry: Entry) -> bool:
-    """Return whether the entry is the output of a layer that makes channels."""
-    return issubclass(entry.kind, PRODUCERS) and not entry.is_input
-
-
-def _refuse_unsupported(entries: Iterable[Entry], model: nn.Module) -> None:
-    consumed = False
-    for entry in entries:
-        if entry.ends_network:
-            raise NotPrunableError("it makes the network's output")
-        if issubclass(entry.kind, OPERATIONS):
-            continue
-        if issubclass(entry.kind, nn.Parameter):
-            raise NotPrunableError(PARAMETER)
-        if not entry.module or not issubclass(entry.kind, SUPPORTED):
-            raise NotPrunableError(f"slimnet takes no channels out of {_in_words(entry, model)}")
-        consumed |= entry.is_input
-    if not consumed:
-        raise NotFollowedError("no layer that reads its channels was found")
-
-
-def _in_words(entry: Entry, model: nn.Module) -> str:
-    """Return what stands there, and no more about it than is true of every such module."""
-    name = f"the {entry.kind.__name__} {entry.module}".strip()
-    if issubclass(entry.kind, nn.Parameter):
-        return f"{name}, which the network's code uses without a layer"
-    module = model.get_submodule(entry.module)
-    if isinstance(module, nn.LayerNorm):
-        return f"{name}, which averages over axes of the shape {tuple(module.normalized_shape)}"
-    if isinstance(module, nn.GroupNorm):
-        together = module.num_channels // module.num_groups
-        return f"{name}, which averages over {together} channel{'s' * (together > 1)} at a time"
-    return name
-
-
-def _refuse_special(entries: Iterable[Entry], model: nn.Module) -> None:
-    """Refuse supported layers whose weights cannot be cut."""
-    for entry in entries:
-        module = model.get_submodule(entry.module) if entry.module else None
-        if isinstance(module, PRODUCERS) and is_parametrized(module):
-            raise NotPrunableError(f"the weights of {entry.module} are computed (parametrization)")
-        if isinstance(module, TRANSPOSED) and module.groups > 1 and not is_depthwise(module):
-            raise NotPrunableError(f"{entry.module} is a transposed convolution in groups")
-
-
-def _merge_grouped(units: int, entries: Iterable[Entry], model: nn.Module) -> Tensor:
-    """Return the new unit of each unit, (units,) int64.
-
-    A grouped convolution must lose the same channels in each of its groups: these become one unit.
-    """
-    unit_of = torch.arange(units)
-    for entry in entries:
-        module = model.get_submodule(entry.module)
-        if not isinstance(module, (*CONVOLUTIONS, *TRANSPOSED)) or is_depthwise(module):
-            continue
-        if module.groups == 1:
-            continue
-        channels = module.in_channels if entry.is_input else module.out_channels
-        if len(entry.index) != channels:
-            raise NotPrunableError(
-                f"the grouped convolution {entry.module} shares its groups with other layers"
-            )
-        local = entry.index % (channels // module.groups)
-        for position in range(channels // module.groups):
-            together = torch.unique(unit_of[entry.unit[local == position]])
-            unit_of[torch.isin(unit_of, together)] = together[0]
-    numbers: Tensor = torch.unique(unit_of, return_inverse=True)[1]
-    return numbers

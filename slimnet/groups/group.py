@@ -21,8 +21,9 @@ class Member:
 
     ``index``, ``original`` and ``unit`` are int64 of shape (entries,). ``original`` is ``index``
     in the numbering of the original network. Norms and depthwise convolutions have the direction
-    "out". ``norm`` is the batch norm that alone reads the module's output, if any. ``channels`` is
-    how many the module has on this side, in this group or not; 0 if that is not known.
+    "out". ``norm`` is the batch or group norm that alone reads the module's output, if any.
+    ``channels`` is how many the module has on this side, in this group or not; 0 if that is not
+    known.
     """
 
     module: str
@@ -87,7 +88,7 @@ def plan_for(groups: Sequence[Group], units: Sequence[Tensor], *, original: bool
 
 
 def norms_behind(groups: Sequence[Group]) -> dict[str, str]:
-    """Return, by layer, the batch norm that alone reads its output."""
+    """Return, by layer, the batch or group norm that alone reads its output."""
     members = (member for group in groups for member in group.members)
     return {member.module: member.norm for member in members if member.norm is not None}
 
@@ -167,3 +168,22 @@ def _shrink(group: Group, gone: Tensor, plan: Plan) -> Group:
             )
         )
     return replace(group, members=tuple(members), original_units=group.original_units[kept])
+
+
+def connected(count: int, first: Tensor, second: Tensor) -> Tensor:
+    """Return which of ``count`` numbers are connected: the same new number for each such set.
+
+    The result is int64 (count,), from 0 without gaps. ``first[i]`` goes with ``second[i]``; both
+    are int64 (pairs,).
+    """
+    least = torch.arange(count)
+    while True:
+        both = torch.minimum(least[first], least[second])
+        lower = least.scatter_reduce(0, first, both, "amin")
+        lower = lower.scatter_reduce(0, second, both, "amin")
+        lower = lower[lower]
+        if torch.equal(lower, least):
+            break
+        least = lower
+    numbers: Tensor = torch.unique(least, return_inverse=True)[1]
+    return numbers

@@ -25,15 +25,13 @@ from slimnet.execution import (
     output_channels,
     watching,
 )
-from slimnet.groups.graph import Entry, NotFollowedError
+from slimnet.groups.graph import LOST, Entry, NotFollowedError
 from slimnet.tasks import forward, output_tensors
 
 IMAGES_AT_ONCE = 8  # a guess: at twice as many, memory doubles and little time is saved
 MIXED = -1
 Place = tuple[str, Literal["in", "out", "end"]]
 """A module's input or output, by name, or an output of the network."""
-
-LOST = "its channels could not be followed, one by one, to layers that read them"
 
 
 class NanTracer:
@@ -53,7 +51,7 @@ class NanTracer:
         self._kinds = {name: type(module) for name, module in model.named_modules()}
         ends = list(itertools.accumulate(self._channels.values(), initial=0))
         self._first = dict(zip(self._channels, ends, strict=False))
-        self._codes = _different_halves(ends[-1])
+        self._codes = different_halves(ends[-1])
         self._norms: dict[str, set[str]] = defaultdict(set)
         passes = torch.split(self._codes, IMAGES_AT_ONCE)
         try:
@@ -97,16 +95,8 @@ class NanTracer:
     def _numbers(self, passes: Sequence[Sequence[Tensor]]) -> Tensor:
         """Return which channel is read at each channel of one place, (channels,) int64."""
         calls = [torch.cat(parts) for parts in zip(*passes, strict=True)]
-        numbers = torch.stack([self._decode(call) for call in calls])
+        numbers = torch.stack([decode(self._codes, call) for call in calls])
         return torch.where((numbers == numbers[:1]).all(0), numbers[0], MIXED)
-
-    def _decode(self, found: Tensor) -> Tensor:
-        """Return the channel whose code each column of NaNs, (images, channels), is, or MIXED."""
-        weights = 2 ** torch.arange(len(found))
-        known, order = (self._codes * weights[:, None]).sum(0).sort()
-        keys = (found * weights[:, None]).sum(0)
-        place = torch.searchsorted(known, keys).clamp_max(len(known) - 1)
-        return torch.where(known[place] == keys, order[place], MIXED)
 
     def _pass(self, model: nn.Module, example: Any, rows: Tensor) -> dict[Place, list[Tensor]]:
         """Run the model on one image for each row of the codes, (images, all channels) bool.
@@ -153,7 +143,7 @@ class NanTracer:
         return seen
 
 
-def _different_halves(count: int) -> Tensor:
+def different_halves(count: int) -> Tensor:
     """Return ``count`` different halves of some images, (images, count) bool.
 
     No half contains another (Sperner's theorem), and the number of images is the smallest possible.
@@ -162,6 +152,18 @@ def _different_halves(count: int) -> Tensor:
     halves = list(itertools.islice(itertools.combinations(range(images), images // 2), count))
     codes = torch.zeros(count, images, dtype=torch.bool)
     return codes.scatter_(1, torch.tensor(halves), True).T
+
+
+def decode(codes: Tensor, found: Tensor) -> Tensor:
+    """Return the number of each column of ``found`` among the columns of ``codes``, or MIXED.
+
+    Both are bool, (images, codes) and (images, columns).
+    """
+    weights = 2 ** torch.arange(len(found))
+    known, order = (codes * weights[:, None]).sum(0).sort()
+    keys = (found * weights[:, None]).sum(0)
+    place = torch.searchsorted(known, keys).clamp_max(len(known) - 1)
+    return torch.where(known[place] == keys, order[place], MIXED)
 
 
 def _remove_nans(values: Tensor, axis: int, images: int) -> tuple[Tensor, Tensor]:

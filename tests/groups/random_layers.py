@@ -36,6 +36,8 @@ def norm(kind: str, channels: int, size: int) -> nn.Module:
         "batch": lambda: nn.BatchNorm2d(channels),
         "plain batch": lambda: nn.BatchNorm2d(channels, affine=False),
         "group": lambda: nn.GroupNorm(2 if channels % 2 == 0 else 1, channels),
+        "pairs": lambda: nn.GroupNorm(channels // 2 if channels % 2 == 0 else 1, channels),
+        "each": lambda: nn.GroupNorm(channels, channels),
         "single": lambda: nn.GroupNorm(1, channels),
         "image": lambda: nn.LayerNorm([channels, size, size]),
         "channels": lambda: OverChannels(channels),
@@ -183,6 +185,36 @@ class Apart(nn.Module):
             first, second = x[:, : self.widths[0]], x[:, self.widths[0] :]
         one, other = (f(y.clone()) for f, y in zip(self.branches, (first, second), strict=True))
         return torch.cat([one, resized(other, one)], 1)
+
+
+class Parts(nn.Module):
+    """Equal parts of the channels, each a unit with the same place of the others, at any width."""
+
+    def __init__(self, branch: nn.Module, parts: int, way: str) -> None:
+        super().__init__()
+        self.branch, self.parts, self.way = branch, parts, way
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.way == "neighbours":
+            return x.unflatten(1, (-1, self.parts)).amax(2)
+        if self.way == "glu" and self.parts == 2:
+            return functional.glu(x, 1)
+        if self.way == "slices":
+            width = x.shape[1] // self.parts
+            parts = [x[:, k * width : (k + 1) * width] for k in range(self.parts)]
+        else:
+            parts = list(x.chunk(self.parts, 1))
+        if self.way == "one half":
+            changed = self.branch(parts[1].clone())
+            return resized(parts[0], changed) * changed
+        if self.way == "order":
+            return torch.cat(parts[::-1], 1)
+        if self.way == "steps":
+            changed = self.branch(parts[-1].clone())
+            return torch.cat([resized(part, changed) for part in (*parts, parts[0])] + [changed], 1)
+        if self.way == "maximum":
+            return torch.maximum(parts[0], parts[1])
+        return parts[0] * sum(parts[1:]).sigmoid()
 
 
 class Twice(nn.Module):

@@ -19,6 +19,7 @@ from random_layers import (
     Heads,
     Join,
     PadChannels,
+    Parts,
     Scale,
     SpaceAttention,
     Twice,
@@ -33,8 +34,9 @@ Layer = tuple[Any, ...]
 IMAGES, LARGEST = (2, 3, 6, 6), 12
 WIDTHS = st.sampled_from((4, 6, 8, 1, 3))
 ACTIVATIONS = ("relu", "in place", "gelu", "sigmoid", "prelu", "slopes", "softmax", "hardswish")
-NORMS = ("batch", "group", "single", "image", "channels", "instance", "instance affine",
-         "instance running", "plain batch")  # fmt: skip
+NORMS = ("batch", "group", "pairs", "each", "single", "image", "channels", "instance",
+         "instance affine", "instance running", "plain batch")  # fmt: skip
+WAYS = ("gate", "glu", "maximum", "slices", "one half", "order", "steps", "neighbours")
 SIMPLE = st.one_of(
     st.tuples(
         st.just("conv"), WIDTHS, st.sampled_from((1, 3)), st.sampled_from((1, 2)),
@@ -65,6 +67,7 @@ def _nested(inner: st.SearchStrategy[Layer]) -> st.SearchStrategy[Layer]:
         st.tuples(st.just("split"), two, st.sampled_from(("chunk", "split", "slice"))),
         st.tuples(st.just("gate"), several),
         st.tuples(st.just("twice"), several),
+        st.tuples(st.just("parts"), st.sampled_from((2, 2, 3, 4)), st.sampled_from(WAYS), several),
     )
 
 
@@ -156,6 +159,14 @@ def _branches(kind: str, numbers: Sequence[Any], shape: torch.Size) -> nn.Module
         parts = zip(numbers[0], widths, strict=True)
         made = [_sequence(part, torch.Size((shape[0], w, *shape[2:])))[0] for part, w in parts]
         return Apart(made, widths, numbers[1])
+    if kind == "parts":
+        parts, way, layers = numbers
+        if channels % parts:
+            return nn.Identity()
+        part = torch.Size((shape[0], channels // parts, *shape[2:]))
+        branch, after = _sequence(layers, part)
+        back = nn.Sequential(branch, nn.Conv2d(after[1], part[1], 1))
+        return Parts(back, parts, way)
     branch, after = _sequence(numbers[0], shape)
     if kind == "residual" and numbers[1] == "pad" and after[1] >= channels:
         return Add(branch, PadChannels(0, after[1] - channels) if after[1] > channels else None)

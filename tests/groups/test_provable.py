@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.groups.find import find_groups
+from slimnet.groups.find import _from_graph, find_groups
 from slimnet.groups.probe import Probe
-from slimnet.groups.provable import EMPTIES_A_LAYER
+from slimnet.groups.provable import EMPTIES_A_LAYER, provable_groups
 
 
 def reasons_of(model, images, **options):
@@ -296,11 +296,17 @@ class JoinedAndHalved(nn.Module):
 
 @pytest.mark.parametrize("channels", [4, 16, 40])
 @pytest.mark.parametrize("seed", range(3))
-def test_layers_that_are_right_only_together_are_frozen(images, channels, seed):
+def test_layers_that_are_right_only_together_are_one_group_or_none(images, channels, seed):
     torch.manual_seed(seed)
-    groups, reasons = reasons_of(JoinedAndHalved(channels), images, seed=seed)
-    assert {"first", "second"} <= set(reasons)
-    assert groups == {"third"}
+    model = JoinedAndHalved(channels).eval()
+    apart = _from_graph(model, images).groups
+    right, failing = provable_groups(apart, Probe(model, images, seed), seed)
+    assert {"first", "second"} <= {group.name for group, _ in failing}
+    assert {group.name for group in right} == {"third"}
+    groups, _ = find_groups(model, images, seed=seed)
+    together = next(group for group in groups if group.name != "third")
+    assert [gate.layer for gate in together.gates] == ["first", "second"]
+    assert together.units == channels
 
 
 class JoinedWithOne(nn.Module):

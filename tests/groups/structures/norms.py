@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from structures.registry import FOLLOW, PROOF, Net, structure
+from structures.registry import FOLLOW, OUTPUT, PROOF, Net, structure
 
 ACROSS = ("norm", "across", *PROOF)
 
@@ -19,17 +19,17 @@ class Normed(Net):
         return self.head(self.after(self.norm(self.stem(x)).relu()).mean((2, 3)))
 
 
-@structure("after", words={"stem": ACROSS})
+@structure("stem after")
 def group_norm():
     return Normed(nn.GroupNorm(2, 8))
 
 
-@structure("after", words={"stem": ACROSS})
+@structure("after", never={"stem": ("groupnorm", "all channels together"), "head": OUTPUT})
 def group_norm_of_one_group():
     return Normed(nn.GroupNorm(1, 8))
 
 
-@structure("after", words={"stem": ACROSS})
+@structure("stem after")
 def group_norm_of_single_channels():
     return Normed(nn.GroupNorm(8, 8))
 

@@ -22,21 +22,21 @@ class Reshaped(Net):
         return self.head(self.hidden(x.mean((2, 3))).relu())
 
 
-@structure("after hidden", words={"stem": MOVED})
+@structure("stem after hidden")
 class channel_shuffle(Reshaped):
     def change(self, x):
         n, c, h, w = x.shape
         return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
-@structure("after hidden", words={"stem": MOVED})
+@structure("stem after hidden")
 class channel_shuffle_as_a_layer(Reshaped):
     def __init__(self):
         super().__init__()
         self.change = nn.ChannelShuffle(4)
 
 
-@structure("after hidden", words={"stem": MOVED})
+@structure("stem after hidden")
 class pixel_shuffle(Reshaped):
     def __init__(self):
         super().__init__(16, 4)
@@ -96,14 +96,14 @@ class split_at_fixed_places(Reshaped):
         return torch.cat([second.sigmoid(), first], 1)
 
 
-@structure("after hidden", words={"stem": FIXED})
+@structure("stem after hidden")
 class chunk(Reshaped):
     def change(self, x):
         first, second = torch.chunk(x, 2, 1)
         return torch.cat([first.sigmoid(), second], 1)
 
 
-@structure("after hidden", words={"stem": FIXED})
+@structure("stem after hidden")
 class halves_multiplied(Reshaped):
     """A gated linear unit: channel i goes with channel i + 4."""
 
@@ -160,7 +160,7 @@ class mean_over_channels(Reshaped):
         return x * x.mean(1, keepdim=True).sigmoid()
 
 
-@structure("after hidden", words={"stem": ("max", "across", *FIXED)})
+@structure("stem after hidden")
 class maximum_over_channels(Reshaped):
     def __init__(self):
         super().__init__(8, 4)

@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,28 @@ def trained() -> tuple[nn.Module, Splits]:
 
 
 @pytest.fixture(scope="session")
+def confirmable(trained) -> Splits:
+    """Return the splits with 240 images for confirmation and none for a test.
+
+    Noise on all that a drop is measured on lets slimming cost accuracy.
+    """
+    splits, generator = trained[1], torch.Generator().manual_seed(0)
+    inputs, labels = (torch.cat(part) for part in zip(*splits.calibration.batches, strict=True))
+    held_out = make_split("confirmation", inputs.repeat(2, 1, 1, 1), labels.repeat(2))
+    parts = {"selection": splits.selection, "confirmation": held_out}
+    noisy = {
+        name: replace(
+            part,
+            batches=[
+                (x + 1.2 * torch.randn(x.shape, generator=generator), y) for x, y in part.batches
+            ],
+        )
+        for name, part in parts.items()
+    }
+    return replace(splits, test=None, **noisy)
+
+
+@pytest.fixture(scope="session")
 def compressed(trained, tmp_path_factory) -> Path:
     """Return a folder with model.pt and its result in slim; a test that changes it copies it."""
     import slimnet
@@ -217,5 +240,19 @@ def compressed(trained, tmp_path_factory) -> Path:
     slimnet.compress(
         folder / "model.pt", trained[1], 20, out=folder / "slim", confidence=0.5, oracle_k=3,
         objective="params", latency_samples=3, latency_batch=(1,),
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="session")
+def confirmed(trained, confirmable, tmp_path_factory) -> Path:
+    """Return a folder as ``compressed``, of a run whose drop was confirmed to be within 10."""
+    import slimnet
+
+    folder = tmp_path_factory.mktemp("confirmed")
+    torch.save(trained[0], folder / "model.pt")
+    slimnet.compress(
+        folder / "model.pt", confirmable, 10, out=folder / "slim", oracle_k=3, objective="params",
+        latency_samples=3, latency_batch=(1,),
     )  # fmt: skip
     return folder

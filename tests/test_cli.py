@@ -153,6 +153,7 @@ BAD = {
 }  # fmt: skip
 
 NOTHING_TO_GAIN = f"model = 'model.pt'\ndata = 'FILES/data.npz'\nmax_drop = 0\n{QUICK_FILE}"
+CONFIRMED = f"model = 'model.pt'\ndata = 'FILES/data.npz'\nmax_drop = 20\n{QUICK_FILE}"
 FILE = f"data = 'FILES/data.npz'\nconfidence = 0.5\n{QUICK_FILE}"
 WITHOUT_STEP = FILE.replace("step = 4\n", "")
 GOOD: dict[str, tuple[list[str], dict[str, str]]] = {
@@ -347,7 +348,13 @@ def test_good_run_says_so_by_its_exit_code(done, name):
 )
 def test_good_run_prints_the_table_and_writes_the_folder(done, name, folder):
     run = done[name]
-    for words in ("accuracy, test split", "conv weights", "MACs per image", "ONNX file", "÷"):
+    for words in (
+        "accuracy, 160 selection images",
+        "conv weights",
+        "MACs per image",
+        "ONNX file",
+        "÷",
+    ):
         assert words in run.out
     assert run.out.endswith(f"\nWritten to {folder}/\n")
     new = {path.partition("/")[0] for path in set(run.after) - set(run.before)}
@@ -374,7 +381,7 @@ def test_numbers_printed_are_those_of_the_report(done):
     assert f"{report['original_size']['parameters']:,}" in run.out
     assert f"{report['slim_size']['parameters']:,}" in run.out
     assert report["slim_size"]["parameters"] < report["original_size"]["parameters"]
-    assert f"{report['test_drop']['slim_percent']:.2f} %" in run.out
+    assert f"{report['selection_drop']['slim_percent']:.2f} %" in run.out
     assert report["settings"]["max_drop"] == 5
     assert report["settings"]["confidence"] == 0.5
 
@@ -389,12 +396,56 @@ def test_nothing_removed_is_said_layer_by_layer(prepared, tmp_path, monkeypatch)
     there = {"slimnet.toml": NOTHING_TO_GAIN}
     run = execute_inside(["compress"], there, prepared, tmp_path / "here", monkeypatch)
     report = json.loads(report_in(run))
-    assert run.code == 0
+    assert run.code == 3
+    assert report["verdict"] == "missed"
     assert report["slim_size"] == report["original_size"]
-    assert run.out.startswith("Nothing was removed: ")  # the reasons before the tables
+    assert "MISSED: the budget (at most 0 points of accuracy may be lost" in run.out
+    assert "Nothing was removed: " in run.out
     assert "--max-drop" in run.out
     for layer in ("0", "3", "8"):
         assert f"  {layer} (" in run.out
+
+
+def test_nothing_that_could_go_is_no_failure(prepared, tmp_path, monkeypatch):
+    there = {"slimnet.toml": f"{CONFIRMED}keep = ['*']\n"}
+    run = execute_inside(["compress"], there, prepared, tmp_path / "here", monkeypatch)
+    assert run.code == 0
+    assert json.loads(report_in(run))["verdict"] == "unchanged"
+    assert "Nothing was removed: no layer of this network can be slimmed" in run.out
+
+
+def test_a_confirmed_budget_is_said_first_and_how_much_the_images_allow_before(
+    prepared, tmp_path, monkeypatch
+):
+    there = {"slimnet.toml": CONFIRMED}
+    run = execute_inside(["compress"], there, prepared, tmp_path / "here", monkeypatch)
+    report = json.loads(report_in(run))
+    assert (run.code, report["verdict"]) == (0, "confirmed")
+    told = "Confirmed: at most 20 points of accuracy were lost, at 95 % confidence, on 120 images"
+    assert told in run.out
+    assert "accuracy, 120 confirmation images" in run.out
+    stages = [line for line in run.err.splitlines() if line.endswith(" ...")]
+    (note,) = [line for line in run.err.splitlines() if line not in stages]
+    assert note.startswith("note: 120 images for confirmation; networks that truly lose more than")
+    assert "confirming step 1, slim.onnx ..." in stages
+
+
+def test_a_budget_that_cannot_be_confirmed_ends_with_3_and_the_original(
+    prepared, tmp_path, monkeypatch
+):
+    def p_value(original, slim, max_drop):
+        return 0.3 * (original is not slim)
+
+    monkeypatch.setattr("slimnet.tasks.classification.paired_p_value", p_value)
+    there = {"slimnet.toml": CONFIRMED}
+    run = execute_inside(["compress"], there, prepared, tmp_path / "here", monkeypatch)
+    report = json.loads(report_in(run))
+    assert (run.code, report["verdict"]) == (3, "missed")
+    assert len(report["confirmation"]["tests"]) == 1
+    assert run.after["slim/slim.onnx"] == run.after["slim/original.onnx"]
+    assert "MISSED: the budget (at most 20 points of accuracy may be lost" in run.out
+    assert "the safest state that the search found could not be confirmed" in run.out
+    assert report["confirmation_drop"]["points"] == report["selection_drop"]["points"] == 0
 
 
 def test_wishes_for_widths_are_obeyed_and_told(prepared, tmp_path, monkeypatch):

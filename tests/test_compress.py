@@ -26,6 +26,7 @@ from slimnet.groups import prove as proof
 from slimnet.records.data import Split, Splits
 from slimnet.report.json_report import report_schema
 from slimnet.report.summary import summary_lines
+from slimnet.tasks.confirmation import p_value
 
 OPTIONS = {
     "confidence": 0.5,
@@ -215,7 +216,7 @@ def test_report_tells_the_size_and_hash_of_every_file(live):
         assert [told["opset"]] == [entry.version for entry in written.opset_import]
         notes = {entry.key: entry.value for entry in written.metadata_props}
         assert notes["plan_sha256"] == report["plan_sha256"]
-        assert notes["test_drop_points"] == f"{report['test_drop']['points']:.4f}"
+        assert notes["drop_points"] == f"{report['selection_drop']['points']:.4f}"
     plan = json.loads((out / "plan.json").read_text())
     assert plan["plan_sha256"] == report["plan_sha256"]
     assert {*report["artefacts"]["sha256"], "report.html", "report.json"} == set(ARTEFACTS)
@@ -353,9 +354,71 @@ def test_budget_of_zero_and_nothing_free_is_bit_identical_and_says_why(nothing_f
 
 def test_an_unprovable_budget_says_what_to_give(nothing_free):
     model, splits = nothing_free
+    splits = replace(splits, confirmation=replace(splits.test, name="confirmation"))
     result = slimnet.compress(model, splits, 0, **{**OPTIONS, "confidence": 0.95})
+    report = result.report
     assert result.plan == {}
-    assert "give more images" in result.report.trajectory.stopped_because
+    assert report.trajectory.steps == ()  # no hour is spent on what could not be shipped
+    assert "give more images" in report.trajectory.stopped_because
+    assert report.verdict == "missed"
+    assert report.confirmation.impossible == report.trajectory.stopped_because
+    assert (report.confirmation.tests, report.drop.points) == ((), 0)
+
+
+def test_the_last_state_that_is_confirmed_on_other_images_is_shipped(confirmed, confirmable):
+    """The report's test is that of the files on images that neither repair nor search has seen."""
+    report, out = report_of(confirmed / "slim"), confirmed / "slim"
+    images, labels = whole(confirmable.confirmation)
+    original, slim = (
+        run_onnx(out / f"{name}.onnx", images).argmax(1) == labels for name in ("original", "slim")
+    )
+    tests = report["confirmation"]["tests"]
+    last = [test for test in tests if test["confirmed"]][-1]
+    assert report["verdict"] == "confirmed"
+    assert last["step"] == report["trajectory"]["kept_steps"] > 0
+    assert last["drop"] == report["confirmation_drop"]
+    lost, won = int((original & ~slim).sum()), int((~original & slim).sum())
+    assert lost + won > 0
+    assert last["drop"]["points"] == pytest.approx(100 * (lost - won) / len(labels))
+    assert last["p_value"] == pytest.approx(p_value(lost, won, len(labels), 10))
+    assert [test["confirmed"] for test in tests[:-1]] == [True] * (len(tests) - 1)
+    removed = 1 - report["slim_size"]["parameters"] / report["original_size"]["parameters"]
+    assert last["parameters_removed_percent"] == pytest.approx(100 * removed)
+    drop = report["selection_drop"]
+    assert drop["lower_points"] == drop["points"] == drop["upper_points"] <= 10
+    notes = {e.key: e.value for e in onnx.load(out / "slim.onnx").metadata_props}
+    assert notes["drop_points"] == f"{last['drop']['points']:.4f}"
+    assert report["data"]["images"] == {"calibration": 120, "selection": 60, "confirmation": 240}
+
+
+def test_the_confirmation_images_change_nothing_but_where_the_search_is_cut(
+    trained, confirmable, monkeypatch
+):
+    """A run on other confirmation images finds the same states, and ships another of them."""
+    black = [(torch.zeros_like(x), y) for x, y in confirmable.confirmation.batches]
+    other = replace(confirmable.confirmation, batches=black)
+    options = {**OPTIONS, "confidence": 0.95, "step": 2}
+    monkeypatch.setattr("slimnet.tasks.classification.paired_p_value", lambda *_: 0.0)
+    one, two = (
+        slimnet.compress(trained[0], splits, 10, **options)
+        for splits in (confirmable, replace(confirmable, confirmation=other))
+    )
+    assert one.plan == two.plan
+    assert one.report.selection_drop == two.report.selection_drop
+    assert len(one.report.confirmation.tests) > 1
+    for found in (one, two):
+        assert [test.selection_points for test in found.report.confirmation.tests] == [
+            test.selection_points for test in one.report.confirmation.tests
+        ]
+    decided = iter([0.0, 0.01, 0.9])  # the first is that of the original, from itself
+    monkeypatch.setattr("slimnet.tasks.classification.paired_p_value", lambda *_: next(decided))
+    cut = slimnet.compress(trained[0], confirmable, 10, **options).report
+    tests = one.report.confirmation.tests
+    assert [test.confirmed for test in cut.confirmation.tests] == [True, False]
+    assert [test.step for test in cut.confirmation.tests] == [test.step for test in tests[:2]]
+    assert cut.confirmation_drop == cut.confirmation.tests[0].drop
+    assert cut.slim_size.parameters > one.report.slim_size.parameters
+    assert cut.verdict == "confirmed"
 
 
 def mask_is_not_slim(monkeypatch):

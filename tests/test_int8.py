@@ -13,6 +13,7 @@ import torch
 
 import slimnet
 from slimnet.cli.app import run
+from slimnet.export import Confirmer
 from slimnet.options import Options
 from slimnet.timing.latency import summarise
 from slimnet.verify import verify
@@ -29,8 +30,8 @@ def finished(trained, tmp_path_factory):
     torch.save(trained[0], folder / "model.pt")
     twice = summarise("onnxruntime-cpu", 1, 1, [([2.0] * 10, [1.0] * 10)], seed=0)
     with pytest.MonkeyPatch.context() as patch:
-        module = sys.modules["slimnet.export.int8"]
-        patch.setattr(module, "measure_latency", lambda *_, **__: (twice,))
+        for name in ("slimnet.export.int8", "slimnet.export.confirm"):
+            patch.setattr(sys.modules[name], "measure_latency", lambda *_, **__: (twice,))
         slimnet.compress(folder / "model.pt", trained[1], 20, out=folder / "slim", **OPTIONS)
     return folder
 
@@ -54,7 +55,7 @@ def test_the_file_is_there_and_report_of(finished):
     assert report["int8"]["shipped"]
     assert NAME in report["artefacts"]["sha256"]
     assert report["int8"]["bytes"] == (finished / "slim" / NAME).stat().st_size
-    assert "quantising to int8" in report["seconds"]
+    assert "measuring int8" in report["seconds"]
     assert "--int8" in report["command"]
     assert NAME in (finished / "slim" / "report.html").read_text()
 
@@ -62,14 +63,37 @@ def test_the_file_is_there_and_report_of(finished):
 def test_verify_measures_it_again(finished, trained):
     found = verify(finished / "slim", model=finished / "model.pt", data=trained[1])
     assert found.holds, found
-    assert {NAME, "int8 drop"} <= {check.name for check in found.checks}
+    assert {NAME, "int8 drop", "int8 test drop"} <= {check.name for check in found.checks}
+
+
+def test_in_a_confirmed_run_each_file_is_tested_and_tested_again(
+    trained, confirmable, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys.modules["slimnet.export.int8"], "_not_faster", lambda _: "")
+    monkeypatch.setattr(Confirmer, "_is_faster", lambda *_: True)
+    changes = {**OPTIONS, "confidence": 0.95}
+    result = slimnet.compress(trained[0], confirmable, 10, out=tmp_path / "slim", **changes)
+    report, int8 = result.report, result.report.int8
+    assert int8.shipped
+    tested = {(test.step, test.file): test for test in report.confirmation.tests if test.confirmed}
+    step = report.trajectory.kept_steps
+    assert tested[step, "slim.onnx"].drop == report.confirmation_drop
+    assert tested[step, NAME].drop == int8.confirmation_drop
+    assert tested[step, NAME].selection_points == int8.selection_drop.points
+    checks = {check.name: check for check in verify(tmp_path / "slim", data=confirmable).checks}
+    assert all(check.holds for check in checks.values()), checks
+    for name in ("drop", "int8 drop"):
+        assert "240 confirmation images, as in the report; confirmed to be at" in checks[name].seen
 
 
 def test_verify_sees_another_file_and_another_drop(copied, trained):
     report = report_of(copied)
     report["int8"]["test_drop"]["slim_percent"] -= 10
     (copied / "report.json").write_text(json.dumps(report))
-    assert failing(copied, data=trained[1]) == ["int8 drop"]
+    assert failing(copied, data=trained[1]) == ["int8 test drop"]
+    report["int8"]["selection_drop"]["slim_percent"] -= 10
+    (copied / "report.json").write_text(json.dumps(report))
+    assert failing(copied, data=trained[1]) == ["int8 drop", "int8 test drop"]
     (copied / NAME).write_bytes((copied / NAME).read_bytes()[:-1])
     assert failing(copied) == ["files", NAME]
     (copied / NAME).unlink()
@@ -85,7 +109,7 @@ def test_verify_measures_the_file_itself(copied, trained):
     digest = hashlib.sha256((copied / NAME).read_bytes()).hexdigest()
     report["artefacts"]["sha256"][NAME] = digest
     (copied / "report.json").write_text(json.dumps(report))
-    assert failing(copied, data=trained[1]) == ["int8 drop"]
+    assert failing(copied, data=trained[1]) == ["int8 drop", "int8 test drop"]
 
 
 @pytest.mark.parametrize("int8", [None, {"shipped": True}, {"shipped": True, "bytes": 1}])
@@ -93,7 +117,9 @@ def test_a_forged_report_is_no_crash(copied, trained, int8):
     report = report_of(copied)
     del report["artefacts"]["sha256"][NAME]
     (copied / "report.json").write_text(json.dumps({**report, "int8": int8}))
-    assert failing(copied, data=trained[1]) == ([NAME, "int8 drop"] if int8 else [])
+    assert failing(copied, data=trained[1]) == (
+        [NAME, "int8 drop", "int8 test drop"] if int8 else []
+    )
 
 
 @pytest.mark.parametrize("int8", ["x", [1]])

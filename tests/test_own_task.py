@@ -136,14 +136,16 @@ def slimmed(own, unet, tmp_path_factory):
 def test_a_u_net_becomes_smaller_within_the_budget_of_its_score(own, unet, slimmed):
     result, out = slimmed
     report = json.loads((out / "report.json").read_text())
-    drop = report["selection_drop"]
+    drop = report["confirmation_drop"]
     assert result.report.slim_size.parameters < 0.7 * result.report.original_size.parameters
+    assert report["verdict"] == "confirmed"
     assert drop["points"] < drop["upper_points"] <= 5
+    assert report["selection_drop"]["points"] == report["selection_drop"]["upper_points"] <= 5
     assert drop["quantity"] == "score"
     assert drop["bounds"].startswith("Student's t over the drops of 16 batches")
     assert drop["original_percent"] > 90
     split = report["data"]["images"]
-    assert split == {"calibration": 32, "selection": 32, "test": 32}
+    assert split == {"calibration": 32, "selection": 16, "confirmation": 48}
     # the upsampling and the skip connection both lost channels
     assert result.model.up.out_channels < 6
     assert result.model.last[0].in_channels < 12
@@ -167,10 +169,10 @@ def test_onnx_and_weights_of_the_slim_u_net_are_the_network(own, unet, slimmed):
 def test_the_report_speaks_of_the_score(slimmed):
     report = slimmed[0].report
     text = "\n".join(summary_lines(report))
-    assert "Score went from 9" in text
-    assert "Student's t over the drops of 16 batches" in text
-    assert "Accuracy" not in text
-    assert "bounds of the score" in result_table(report).caption
+    assert "Estimate: score went from 9" in text
+    assert "the confirmation is Student's t-test over the drops of batches; approximate" in text
+    assert "ccuracy" not in text
+    assert "the 90 % interval of a drop" in result_table(report).caption
 
 
 def test_several_inputs_and_a_dict_of_outputs(own, tmp_path):

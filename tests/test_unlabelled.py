@@ -49,8 +49,8 @@ def test_table_summary_and_json_say_that_there_were_no_labels(run):
     console = Console(file=io.StringIO(), width=120)
     console.print(result_table(report))
     table, summary = console.file.getvalue(), "\n".join(summary_lines(report))
-    assert "agreement, test split, 60 images" in table
-    assert "Agreement went from 100.00 % to " in summary
+    assert "agreement, 60 test images" in table
+    assert "Estimate: agreement went from 100.00 % to " in summary
     told = json.loads((run[0].folder / "report.json").read_text(encoding="utf-8"))
     for text in (summary, " ".join(told["notes"])):
         assert "no labels" in text

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 
+import numpy
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,7 +21,7 @@ from slimnet.verify import verify
 OPTIONS = {"confidence": 0.5, "oracle_k": 3, "objective": "params", "latency_samples": 3}
 NAMES = [
     "files", "original.onnx", "slim.onnx", "plan", "figures", "model", "sizes", "plan on model",
-    "drop",
+    "drop", "test drop",
 ]  # fmt: skip
 
 
@@ -87,10 +88,11 @@ def test_another_model_and_another_drop_are_seen(copied, finished, trained, tmp_
     torch.save(other, tmp_path / "other.pt")
     assert "model" in failing(copied, model=tmp_path / "other.pt")
     report = json.loads((copied / "report.json").read_text())
-    report["test_drop"]["slim_percent"] -= 10
-    report["test_drop"]["points"] += 10
-    (copied / "report.json").write_text(json.dumps(report))
-    assert failing(copied, data=trained[1]) == ["drop"]
+    for name, seen in (("test_drop", ["test drop"]), ("selection_drop", ["drop", "test drop"])):
+        report[name]["slim_percent"] -= 10
+        report[name]["points"] += 10
+        (copied / "report.json").write_text(json.dumps(report))
+        assert failing(copied, data=trained[1]) == seen
 
 
 @pytest.mark.parametrize(
@@ -127,9 +129,11 @@ def test_a_report_may_not_name_code_to_run_or_files_elsewhere(copied, tmp_path):
 
 def test_other_images_and_another_original_are_seen(copied, finished, trained):
     splits = trained[1]
-    black = [(torch.zeros_like(inputs), labels) for inputs, labels in splits.test.batches]
-    dark = dataclasses.replace(splits, test=dataclasses.replace(splits.test, batches=black))
-    assert failing(copied, data=dark) == ["drop"]
+    for name, seen in (("test", "test drop"), ("selection", "drop")):
+        split = getattr(splits, name)
+        black = [(torch.zeros_like(inputs), labels) for inputs, labels in split.batches]
+        dark = dataclasses.replace(splits, **{name: dataclasses.replace(split, batches=black)})
+        assert failing(copied, data=dark) == [seen]
     # the original of the folder is another network, though plan and weights are right
     shutil.copy(copied / "slim.onnx", copied / "original.onnx")
     forge(copied, "original.onnx")
@@ -143,12 +147,101 @@ def test_a_folder_made_without_labels_is_measured_again(finished, trained, tmp_p
     assert found.holds, found
 
 
+def checks_of(folder, **given):
+    return {check.name: check for check in verify(folder, **given).checks}
+
+
+def test_a_confirmed_drop_is_tested_again(confirmed, confirmable):
+    report = json.loads((confirmed / "slim" / "report.json").read_text())
+    checks = checks_of(confirmed / "slim", model=confirmed / "model.pt", data=confirmable)
+    assert list(checks) == [name for name in NAMES if name != "test drop"]
+    assert all(check.holds for check in checks.values())
+    p_value = next(test["p_value"] for test in reversed(report["confirmation"]["tests"])
+                   if test["confirmed"])  # fmt: skip
+    assert checks["drop"].seen.endswith(
+        "on 240 confirmation images, as in the report; confirmed to be at most 10 points "
+        f"(p = {p_value:.3f})"
+    )
+
+
+@pytest.fixture
+def rewritten(confirmed, tmp_path):
+    """Copies the confirmed folder and changes its report."""
+    shutil.copytree(confirmed / "slim", tmp_path / "slim")
+    report = json.loads((tmp_path / "slim" / "report.json").read_text())
+
+    def rewrite(**changes):
+        changed = {
+            **report,
+            **changes,
+            "settings": report["settings"] | changes.get("settings", {}),
+        }
+        (tmp_path / "slim" / "report.json").write_text(json.dumps(changed))
+        return tmp_path / "slim", report
+
+    return rewrite
+
+
+def test_a_budget_that_is_not_confirmed_is_seen_though_the_drop_is_right(rewritten, confirmable):
+    """The verdict of a report is a claim: it is not believed, but tested."""
+    folder, _ = rewritten(settings={"max_drop": 1.0})
+    check = checks_of(folder, data=confirmable)["drop"]
+    assert not check.holds
+    assert "but that it is above 1 points cannot be ruled out at 95 % (p = 0." in check.seen
+    folder, _ = rewritten()
+    assert failing(folder, data=confirmable, max_drop=1.0) == ["drop"]
+    assert failing(folder, data=confirmable) == []
+    folder, _ = rewritten(settings={"max_drop": 1.0}, verdict="missed")
+    assert failing(folder, data=confirmable) == []
+
+
+def test_another_confirmed_drop_or_other_images_are_seen(rewritten, confirmable):
+    folder, report = rewritten()
+    drop = report["confirmation_drop"]
+    forged = {**drop, "slim_percent": drop["slim_percent"] + 5, "points": drop["points"] - 5}
+    folder, _ = rewritten(confirmation_drop=forged)
+    assert failing(folder, data=confirmable) == ["drop"]
+    forged = {**drop, "points": drop["points"] - 5}
+    folder, _ = rewritten(confirmation_drop=forged)
+    assert failing(folder) == ["figures"]
+    folder, _ = rewritten(confirmation_drop=None)
+    assert (
+        "the report holds no drop of slim.onnx" in checks_of(folder, data=confirmable)["drop"].seen
+    )
+    folder, _ = rewritten()
+    few = dataclasses.replace(confirmable.selection, name="confirmation")
+    few = dataclasses.replace(confirmable, confirmation=few)
+    check = checks_of(folder, data=few)["drop"]
+    assert "these data have 60 confirmation images, those of the report 240" in check.seen
+    with pytest.raises(slimnet.InputError, match="have no confirmation split"):
+        verify(folder, data=dataclasses.replace(confirmable, confirmation=None))
+
+
+def test_data_are_divided_as_in_the_run(confirmed, confirmable, trained, tmp_path):
+    """Of a file, the images that confirmed are found again; test data are given again."""
+    batches = [batch for split in confirmable.all for batch in split.batches]
+    images, labels = (torch.cat(part).numpy() for part in zip(*batches, strict=True))
+    numpy.savez(tmp_path / "data.npz", images=images, labels=labels)
+    numpy.savez(tmp_path / "test.npz", images=images[:50], labels=labels[:50])
+    slimnet.compress(
+        trained[0], tmp_path / "data.npz", 10, out=tmp_path / "slim",
+        test_data=str(tmp_path / "test.npz"), **{**OPTIONS, "confidence": 0.9, "seed": 3},
+    )  # fmt: skip
+    data = {"data": tmp_path / "data.npz", "test_data": str(tmp_path / "test.npz")}
+    checks = checks_of(tmp_path / "slim", **data)
+    assert all(check.holds for check in checks.values()), checks
+    assert "210 confirmation images, as in the report; confirmed to be at" in checks["drop"].seen
+    assert checks["test drop"].seen.endswith("on 50 test images, as in the report")
+    assert "test drop" not in checks_of(tmp_path / "slim", data=tmp_path / "data.npz")
+
+
 @pytest.mark.parametrize("content", [None, "", "[]", '{"schema_version": 99}', "{"])
 def test_a_folder_without_a_readable_report_is_refused_in_one_line(tmp_path, content, capsys):
     if content is not None:
         (tmp_path / "report.json").write_text(content)
     assert run(["verify", str(tmp_path)]) == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "schema version 2" in line or content is None
 
 
 @pytest.mark.skipif(bool(RUNTIMES["openvino"].missing()), reason="openvino is not installed")

@@ -25,6 +25,8 @@ from slimnet.report.numbers import is_share
 Progress = Callable[["str | Step"], None]
 """Called with the name of each stage, and with each finished step of the search."""
 Bar = TypeVar("Bar", bound="ProgressBar")
+NOTE = "note: "
+"""A sentence that begins so is no stage, and stays above the bar."""
 
 
 class StageClock:
@@ -103,7 +105,10 @@ class TerminalProgress(ProgressBar):
         self._budget = max_drop_points
 
     def __call__(self, event: str | Step) -> None:
-        """Show a stage by its name, or a finished step."""
+        """Show a stage by its name, a note, or a finished step."""
+        if isinstance(event, str) and event.startswith(NOTE):
+            self._print(event)
+            return
         if isinstance(event, str):
             self._bar.reset(self._task, total=None, description=event, numbers="")
             if not self._drawing:

@@ -4,7 +4,6 @@ from slimnet.report.build import (
     build_report,
     check_prediction,
     environment,
-    power_note,
     stated_drop,
     with_outcomes,
 )
@@ -36,6 +35,7 @@ from slimnet.report.json_report import (
     run_sha256,
     save_report,
 )
+from slimnet.report.notes import power_note
 from slimnet.report.progress import ComparisonProgress, Progress, StageClock, TerminalProgress
 from slimnet.report.summary import summary_lines, verdict_line
 from slimnet.report.tables import changes_table, checks_table, result_table, size_rows

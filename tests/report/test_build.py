@@ -15,15 +15,9 @@ import torch
 from slimnet.options import Options
 from slimnet.records.measured import Latency, PredictedLatency
 from slimnet.records.search import Trajectory
-from slimnet.report.build import (
-    _version,
-    check_prediction,
-    drop_notes,
-    environment,
-    prediction_notes,
-    score_notes,
-)
+from slimnet.report.build import _version, check_prediction, environment
 from slimnet.report.json_report import as_plain
+from slimnet.report.notes import drop_notes, prediction_notes, score_notes
 from slimnet.report.summary import summary_lines
 
 STUDENT = "Student's t over the batches' drops"

@@ -11,11 +11,12 @@ import pytest
 from slimnet.options import Options
 from slimnet.records.search import Trajectory
 from slimnet.report import plots
-from slimnet.report.build import _verdict, power_note, stated_drop, with_outcomes
+from slimnet.report.build import _verdict, stated_drop, with_outcomes
 from slimnet.report.ci import markdown_summary
 from slimnet.report.goals import budget_sentence
 from slimnet.report.html import html_page
 from slimnet.report.json_report import as_plain, save_report
+from slimnet.report.notes import power_note
 from slimnet.report.summary import summary_lines, verdict_line
 from slimnet.report.tables import confirmation_rows, result_rows
 from slimnet.tasks import confirmable_points

@@ -1,5 +1,6 @@
 """Load the data, and divide it into calibration, selection, confirmation and test."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def _read_splits(
                 "a budget with confidence above 0.5 is confirmed on images that decided nothing, "
                 "and these Splits have no confirmation split: add one, or take confidence=0.5"
             )
-        return given
+        return _named_by_purpose(given)
     if not by_image and (three or is_dataset(given)):
         datasets = given if three else [*_items("calibration_data", options), given]
         test = None if three else next(iter(_items("test_data", options)), None)
@@ -94,6 +95,16 @@ def _read_splits(
         _test_source(name, options),
     )
     return divide(parts, options, network, confirm=confirm)
+
+
+def _named_by_purpose(splits: Splits) -> Splits:
+    """Return the splits with the names that measurements and reports know their parts by."""
+    names = ("calibration", "selection", "confirmation", "test")
+    parts = {name: getattr(splits, name) for name in names}
+    wrong = {name: part for name, part in parts.items() if part and part.name != name}
+    if not wrong:
+        return splits
+    return replace(splits, **{name: replace(part, name=name) for name, part in wrong.items()})
 
 
 def _items(option: str, options: DataOptions) -> list[Any]:

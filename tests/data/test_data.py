@@ -1,5 +1,7 @@
 """Every form of data becomes disjoint splits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -146,6 +148,18 @@ def test_ready_splits_without_confirmation_are_refused_to_confirm():
     splits = load_splits((dataset(10), dataset(11), dataset(12)), Options())
     with pytest.raises(InputError, match="have no confirmation split: add one, or take confidence"):
         load_splits(splits, Options(), confirm=True)
+
+
+def test_ready_splits_are_named_by_their_purpose():
+    """Measurements are found again by these names."""
+    splits = load_splits((dataset(10), dataset(44), dataset(12)), Options(), confirm=True)
+    renamed = splits.mapped(lambda split: replace(split, name="mine"))
+    found = load_splits(renamed, Options(), confirm=True)
+    assert [split.name for split in found.all] == [
+        "calibration", "selection", "confirmation", "test",
+    ]  # fmt: skip
+    assert [split.batches for split in found.all] == [split.batches for split in splits.all]
+    assert renamed.test.name == "mine"
 
 
 def test_without_confirmation_all_images_held_out_are_for_selection(tmp_path):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from dataclasses import replace
 
+import onnx
 import pytest
+import torch
 
-from slimnet import export, tasks
+from slimnet import export, tasks, timing
 from slimnet.errors import InputError
 from slimnet.export import int8 as int8_choice
+from slimnet.export.int8 import Int8Network
 from slimnet.options import Options
-from slimnet.records.measured import Artefacts, Latency, Parity
+from slimnet.records.measured import Artefacts, Drop, Int8, Latency, Parity
+from slimnet.records.search import Trajectory
+from slimnet.search import FoundState
 
 INT8 = sys.modules["slimnet.export.int8"]
 NAME = "slim.int8.onnx"
+NOTE = {"plan_sha256": "p", "drop_points": "1"}
 PARITY = Parity(0.0, 1e-4, 2)
 
 
@@ -44,24 +52,58 @@ def written(trained, tmp_path):
     return Artefacts(*files, PARITY, {"slim.onnx": files[1].sha256})
 
 
+def made_of(trained, folder, task=tasks.CLASSIFICATION):
+    """The trained network in int8, as if it were the state after step 7."""
+    model, splits = trained
+    original = task.measure(model, splits.selection, 0.5)
+    trajectory = Trajectory((), 7, "it ended", {})
+    state = FoundState(model, trajectory, task.drop(original, original, 0.5))
+    example = next(iter(splits.calibration.batches))[0][:2]
+    return export.make_int8(folder, state, example, task, splits, original, Options())
+
+
 def tried(trained, written, monkeypatch, timed=FASTER, task=tasks.CLASSIFICATION, **changes):
     model, splits = trained
     options = Options(**{"confidence": 0.5, **changes})
     monkeypatch.setattr(INT8, "measure_latency", lambda *_, **__: timed)
-    before = {
-        s.name: task.measure(model, s, options.confidence) for s in (splits.selection, splits.test)
-    }
+    before = {s.name: task.measure(model, s, options.confidence) for s in splits.evaluated}
+    folder = written.slim_onnx.path.parent / "scratch"
+    folder.mkdir()
+    made = made_of(trained, folder, task)
     example = next(iter(splits.calibration.batches))[0][:2]
-    note = {"plan_sha256": "p", "test_drop_points": "1"}
-    return export.try_int8(written, model, example, task, before, splits, options, note)
+    return export.ship_int8(made, written, example, task, before, splits, options, NOTE)
 
 
-def test_within_the_budget_and_faster_it_is_shipped_with_its_hash(
-    trained, written, monkeypatch, tmp_path
-):
-    artefacts, record = tried(trained, written, monkeypatch)
+def test_a_state_is_made_in_int8_in_a_folder_of_its_own(trained, tmp_path):
+    model, splits = trained
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    made = made_of(trained, tmp_path)
+    assert made.path == tmp_path / "7" / NAME
+    assert made.float_path == tmp_path / "7" / "slim.onnx"
+    assert all(path.is_file() for path in (made.path, made.float_path))
+    record = made.record
+    assert (record.shipped, record.reason) == (False, "")
+    assert record.bytes == made.path.stat().st_size
+    # the estimate is that of the file on the selection images
+    images, labels = (torch.cat(part) for part in zip(*splits.selection.batches, strict=True))
+    right = (made.network(images).argmax(1) == labels).double().mean()
+    assert record.selection_drop.slim_percent == pytest.approx(100 * float(right))
+    assert record.selection_drop.confidence == 0.5
+    assert record.confirmation_drop is record.test_drop is None
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_confirmed_and_faster_it_is_shipped_with_its_hash(trained, written, monkeypatch, tmp_path):
+    artefacts, record = tried(trained, written, monkeypatch, confidence=0.9)
     assert record.shipped
     assert not record.reason
+    notes = {entry.key: entry.value for entry in onnx.load(tmp_path / NAME).metadata_props}
+    assert notes == {
+        "plan_sha256": "p", "int8_numbers": record.numbers, "int8_ranges": record.ranges,
+        "slim_onnx_sha256": written.slim_onnx.sha256,
+    }  # fmt: skip
+    assert artefacts.sha256[NAME] == hashlib.sha256((tmp_path / NAME).read_bytes()).hexdigest()
+    assert (record.selection_drop.confidence, record.test_drop.confidence) == (0.5, 0.9)
     assert set(artefacts.sha256) == {"slim.onnx", NAME}
     assert record.bytes == (tmp_path / NAME).stat().st_size
     assert record.selection_drop.images == record.test_drop.images == 60
@@ -70,17 +112,30 @@ def test_within_the_budget_and_faster_it_is_shipped_with_its_hash(
     assert record.against_slim == record.against_original == FASTER
 
 
-def test_over_the_budget_it_goes_and_the_test_split_is_not_looked_at(
-    trained, written, monkeypatch, tmp_path
-):
-    artefacts, record = tried(trained, written, monkeypatch, max_drop=0.0, confidence=0.95)
+def test_not_confirmed_it_goes_and_nothing_more_is_measured(trained, written, tmp_path):
+    record = Int8(reason="it was not confirmed", selection_drop=Drop(90, 89, 1, 1, 1, 0.5, 60))
+    made = Int8Network(tmp_path / "7" / NAME, None, record)
+    before = {}  # a measurement of the test images would be looked for here
+    given = (None, tasks.CLASSIFICATION, before, trained[1], Options(), NOTE)
+    artefacts, found = export.ship_int8(made, written, *given)
     assert artefacts is written
-    assert not record.shipped
+    assert found == record
     assert not (tmp_path / NAME).exists()
-    assert record.test_drop is None
-    assert record.selection_drop.upper_points > 0
-    assert "its upper 95 % bound is" in record.reason
-    assert "0 are allowed" in record.reason
+
+
+def test_the_drop_on_the_confirmation_images_is_that_of_the_file(
+    trained, confirmable, written, monkeypatch, tmp_path
+):
+    both = trained[0], replace(confirmable, test=trained[1].test)
+    _, record = tried(both, written, monkeypatch, confidence=0.95)
+    network = timing.OnnxNetwork(tmp_path / NAME)
+    for name, drop in (("confirmation", record.confirmation_drop), ("test", record.test_drop)):
+        split = getattr(both[1], name)
+        images, labels = (torch.cat(part) for part in zip(*split.batches, strict=True))
+        right = (network(images).argmax(1) == labels).double().mean()
+        assert drop.slim_percent == pytest.approx(100 * float(right))
+        assert (drop.images, drop.confidence) == (split.images, 0.95)
+    assert record.drop is record.confirmation_drop
 
 
 @pytest.mark.parametrize(("timed", "word"), [(SLOWER, "slower"), (SAME, "not measurably faster")])

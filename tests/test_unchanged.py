@@ -112,7 +112,7 @@ def begin(*_, **__):
      other_machine],
 )  # fmt: skip
 def test_whatever_changed_is_done_again(here, change, monkeypatch):
-    monkeypatch.setattr(sys.modules["slimnet.compress"], "search", begin)
+    monkeypatch.setattr(sys.modules["slimnet.compress"], "search_path", begin)
     with pytest.raises(SearchedError):
         change(here)
 
@@ -126,7 +126,7 @@ def test_live_objects_are_never_taken_for_the_same(trained, tmp_path, monkeypatc
     found = slimnet.compress(*trained, 20, out=tmp_path / "slim", **OPTIONS)
     assert not found.earlier
     assert found.report.run_sha256 is None
-    monkeypatch.setattr(sys.modules["slimnet.compress"], "search", begin)
+    monkeypatch.setattr(sys.modules["slimnet.compress"], "search_path", begin)
     with pytest.raises(SearchedError):
         slimnet.compress(*trained, 20, out=tmp_path / "slim", **OPTIONS)
 

@@ -46,7 +46,7 @@ def compress(folder, **changes):
 
 def test_an_unchanged_run_gives_the_earlier_result(here, monkeypatch):
     before = {path.name: path.read_bytes() for path in (here / "slim").iterdir()}
-    monkeypatch.setattr(sys.modules["slimnet.compress"], "search", None)  # it would fail
+    monkeypatch.setattr(sys.modules["slimnet.compress"], "search_path", None)  # it would fail
     again = compress(here)
     assert again.earlier
     assert {path.name: path.read_bytes() for path in (here / "slim").iterdir()} == before

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from torch import nn
 
-from slimnet.records import Drop, Trajectory
+from slimnet.records import Drop, Plan, PredictedLatency, Trajectory
 from slimnet.search.budget_search import BudgetSearch, PathState
 from slimnet.search.journal import Journal
 from slimnet.search.recovery import EvaluatedState
@@ -22,19 +22,22 @@ from slimnet.search.recovery import EvaluatedState
 
 @dataclass(frozen=True)
 class FoundState:
-    """A state as it would be shipped: its network, and the trajectory that ends with it.
+    """A state as it would be shipped.
 
-    ``drop`` is the estimate on the selection images.
+    ``drop`` is the estimate on the selection images. ``step`` is the number of the last step that
+    led to the state, 0 where nothing is gone. ``make_trajectory`` returns its trajectory, with the
+    steps of all states that were made until then.
     """
 
     network: nn.Module
-    trajectory: Trajectory
     drop: Drop
+    step: int
+    make_trajectory: Callable[[], Trajectory]
 
     @property
-    def step(self) -> int:
-        """The number of the last step that led to it; 0 where nothing is gone."""
-        return self.trajectory.kept_steps
+    def trajectory(self) -> Trajectory:
+        """The trajectory that ends with this state."""
+        return self.make_trajectory()
 
 
 def unchanged_state(
@@ -55,7 +58,7 @@ def unchanged_state(
         predicted=None,
         finished_by=(),
     )
-    return FoundState(copy.deepcopy(model), trajectory, drop)
+    return FoundState(copy.deepcopy(model), drop, 0, lambda: trajectory)
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,11 @@ class SearchPath:
         The order is that in which channels went, and depends on no image but those of calibration
         and selection. Nothing is yielded if nothing went.
         """
-        last = self.last()
         for one in self.ended.path:
             if one.chain != self.ended.steps.standing or one.chosen:
                 yield self._recovered(one)
-        if last.step:
-            yield last
+        if self.ended.steps.standing:
+            yield self.last()
 
     def last(self) -> FoundState:
         """Return the state at the end of the search, which removed most."""
@@ -121,26 +123,41 @@ class SearchPath:
 
         The network of the state is changed in place: its parameters may have gradients again.
         """
-        objective, slim = self.ended.evaluator.objective, after.state.model
+        slim, plan = after.state.model, after.state.plan
         for parameter in slim.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
             parameter.data = parameter.data.contiguous()
+        predicted = self.ended.evaluator.objective.prediction(slim) if chain else None
+
+        def make_trajectory() -> Trajectory:
+            return self._trajectory(plan, chain, finished_by, predicted)
+
+        return FoundState(slim, after.drop, chain[-1] if chain else 0, make_trajectory)
+
+    def _trajectory(
+        self,
+        plan: Plan,
+        chain: tuple[int, ...],
+        finished_by: tuple[str, ...],
+        predicted: PredictedLatency | None,
+    ) -> Trajectory:
+        """Return the trajectory of a state: all steps, of which those of the chain stand."""
+        objective, recovery = self.ended.evaluator.objective, self.ended.recovery
         steps = tuple(
-            replace(step, taken_back=step.taken_back or step.number not in chain)
-            if chain and step.number <= chain[-1]
+            replace(step, taken_back=True)
+            if step.within_budget and step.number not in chain
             else step
             for step in self.ended.steps.all
         )
-        trajectory = Trajectory(
+        return Trajectory(
             steps=steps,
             kept_steps=chain[-1] if chain else 0,
             stopped_because=self.stopped_because,
-            plan=after.state.plan,
-            predicted=objective.prediction(slim) if chain else None,
+            plan=plan,
+            predicted=predicted,
             finished_by=finished_by,
-            fine_tunings=self.ended.recovery.fine_tunings,
+            fine_tunings=recovery.fine_tunings,
             notes=objective.notes,
             resumed_after_step=self.journal.steps,
             latency_table=objective.table.measured if objective.table else None,
         )
-        return FoundState(slim, trajectory, after.drop)

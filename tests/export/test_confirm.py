@@ -61,7 +61,7 @@ def found(step, lost, points=0.5):
         steps, step, "nothing more fits", {"0": {"out": (step,)}}, PredictedLatency(2.0, 1.0, 0),
         finished_by=("refit",),
     )  # fmt: skip
-    return FoundState(Lossy(lost, 100 - 10 * step), trajectory, drop_of(points))
+    return FoundState(Lossy(lost, 100 - 10 * step), drop_of(points), step, lambda: trajectory)
 
 
 @dataclass

@@ -42,7 +42,11 @@ def test_states_go_from_safe_to_aggressive_and_end_with_that_of_the_search(train
 def test_every_state_is_its_plan_and_its_standing_steps(trained):
     path = path_of(trained)
     inputs = torch.randn(3, 1, 8, 8)
-    for state in path.states():
+    states = list(path.states())
+    made = {step.number for step in path.last().trajectory.steps}
+    assert {state.step for state in states} <= made
+    for state in states:
+        assert {step.number for step in state.trajectory.steps} == made
         trajectory = state.trajectory
         again = apply_plan(copy.deepcopy(trained[0]), trajectory.plan)
         again.load_state_dict(state.network.state_dict(), strict=True)

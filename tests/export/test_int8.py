@@ -57,7 +57,7 @@ def made_of(trained, folder, task=tasks.CLASSIFICATION):
     model, splits = trained
     original = task.measure(model, splits.selection, 0.5)
     trajectory = Trajectory((), 7, "it ended", {})
-    state = FoundState(model, task.drop(original, original, 0.5), 0, lambda: trajectory)
+    state = FoundState(model, task.drop(original, original, 0.5), 7, lambda: trajectory)
     example = next(iter(splits.calibration.batches))[0][:2]
     return export.make_int8(folder, state, example, task, splits, original, Options())
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from slimnet.execution.layers import output_channels
-from slimnet.groups.cut import apply_plan, masked, slim_copy
+from slimnet.groups.cut import cut_out, masked, slim_copy
 from slimnet.groups.group import Group
 from slimnet.records.data import Frozen, Plan
 from slimnet.tasks.calls import forward, in_float64, output_tensors
@@ -130,7 +130,7 @@ def require_intact(model: nn.Module, plan: Plan) -> None:
     for layer, channels in output_channels(model).items():
         gone = len(plan.get(layer, {}).get("out", ()))
         assert fewer[layer] == channels - gone, f"{layer} has {fewer[layer]} channels"
-    fresh = apply_plan(copy.deepcopy(model), plan)
+    fresh = cut_out(copy.deepcopy(model), plan)
     fresh.load_state_dict(slim.state_dict(), strict=True)
 
 

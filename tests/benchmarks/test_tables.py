@@ -6,9 +6,9 @@ import json
 import re
 from pathlib import Path
 
-import budget
 import compare
 import growth
+import guarantee
 import paper
 import paper_networks
 import peers
@@ -47,7 +47,7 @@ PRINTED = {
     "paper_networks": lambda: paper_networks.table(raw("paper_networks.json")),
     "paper_networks_seeds": lambda: paper_networks.table(raw("paper_networks_seeds.json")),
     "paper_networks_avx2": lambda: paper_networks.table(raw("paper_networks_avx2.json")),
-    "budget": lambda: budget.table(paper.ROWS, raw("budget.json")["runs"]),
+    "guarantee": lambda: guarantee.table(raw("guarantee.json")["runs"]),
     "table3": lambda: table3_report.report(paper.ROWS, table3.all_runs(paper.ROWS, paper.RESULTS)),
     "peers": lambda: peers_report.report(paper.ROWS, peer_runs()),
     "search_speed": lambda: search_speed.table(speeds()),

@@ -86,7 +86,7 @@ def test_inputs_are_what_slimnet_makes_of_the_same_pixels(tmp_path):
         tmp_path / "data.npz", Options(channels="bgr", scale=paper.SCALE, mean=paper.MEAN)
     )
     ours = training_data.prepared(torch.from_numpy(images), "nin")
-    theirs = next(iter(splits.test.batches))[0][0]
+    theirs = next(iter(splits.selection.batches))[0][0]
     assert float((ours - theirs).abs().amax((1, 2, 3)).min()) < 1e-6
     assert ours.is_contiguous(memory_format=torch.channels_last)
 

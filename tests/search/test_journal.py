@@ -223,5 +223,5 @@ def test_options_that_matter_only_after_the_search_keep_the_journal(trained):
     assert found() != found(max_drop=4.0)
     assert names_of(Options) - DECISIVE == {
         "min_speedup", "max_params", "max_macs", "max_bytes", "max_latency_ms", "baseline",
-        "max_regression", "opset", "int8", "cache",
+        "max_regression", "opset", "dynamic_size", "int8", "cache",
     }  # fmt: skip

@@ -20,7 +20,7 @@ SHARED = "first and second share a parameter"
 FAILS = "the network fails with fewer channels: "
 DIRECT = "uses it directly, not through a layer"
 OTHER_NUMBER = "changes how many channels there are: "
-PARAMETER = "slimnet takes no channels out of the Parameter "
+PARAMETER = "the network's code applies a parameter to its channels"
 IN_TRAINING = "a part that runs only in training reads its channels: "
 
 BY_HAND = FAILS + "q, k, v = self.qkv(x).view(n, length, 3, 2, self.width // 2)"
@@ -71,7 +71,7 @@ TRUE: Mapping[str, Mapping[str, str]] = {
     "one_channel": {"middle": SINGLE},
     "squeeze_and_excitation_with_a_view": {"stem excite": VIEWED},
     "gate_of_one_channel": {"gate": SINGLE},
-    "scale_of_each_channel": {"stem": PARAMETER + "scale"},
+    "scale_of_each_channel": {"stem": PARAMETER},
     "in_place_on_some_channels": {"stem": NOT_ZERO},
     "head_in_train_mode_only": {
         "stem": IN_TRAINING + "return (y, self.aux(x.mean((2, 3)))) if self.training else y",
@@ -121,7 +121,7 @@ TRUE: Mapping[str, Mapping[str, str]] = {
     "split_at_fixed_places": {"stem": FAILS + "first, second = x.split([3, 5], 1)"},
     "view_with_a_number": {"after": FAILS + "return self.head(self.hidden(x).relu())"},
     "mean_over_channels": {"stem": NOT_ZERO},
-    "einsum_over_channels": {"stem": PARAMETER + "mix", "mix": DIRECT},
+    "einsum_over_channels": {"stem": PARAMETER, "mix": DIRECT},
     "tied_weights": {"stem first second": SHARED},
     "tied_biases": {"first second": SHARED},
     "tied_autoencoder": {"encode": MIXED},
@@ -134,7 +134,7 @@ TRUE: Mapping[str, Mapping[str, str]] = {
     "bilinear_pooling": {"left right": MIXED, "after": IDLE},
     "attention_map_over_space": {"right": SINGLE},
     "branch_on_data": {"other": IDLE},
-    "functional_convolution": {"stem": PARAMETER + "weight", "weight": DIRECT},
+    "functional_convolution": {"stem": PARAMETER, "weight": DIRECT},
     "weights_used_by_a_function": {
         "stem": MIXED,
         "after": IDLE + " (an unused branch, or called by its weights)",

@@ -127,23 +127,12 @@ def search_path(
     return SearchPath(under_way, stopped_because, journal)
 
 
-def search(
-    model: nn.Module,
-    groups: Sequence[Group],
-    splits: Splits,
-    options: SearchOptions,
-    progress: Progress | None = None,
-    time_layers: LayerTimer | None = None,
-    journal_file: Path | None = None,
-    task: Task = CLASSIFICATION,
-    branches: Sequence[Branch] = (),
-) -> tuple[Trajectory, nn.Module]:
-    """Return the trajectory and the slim network at the end of a search; see ``search_path``."""
-    path = search_path(
-        model, groups, splits, options, progress, time_layers, journal_file, task, branches,
-        keeps_path=False,
-    )  # fmt: skip
-    last = path.last()
+def search(*arguments: Any, **named: Any) -> tuple[Trajectory, nn.Module]:
+    """Return the trajectory and the slim network at the end of ``search_path``, without its path.
+
+    It takes the same arguments.
+    """
+    last = search_path(*arguments, **named, keeps_path=False).last()
     return last.trajectory, last.network
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -183,7 +182,7 @@ def _torch_network(
     if network.folder is None:
         raise InputError(f"PyTorch cannot run {network.name}; give a folder that slimnet wrote")
     if model is not None:
-        own = copy.deepcopy(model)
+        own = load.copied(model)
         return own if network.is_original else export.load_slim(network.folder, own)
     if network.is_original:
         raise InputError(

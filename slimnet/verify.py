@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -258,7 +257,7 @@ def _check_source(digest: str | None, reported: _Reported) -> str:
 def _check_sizes(folder: Path, model: nn.Module, reported: _Reported) -> str:
     """Check the report's parameters, convolution weights and MACs; the model is not changed."""
     image, *_ = _noise(folder / "original.onnx")
-    slim = export.load_slim(folder, copy.deepcopy(model))
+    slim = export.load_slim(folder, load.copied(model))
     for name, network, size in (
         ("original", model, reported.original_size),
         ("slim", slim, reported.slim_size),

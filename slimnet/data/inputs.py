@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._pytree import tree_leaves
 
 from slimnet.errors import InputError
-from slimnet.load import first_line, on_shapes
+from slimnet.load import attributes_kept, first_line, on_shapes
 from slimnet.records import Inputs, OnnxInput, Shape, Shapes
 
 IMAGES = 2  # one image alone could not show which axis is the batch
@@ -121,7 +121,7 @@ def smaller_inputs(model: nn.Module, inputs: Inputs) -> Inputs:
 
 
 def _output_shapes(model: nn.Module, inputs: Inputs) -> list[Shape]:
-    with torch.no_grad():
+    with torch.no_grad(), attributes_kept(model):
         output = model(inputs) if isinstance(inputs, Tensor) else model(*inputs)
     return [tuple(leaf.shape) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
 

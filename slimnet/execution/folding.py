@@ -4,7 +4,6 @@ That saves a pass over every feature map. The folded copy runs; repair and remov
 network as it is, and new values of its parameters are folded before they run.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from slimnet.execution.layers import (
     watching,
 )
 from slimnet.execution.states import get_state, replaced
-from slimnet.load import SamePaddedConv2d
+from slimnet.load import SamePaddedConv2d, copied
 
 SAME = 1e-4
 """Share of the largest output that rounding may change. A guess: float32 rounds to 1e-7, which
@@ -82,7 +81,7 @@ def folded(model: nn.Module, norms: Mapping[str, str]) -> nn.Module:
     """
     shared: dict[int, Any] = {id(value): value for value in (*model.parameters(), *model.buffers())}
     gone = {id(model.get_submodule(norm)): nn.Identity() for norm in norms.values()}
-    fast = copy.deepcopy(model, shared | gone)
+    fast = copied(model, shared | gone)
     for layer, norm in norms.items():
         module = fast.get_submodule(layer)
         weight, bias = _folded_pair(model, layer, norm)

@@ -1,6 +1,5 @@
 """Images and networks laid out for speed: the search runs the same ones over and over again."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.execution.running import MEMORY_BYTES
+from slimnet.load import copied
 from slimnet.records import Split, Splits
 from slimnet.tasks import CLASSIFICATION, Task
 
@@ -63,9 +63,7 @@ def best_layout(model: nn.Module, inputs: Tensor) -> Layout:
         return Layout(contiguous, images)
     try:
         with torch.no_grad():
-            got = copy.deepcopy(model).to(memory_format=last)(
-                inputs[:2].contiguous(memory_format=last)
-            )
+            got = copied(model).to(memory_format=last)(inputs[:2].contiguous(memory_format=last))
         same = torch.allclose(got, expected, rtol=SAME, atol=SAME * float(expected.abs().max()))
     except Exception:
         # whatever the network's own code raises means the same: not in this layout

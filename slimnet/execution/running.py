@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from slimnet.execution.folding import can_fold, folded, folded_values, norms_to_fold
 from slimnet.execution.replay import Call, Change, Replay, first_call, replaying, trace_calls
 from slimnet.execution.states import get_state, laid_out_as
+from slimnet.load import attributes_kept
 from slimnet.options import MemoryOptions
 
 MEMORY_BYTES = MemoryOptions().memory_bytes
@@ -90,9 +91,11 @@ class RunningNetwork:
         }
         return Change(values, first_call(self.calls, {k.rpartition(".")[0] for k in values}))
 
-    def replay(self) -> AbstractContextManager[Replay]:
+    @contextmanager
+    def replay(self) -> Iterator[Replay]:
         """Change ``folded_model`` for the time of the block: its modules can be replayed."""
-        return replaying(self.folded_model, self.calls)
+        with attributes_kept(self.folded_model), replaying(self.folded_model, self.calls) as replay:
+            yield replay
 
 
 def prepare_running(

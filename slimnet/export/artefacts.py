@@ -17,9 +17,10 @@ from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
 from slimnet.errors import InputError, ProofError
+from slimnet.export.obstacles import deepest_cause
 from slimnet.export.onnx_file import Translated, compare_outputs, translate, write_onnx
 from slimnet.export.plan_file import plan_sha256, save_plan, save_weights
-from slimnet.export.tracing import at_other_size, deepest_cause, evaluation_copy, quiet
+from slimnet.export.tracing import at_other_size, evaluation_copy, quiet
 from slimnet.groups import channels_of
 from slimnet.load import partial_file, sha256_of
 from slimnet.records import Artefacts, Inputs, Parity, Plan

@@ -13,8 +13,9 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from slimnet.errors import ProofError
+from slimnet.export.obstacles import deepest_cause
 from slimnet.export.to_onnx import to_onnx
-from slimnet.export.tracing import at_other_size, deepest_cause, evaluation_copy, trace
+from slimnet.export.tracing import at_other_size, evaluation_copy, trace
 from slimnet.load import partial_file
 from slimnet.records import Inputs, OnnxFile, Parity
 from slimnet.tasks import fill_batch, forward, input_tensors, output_tensors

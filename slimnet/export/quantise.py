@@ -19,8 +19,9 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from slimnet.errors import InputError, ProofError
+from slimnet.export.obstacles import deepest_cause
 from slimnet.export.to_onnx import clear_notes, require_sound
-from slimnet.export.tracing import deepest_cause, quiet
+from slimnet.export.tracing import quiet
 from slimnet.load import partial_file
 from slimnet.records import Inputs
 from slimnet.tasks import fill_batch, input_tensors

@@ -19,9 +19,10 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree
 
 from slimnet.errors import InputError, ProofError
+from slimnet.export.obstacles import deepest_cause
 from slimnet.export.tracing import (
     BATCH,
-    deepest_cause,
+    copy_to_trace,
     evaluation_copy,
     free_axes,
     neutral_inputs,
@@ -86,7 +87,7 @@ def _translated(
             # tracing again takes time, but a network can ask if it is for ONNX, and do otherwise
             try:
                 found = translate(
-                    evaluation_copy(model), neutral_inputs(example),
+                    copy_to_trace(model, example), neutral_inputs(example),
                     dynamic_shapes=free_axes(example, free_size),
                 )  # fmt: skip
             except Exception as error:  # the exporter raises many unrelated classes

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import logging
-import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 import torch
@@ -18,9 +16,11 @@ from torch.fx import GraphModule
 
 from slimnet.errors import InputError
 from slimnet.execution import removed_layers
+from slimnet.export.obstacles import deepest_cause, noted_guards, reason_of
 from slimnet.export.simplify import simplified
+from slimnet.load import copied
 from slimnet.records import Inputs
-from slimnet.tasks import input_tensors
+from slimnet.tasks import forward, input_tensors
 
 BATCH = "batch"
 SIZES = {3: ("length",), 4: ("height", "width"), 5: ("depth", "height", "width")}
@@ -38,16 +38,18 @@ def trace(model: nn.Module, example: Inputs, free_size: bool = False) -> Exporte
     Raises:
         InputError: the network cannot be traced, or is bound to a size that shall be free.
     """
-    subject = evaluation_copy(model)
+    subject = copy_to_trace(model, example)
+    guards: list[str] = []
     try:
-        with quiet():
+        with quiet(), noted_guards() as guards:
             program = torch.export.export(
                 subject, neutral_inputs(example), dynamic_shapes=free_axes(example, free_size)
             )
             if removed_layers(subject):
                 program = simplified(program)
     except Exception as error:  # torch.export raises many unrelated classes
-        raise InputError(f"cannot export {type(model).__name__}: {_reason(error)}") from error
+        reason = reason_of(error, BATCH, guards)
+        raise InputError(f"cannot export {type(model).__name__}: {reason}") from error
     if free_size:
         _require_free_size(program, type(model).__name__)
     for module in program.graph_module.modules():
@@ -77,22 +79,23 @@ def _require_free_size(program: ExportedProgram, network: str) -> None:
         )
 
 
-def _reason(error: Exception) -> str:
-    """Return in one line why a network cannot be traced."""
-    reason = deepest_cause(error)
-    if "data-dependent" in reason:
-        return (
-            "its forward depends on the values in a tensor, as `if x.mean() > 0` does, and a file "
-            "can hold only one of the branches"
-        )
-    if f"({BATCH})!" in reason:
-        return "it must take any batch size, and its forward does not"
-    return reason
-
-
 def evaluation_copy(model: nn.Module) -> nn.Module:
     """Return a copy in eval mode on the CPU; does not change the model."""
-    return copy.deepcopy(model).eval().cpu()
+    return copied(model).eval().cpu()
+
+
+def copy_to_trace(model: nn.Module, example: Inputs) -> nn.Module:
+    """Return a copy as ``evaluation_copy`` that has run on one image; does not change the model.
+
+    A forward may cache what depends on its input's shape, as a detector's head does with its grid.
+    It makes that anew where the shape is another one. The tracer's batch is never one image, while
+    any other size that the model has seen would become a condition on the batch size.
+    """
+    copied = evaluation_copy(model)
+    one_image = tuple(tensor[:1] for tensor in neutral_inputs(example))
+    with torch.no_grad(), suppress(Exception):  # what fails here fails again when it is traced
+        forward(copied, one_image)
+    return copied
 
 
 def neutral_inputs(example: Inputs) -> tuple[Tensor, ...]:
@@ -167,14 +170,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(was_disabled)
-
-
-def deepest_cause(error: BaseException) -> str:
-    """Return the first line of the deepest cause that has a message, without colours."""
-    line = type(error).__name__
-    cause: BaseException | None = error
-    while cause is not None:
-        text = re.sub(r"\x1b\[[0-9;]*m", "", str(cause)).strip()
-        line = text.splitlines()[0] if text else line
-        cause = cause.__cause__
-    return line

@@ -19,6 +19,7 @@ from slimnet.execution import (
     undone_on_failure,
 )
 from slimnet.finetune.training_data import TrainingData, make_training_data
+from slimnet.load import attributes_kept
 from slimnet.options import FinetuneOptions
 from slimnet.records import Batches, FineTuning
 from slimnet.tasks import CLASSIFICATION, Task, mean_loss, require_finite_loss
@@ -135,7 +136,12 @@ def _train(
     steps = options.finetune_epochs * data.steps
     losses: list[float] = []
     step = 0
-    with in_mode(model, training=True), gradients_on(model), _own_random_state(seed):
+    with (
+        in_mode(model, training=True),
+        attributes_kept(model),
+        gradients_on(model),
+        _own_random_state(seed),
+    ):
         optimizer = make_optimizer(model, options)
         while len(losses) < options.finetune_epochs and (not losses or math.isfinite(losses[-1])):
             total = 0.0

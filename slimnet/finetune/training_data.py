@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.data import IndexedBatches, class_scores
+from slimnet.load import inference
 from slimnet.records import Batch, Batches
 from slimnet.tasks import Task
 
@@ -63,11 +64,12 @@ def known_changes(original: nn.Module, batches: IndexedBatches, seed: int) -> di
     return known
 
 
-@torch.inference_mode()
 def _count_right(model: nn.Module, batches: Iterable[Batch]) -> int:
-    return sum(
-        int((class_scores(model(inputs)).argmax(1) == labels).sum()) for inputs, labels in batches
-    )
+    with inference(model):
+        return sum(
+            int((class_scores(model(inputs)).argmax(1) == labels).sum())
+            for inputs, labels in batches
+        )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Mask a plan's channels (weights at 0, shapes unchanged), or cut them out of the network."""
 
-import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from slimnet.execution import (
     replace_module,
     weight_slices,
 )
-from slimnet.load import use_plain_layers
+from slimnet.load import copied, use_plain_layers
 from slimnet.records import Plan
 
 OTHER_NETWORK = (
@@ -62,7 +61,7 @@ def _slices(model: nn.Module, plan: Plan) -> Iterator[tuple[Tensor, int, Tensor]
 
 def slim_copy(model: nn.Module, plan: Plan) -> nn.Module:
     """Return a slim copy of the model; the model itself is not changed."""
-    return cut_out(copy.deepcopy(model), plan)
+    return cut_out(copied(model), plan)
 
 
 def apply_plan(model: nn.Module, plan: Plan) -> nn.Module:

@@ -20,7 +20,7 @@ from slimnet.groups.heads import head_entries
 from slimnet.groups.nan_tracing import NanTracer
 from slimnet.groups.probe import Probe
 from slimnet.groups.provable import provable_groups
-from slimnet.load import on_shapes
+from slimnet.load import attributes_kept, on_shapes
 from slimnet.records import Frozen
 from slimnet.tasks import forward
 
@@ -67,13 +67,15 @@ def find_groups(
         InputError: the proof cannot be run on this network, or it gives another output each time.
     """
     probe = Probe(model, example, seed)
-    found = _from_graph(model, example)
+    with attributes_kept(model):
+        found = _from_graph(model, example)
     groups, failing = provable_groups(found.groups, probe, seed)
     objections = _by_layer(failing)
     reasons = found.reasons | objections
     second_chance = [n for n in output_channels(model) if n in {*found.unfollowed, *objections}]
     if second_chance:
-        traced, lost = _by_tracing(model, example, second_chance, groups, seed)
+        with attributes_kept(model):
+            traced, lost = _by_tracing(model, example, second_chance, groups, seed)
         more, failing = provable_groups(traced, probe, seed, proven=groups)
         groups = groups + more
         for layer, reason in (lost | _by_layer(failing)).items():

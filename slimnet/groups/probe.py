@@ -1,16 +1,13 @@
 """Try removals on a randomized float64 copy of a network: slim must equal masked."""
 
 import copy
-import os
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import torch
-import torch_pruning
 from torch import Tensor, nn
 
 from slimnet.errors import InputError
@@ -18,7 +15,7 @@ from slimnet.execution import watching
 from slimnet.groups.cut import channels_of, cut_out, masked
 from slimnet.groups.group import Group
 from slimnet.groups.prove import TOLERANCE, float64_output, relative_error, require_repeats
-from slimnet.load import copied_in, first_line, on_shapes
+from slimnet.load import attributes_kept, copied, copied_in, first_line, line_of_code, on_shapes
 from slimnet.records import Plan
 from slimnet.tasks import fill_batch, forward, in_float64, output_tensors
 
@@ -38,10 +35,6 @@ NOT_MASKING = (
     "removing its channels is not the same as setting them to 0 (proof in float64): a later step "
     "works on several channels together, as a mean, a norm, a softmax or standardised weights do, "
     "or goes by their number or places, as a shuffle, a slice or padding with zero channels does"
-)
-LIBRARIES = tuple(
-    f"{folder}{os.sep}"
-    for folder in (*torch.__path__, *torch_pruning.__path__, Path(__file__).parents[1])
 )
 
 
@@ -160,7 +153,7 @@ class Probe:
             own |= {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
         shared = [module for name, module in self._model.named_modules() if name not in own]
         # parameters can be shared: cutting gives a module new ones
-        return copy.deepcopy(
+        return copied(
             self._model, {id(part): part for part in [*shared, *self._model.parameters()]}
         )
 
@@ -169,7 +162,7 @@ class Probe:
             return self._run(self._model)
 
     def _run(self, model: nn.Module) -> tuple[Tensor, ...]:
-        with torch.no_grad():
+        with torch.no_grad(), attributes_kept(model):
             return output_tensors(forward(model, self._inputs))
 
 
@@ -224,13 +217,8 @@ def _misfit(model: nn.Module, plan: Plan, error: Exception) -> str:
 
 def _where(error: Exception) -> str:
     """Return ": the line of the network's code that failed", or what the error says."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(LIBRARIES) and frame.line
-    ]
-    if frames:
-        return f": {frames[-1].line} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+    if line := line_of_code(traceback.extract_tb(error.__traceback__)):
+        return f": {line}"
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return f": {text}"
 
@@ -292,7 +280,7 @@ def _effects(model: nn.Module, image: Any, groups: Sequence[Group]) -> dict[str,
         seen.append((layer_of[module], output))
         return output.clone()  # later code may work in place on it
 
-    with watching(model, layer_of, after=watch), torch.enable_grad():
+    with watching(model, layer_of, after=watch), torch.enable_grad(), attributes_kept(model):
         total = torch.stack([_projected(p) for p in output_tensors(forward(model, image))]).sum()
         gradients = torch.autograd.grad(total, [output for _, output in seen], allow_unused=True)
     effects: dict[str, float] = {}

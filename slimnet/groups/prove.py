@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from slimnet.errors import InputError, ProofError
 from slimnet.groups.cut import mask, slim_copy
-from slimnet.load import copied_in
+from slimnet.load import copied, copied_in
 from slimnet.records import LoadedModel, Parity, Plan
 from slimnet.tasks import forward, in_float64, output_tensors
 
@@ -136,7 +136,7 @@ def expanded_copy(model: nn.Module, slim: nn.Module, plan: Plan) -> nn.Module:
 
     Layers that are gone whole keep the weights of ``model``, all of which the plan masks.
     """
-    full, coded = copy.deepcopy(model), copied_in(model, torch.float64)
+    full, coded = copied(model), copied_in(model, torch.float64)
     for state in (*coded.parameters(), *coded.buffers()):
         if state.is_floating_point():
             # each element holds its own position, so a cut copy holds the original positions

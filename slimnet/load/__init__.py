@@ -1,5 +1,6 @@
 """Load a network, or say in one line why not."""
 
+from slimnet.load.attributes import attributes_kept, copied, inference
 from slimnet.load.canonical import use_plain_layers
 from slimnet.load.files import (
     partial_file,
@@ -10,7 +11,14 @@ from slimnet.load.files import (
     require_uncompressed,
     sha256_of,
 )
-from slimnet.load.importing import first_line, folders_on_path, import_callable, import_file, listed
+from slimnet.load.importing import (
+    first_line,
+    folders_on_path,
+    import_callable,
+    import_file,
+    line_of_code,
+    listed,
+)
 from slimnet.load.model import load_model
 from slimnet.load.plain_layers import FixedNorm, SamePaddedConv2d, input_padding
 from slimnet.load.without_data import copied_in, on_shapes

@@ -8,17 +8,17 @@ place if both give the same in float64. Whatever is no such module stays as it i
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.ao.quantization import FakeQuantizeBase
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from slimnet.load.attributes import copied
 from slimnet.load.layer_like import LAYERS, computes_by_hook, layer_like, tensors_of
 
 SETTINGS = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode",
@@ -176,21 +176,8 @@ def _is_plain(module: nn.Module) -> bool:
     return next(tensors_of(module), None) is None
 
 
-def computed_tensors(model: nn.Module) -> dict[int, Any]:
-    """Return copies, by id, of the tensors that a module's code computed and left in it.
-
-    torch cannot copy these, such as the weight of the old ``weight_norm`` (pytorch#28594).
-    """
-    held = (value for module in model.modules() for value in vars(module).values())
-    return {
-        id(value): value.detach().clone()
-        for value in held
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-
-
 def _double_copy(module: nn.Module) -> nn.Module:
-    double = copy.deepcopy(module, computed_tensors(module)).double().eval().requires_grad_(False)
+    double = copied(module).double().eval().requires_grad_(False)
     for part in double.modules():
         if isinstance(part, FakeQuantizeBase):
             part.float()  # torch takes no other scale, whatever it scales

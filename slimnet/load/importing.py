@@ -3,16 +3,24 @@
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+import torch
+
 from slimnet.errors import InputError
 
 MAX_CHARACTERS = 120  # of a name from a file; longer ones fill the screen
+_INSTALLED = Path(torch.__path__[0])
+_LIBRARIES = (_INSTALLED, _INSTALLED.with_name("torch_pruning"), Path(__file__).parents[1])
+_PYTHON = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 
 
 @contextmanager
@@ -32,6 +40,21 @@ def first_line(error: BaseException) -> str:
     """Return the error's kind and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def line_of_code(stack: Iterable[traceback.FrameSummary]) -> str:
+    """Return the innermost line that is neither torch's, Python's nor slimnet's, or "".
+
+    It reads "code (file.py, line 7)".
+    """
+    found = ""
+    for frame in stack:
+        libraries = frame.filename.startswith(tuple(f"{path}{os.sep}" for path in _LIBRARIES))
+        # where packages are installed, in Python's own folder too, networks may be
+        python = frame.filename.startswith(_PYTHON) and "-packages" not in frame.filename
+        if frame.line and not libraries and not python and frame.filename[0] != "<":
+            found = f"{frame.line} ({Path(frame.filename).name}, line {frame.lineno})"
+    return found
 
 
 def import_callable(target: str) -> Callable[..., Any]:

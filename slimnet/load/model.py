@@ -1,6 +1,5 @@
 """Load a trained network from a file, or copy a live one, in the form every stage relies on."""
 
-import copy
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from slimnet.errors import InputError
 from slimnet.load.architecture import build_architecture
-from slimnet.load.canonical import computed_tensors, may_change, use_plain_layers
+from slimnet.load.attributes import copied
+from slimnet.load.canonical import may_change, use_plain_layers
 from slimnet.load.checkpoint import find_weights, load_weights
 from slimnet.load.files import entries, require_file, require_held, require_uncompressed, sha256_of
 from slimnet.load.importing import first_line, listed
@@ -79,7 +79,7 @@ def _from_live(source: nn.Module, options: ModelOptions) -> LoadedModel:
     name = type(inner).__name__
     _require_unscripted(inner, name)
     try:
-        network = copy.deepcopy(inner, computed_tensors(inner))
+        network = copied(inner)
     except Exception as error:  # a module's own __deepcopy__ may raise anything
         raise InputError(f"the network {name} cannot be copied: {first_line(error)}") from error
     with _in_one_line(name):
@@ -90,7 +90,7 @@ def _in_plain_layers(
     model: nn.Module, source: str, sha256: str | None, notes: tuple[str, ...]
 ) -> LoadedModel:
     """Return the record of the model, which changes: see ``use_plain_layers``."""
-    given = copy.deepcopy(model, computed_tensors(model)) if may_change(model) else None
+    given = copied(model) if may_change(model) else None
     changed = use_plain_layers(model) if given is not None else {}
     if not changed:
         return LoadedModel(model, source, sha256, notes)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from slimnet.load.attributes import copied
+
 Result = TypeVar("Result")
 
 
@@ -55,7 +57,7 @@ def on_shapes(
             return result
     except Exception:  # the network's own code may need values, or hold tensors with data
         pass
-    return run(change(model if harmless else copy.deepcopy(model)), copy.deepcopy(inputs))
+    return run(change(model if harmless else copied(model)), copy.deepcopy(inputs))
 
 
 class _OnlyStrict(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
@@ -110,7 +112,7 @@ def _copied_with(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Mo
     memo: dict[int, Any] = {id(buffer): convert(buffer) for buffer in model.buffers()}
     for parameter in model.parameters():
         memo[id(parameter)] = nn.Parameter(convert(parameter), parameter.requires_grad)
-    return copy.deepcopy(model, memo)
+    return copied(model, memo)
 
 
 def _without_data(leaf: Any) -> Any:

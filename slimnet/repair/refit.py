@@ -133,7 +133,10 @@ def refit(
             # neither the fit of a layer nor its new values change anything before it
             cache.begin_at(first_call(running.calls, layer.modules))
             gone = plan.get(layer.name, {}).get("out", ())
-            set_values(slim, _fit(teacher, slim, layer, gone, cache))
+            fitted = _fit(teacher, slim, layer, gone, cache)
+            # what is read by layers that make no difference any more need not have been computed
+            if all(bool(value.isfinite().all()) for value in fitted.values()):
+                set_values(slim, fitted)
     return len(layers)
 
 

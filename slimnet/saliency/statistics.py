@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from slimnet.execution import channel_axis, channel_weights, watching
 from slimnet.groups import Gate
+from slimnet.load import attributes_kept
 from slimnet.records import Batches
 from slimnet.tasks import CLASSIFICATION, Task
 
@@ -154,7 +155,7 @@ class _Gatherer:
     def _backward(
         self, evaluate: Callable[[], tuple[Tensor, Tensor]], add: Callable[..., None]
     ) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
+        with torch.enable_grad(), attributes_kept(self._model):
             (loss, classes), calls = self._recorded(evaluate)
             if any(call.output._version != call.version for call in calls):
                 # a later module works in place, such as a ReLU: from now on it gets a copy

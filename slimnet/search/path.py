@@ -7,13 +7,13 @@ round, and smaller choices from the same table between them, nearly evenly space
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from torch import nn
 
+from slimnet.load import copied
 from slimnet.records import Drop, Plan, PredictedLatency, Trajectory
 from slimnet.search.budget_search import BudgetSearch, PathState
 from slimnet.search.journal import Journal
@@ -58,7 +58,7 @@ def unchanged_state(
         predicted=None,
         finished_by=(),
     )
-    return FoundState(copy.deepcopy(model), drop, 0, lambda: trajectory)
+    return FoundState(copied(model), drop, 0, lambda: trajectory)
 
 
 @dataclass(frozen=True)

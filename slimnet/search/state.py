@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +18,7 @@ from slimnet.execution import (
 )
 from slimnet.finetune import finetune
 from slimnet.groups import Group, cut_out, merge_plans, norms_behind, plan_for, shrink_groups
+from slimnet.load import copied
 from slimnet.options import FinetuneOptions
 from slimnet.records import FineTuning, Plan, Split
 from slimnet.repair import (
@@ -101,7 +101,7 @@ class State:
     def slim_without(self, units: Sequence[Tensor]) -> nn.Module:
         """Return a copy of the network without ``units[i]`` of group i, repaired."""
         now = plan_for(self.groups, units)
-        model = copy.deepcopy(self.model)
+        model = copied(self.model)
         set_values(model, repaired_weights(model, now, self.inverse_grams))
         return cut_out(model, now)
 
@@ -110,18 +110,18 @@ class State:
 
         Layers that nothing has changed for since their last refit stay as they are. See ``refit``.
         """
-        model = copy.deepcopy(self.model)
+        model = copied(self.model)
         changed = refit(teacher, model, self.plan, self.plan_at_last_refit)
         return replace(self._changed(model), plan_at_last_refit=self.plan) if changed else None
 
     def with_classifier_fitted(self, teacher: TeacherOutputs) -> State | None:
         """Return the state with its last layer fitted to labels, None where it can't be."""
-        model = copy.deepcopy(self.model)
+        model = copied(self.model)
         return self._changed(model) if fit_classifier(teacher, model) else None
 
     def with_norms_recalibrated(self, teacher: TeacherOutputs) -> State | None:
         """Return the state with the norm statistics of the teacher's images, None without norms."""
-        model = copy.deepcopy(self.model)
+        model = copied(self.model)
         return (
             self._changed(model) if recalibrate_norms(model, teacher.batches, self.task) else None
         )
@@ -133,7 +133,7 @@ class State:
 
         Its inverse Gram matrices are gathered anew, since its layers read other inputs now.
         """
-        model = copy.deepcopy(self.model)
+        model = copied(self.model)
         batches, images = calibration.batches, calibration.images
         record = finetune(model, original, batches, options, seed=seed, task=self.task)
         if not record.kept:
@@ -168,7 +168,7 @@ def first_state(
         task: what the network is for.
         memory: what may be cached while the state, or one that follows from it, runs.
     """
-    working = copy.deepcopy(model).eval()
+    working = copied(model).eval()
     for parameter in working.parameters():
         parameter.requires_grad_(False)
     if memory_format is torch.channels_last:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from slimnet.errors import InputError, SlimnetError
-from slimnet.load import first_line
+from slimnet.load import attributes_kept, first_line
 from slimnet.records import Batches, Inputs
 
 LOSS = "one number, the mean over the batch, as of .mean()"
@@ -116,8 +116,8 @@ def _positional(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
         kinds = [type(value).__name__ for value in (*bound.args, *bound.kwargs.values())]
         raise InputError(
             f"a network takes tensors as positional arguments; got {', '.join(kinds) or 'none'}: "
-            "wrap it (networks for detection, which take lists of images and give another number "
-            "of boxes for each, are not supported)"
+            "wrap it; of a detector that takes a list of images give the part that takes one "
+            "tensor, up to the boxes and scores of all places (guide, Detection)"
         )
     return bound.args[0] if len(bound.args) == 1 else tuple(bound.args)
 
@@ -133,7 +133,7 @@ def check_task(
     """
     batch = next(iter(batches), None)
     try:
-        with torch.enable_grad(), _watched_calls(model) as calls:
+        with torch.enable_grad(), attributes_kept(model), _watched_calls(model) as calls:
             value = loss(model, batch)
     except SlimnetError:
         raise

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.data import class_scores
+from slimnet.load import inference
 from slimnet.records import ClassDrop, Drop, Split
 from slimnet.tasks.calls import CallBatch, call_plainly
 from slimnet.tasks.drop import Quality, paired_drop, score_limit
@@ -86,7 +87,7 @@ def evaluate_balanced_drop(
     """
     best = torch.ones_like(original.correct)
     z, seen = NormalDist().inv_cdf(confidence), 0
-    with torch.inference_mode():
+    with inference(slim):
         for number, (inputs, labels) in enumerate(split.batches):
             logits = class_scores(call(number, partial(slim, inputs)))
             right = (logits.argmax(1) == labels) & logits.isfinite().all(1)

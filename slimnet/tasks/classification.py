@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from slimnet.data import IndexedBatches, check_pair, class_scores, single_images
 from slimnet.errors import InputError
-from slimnet.load import import_file
+from slimnet.load import import_file, inference
 from slimnet.options import BudgetOptions, TaskOptions
 from slimnet.records import Batch, Batches, ClassDrop, Drop, Split, Splits
 from slimnet.tasks.calls import CallBatch, call_plainly
@@ -286,7 +286,7 @@ def choose_task(given: object, options: TaskOptions) -> Task:
 def mean_loss(model: nn.Module, batches: Batches, task: Task = CLASSIFICATION) -> float:
     """Return the mean of the task's loss over all images, in nats; the model is not changed."""
     total, images = 0.0, 0
-    with torch.inference_mode():
+    with inference(model):
         for batch in batches:
             losses = task.losses(model, batch)
             total += float(losses.double().sum())

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from slimnet.data import class_scores, labels_of
 from slimnet.errors import InputError
+from slimnet.load import inference
 from slimnet.records import Drop, Split
 from slimnet.tasks.calls import CallBatch, call_plainly
 
@@ -50,7 +51,7 @@ def measure_quality(model: nn.Module, split: Split) -> Quality:
         InputError: the loss is not a finite number.
     """
     predictions, correct, known, total = [], [], [], 0.0
-    with torch.inference_mode():
+    with inference(model):
         for inputs, labels in split.batches:
             logits = class_scores(model(inputs))
             total += float(functional.cross_entropy(logits, labels, reduction="sum"))
@@ -125,7 +126,7 @@ def evaluate_paired_drop(
     """
     correct = torch.empty(0, dtype=torch.bool)
     z = NormalDist().inv_cdf(confidence)
-    with torch.inference_mode():
+    with inference(slim):
         for number, (inputs, labels) in enumerate(split.batches):
             logits = class_scores(call(number, partial(slim, inputs)))
             right = (logits.argmax(1) == labels) & logits.isfinite().all(1)

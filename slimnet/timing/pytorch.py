@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
 from slimnet.errors import InputError, ProofError, SlimnetError
-from slimnet.load import first_line
+from slimnet.load import copied, first_line
 from slimnet.records import Inputs
 from slimnet.tasks import forward
 from slimnet.timing.runtime import (
@@ -195,7 +194,7 @@ def capture(network: nn.Module, batch: Inputs) -> torch.cuda.CUDAGraph:
 
 def copy_to(model: nn.Module, device: str) -> nn.Module:
     """Return a copy in eval mode on the device, in the usual layout; does not change the model."""
-    working = copy.deepcopy(model).eval().to(device)
+    working = copied(model).eval().to(device)
     return working.to(memory_format=torch.contiguous_format)
 
 

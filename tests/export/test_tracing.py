@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet.export.tracing import deepest_cause, evaluation_copy, neutral_inputs, quiet
+from slimnet.export.obstacles import deepest_cause
+from slimnet.export.tracing import evaluation_copy, neutral_inputs, quiet
 
 
 def test_quiet_stops_prints_warnings_and_logs_and_then_lets_them_through(capfd):

@@ -226,3 +226,29 @@ def test_ridge_regression_is_the_slow_obvious_solution():
     found = ridge_regression(matrix, zip(parts, targets, strict=True))
     assert torch.allclose(found, slowly(matrix, torch.cat([*parts], 2), torch.cat([*targets], 2)))
     assert torch.equal(matrix, before)
+
+
+class Unread(nn.Module):
+    """The second layer's output goes to the third, that one's to the fourth, and no further."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(channels, 6, 3), nn.Conv2d(6, 6, 3)
+        self.third, self.fourth = nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 1)
+        self.last = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        self.fourth(self.third(self.second(x).relu()))
+        return self.last(x.mean((2, 3)))
+
+
+def test_a_layer_that_nobody_reads_keeps_finite_weights(trained):
+    batches = trained[1].calibration.batches
+    model = Unread(batches[0][0].shape[1]).eval()
+    plan = {"first": {"out": [1]}, "second": {"in": [1]}, "last": {"in": [1]}}
+    slim = slim_copy(model, plan)
+    before = copy.deepcopy(slim.state_dict())
+    assert refit(TeacherOutputs(model, batches), slim, plan) == 5
+    assert all(bool(value.isfinite().all()) for value in slim.parameters())
+    assert not torch.equal(slim.last.weight, before["last.weight"])

@@ -153,7 +153,7 @@ def test_detection_is_refused_by_name():
     def of_boxes(model, batch):
         return torch.cat([found["boxes"] for found in model(list(batch["image"]))]).mean()
 
-    with pytest.raises(InputError, match=r"got list: wrap it .networks for detection"):
+    with pytest.raises(InputError, match=r"got list: wrap it; of a detector"):
         Task(of_boxes, score).check(Boxes().eval(), splits_of(batch_of(3)))
 
 

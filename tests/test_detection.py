@@ -16,7 +16,7 @@ import slimnet
 GUIDE = Path(slimnet.__file__).parent / "GUIDE.md"
 SIZE, OBJECTS, KINDS = 32, 2, 2
 OPTIONS = {
-    "objective": "macs", "metrics": "taylor_first_order", "step": 12, "max_ratio": 0.3,
+    "objective": "macs", "metrics": "taylor_first_order", "step": 24, "max_ratio": 0.3,
     "depth": "off", "latency_samples": 3, "latency_batch": (1,), "batch_size": 25,
 }  # fmt: skip
 

@@ -66,10 +66,8 @@ def known_changes(original: nn.Module, batches: IndexedBatches, seed: int) -> di
 
 def _count_right(model: nn.Module, batches: Iterable[Batch]) -> int:
     with inference(model):
-        return sum(
-            int((class_scores(model(inputs)).argmax(1) == labels).sum())
-            for inputs, labels in batches
-        )
+        right = [class_scores(model(inputs)).argmax(1) == labels for inputs, labels in batches]
+    return sum(int(one.sum()) for one in right)
 
 
 @dataclass(frozen=True)

@@ -32,30 +32,38 @@ def inference(model: nn.Module) -> Iterator[None]:
 def attributes_kept(model: nn.Module) -> Iterator[None]:
     """Undo at the end what forwards in the block write into attributes of the model's modules.
 
-    Lists, dicts and sets that grew have their former content again. Of modules in eval mode, a
-    buffer that is another tensor becomes the former one; values written into a tensor stay.
+    That is done for modules that hold a new tensor then: all of their attributes are the former
+    ones again, with the former content of lists, dicts and sets. In eval mode their buffers are
+    the former tensors, too. Values written into a tensor stay.
     """
-    modules = list(model.modules())
-    before = [_attributes(module) for module in modules]
-    buffers = [dict(module._buffers) for module in modules]
+    before = [(module, *_attributes(module)) for module in model.modules()]
+    held = {id(tensor) for module, *_ in before for tensor in _tensors(module)}
     try:
         yield
     finally:
-        for module, attributes, tensors in zip(modules, before, buffers, strict=True):
-            _put_back(module, attributes)
-            if not module.training and any(
-                module._buffers.get(name) is not value for name, value in tensors.items()
-            ):
-                module._buffers.update(tensors)
+        for module, attributes, buffers in before:
+            if any(id(tensor) not in held for tensor in _tensors(module)):
+                _put_back(module, attributes)
+                if not module.training:
+                    module._buffers.update(buffers)
 
 
-def _attributes(module: nn.Module) -> dict[str, tuple[Any, Any]]:
-    """Return each attribute that is not torch's own, with a copy of its content if it may grow."""
-    return {
+def _attributes(module: nn.Module) -> tuple[dict[str, tuple[Any, Any]], dict[str, Any]]:
+    """Return each attribute, with a copy of its content if it may grow, and the buffers."""
+    attributes = {
         name: (value, value.copy() if isinstance(value, (list, dict, set)) else None)
         for name, value in vars(module).items()
         if name not in OF_TORCH
     }
+    return attributes, dict(module._buffers)
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    """Give the tensors in the module's attributes, also in lists and the like, and its buffers."""
+    for values in (vars(module), module._buffers):
+        for name, value in values.items():
+            if name not in OF_TORCH and isinstance(value, (Tensor, list, dict, tuple)):
+                yield from (x for x in _pytree.tree_leaves(value) if isinstance(x, Tensor))
 
 
 def _put_back(module: nn.Module, attributes: dict[str, tuple[Any, Any]]) -> None:
@@ -67,7 +75,7 @@ def _put_back(module: nn.Module, attributes: dict[str, tuple[Any, Any]]) -> None
         own[name] = value
         if isinstance(value, list):
             value[:] = content
-        elif isinstance(value, (dict, set)) and value != content:
+        elif isinstance(value, (dict, set)):
             value.clear()
             value.update(content)
 
@@ -88,11 +96,8 @@ def copied(model: nn.Module, shared: Mapping[int, Any] | None = None) -> nn.Modu
 def _computed_tensors(model: nn.Module) -> dict[int, Any]:
     """Return copies, by id, of the tensors that a module's code computed and left in it."""
     return {
-        id(leaf): leaf.detach().clone()
+        id(tensor): tensor.detach().clone()
         for module in model.modules()
-        for values in (vars(module), module._buffers)
-        for name, value in values.items()
-        if name not in OF_TORCH and isinstance(value, (Tensor, list, dict, tuple))
-        for leaf in _pytree.tree_leaves(value)
-        if isinstance(leaf, Tensor) and (leaf.is_inference() or not leaf.is_leaf)
+        for tensor in _tensors(module)
+        if tensor.is_inference() or not tensor.is_leaf
     }

@@ -93,3 +93,20 @@ def test_a_copy_shares_what_it_is_told_to(network):
     other = copied(network, {id(network.norm): network.norm})
     assert other.norm is network.norm
     assert other.layer is not network.layer
+
+
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.images = 0
+
+    def forward(self, x):
+        self.images += len(x)
+        return x
+
+
+def test_a_number_is_no_tensor_and_stays():
+    network = Counts()
+    with attributes_kept(network):
+        network(torch.ones(3, 2))
+    assert network.images == 3

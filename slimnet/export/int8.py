@@ -66,13 +66,14 @@ def make_int8(
         task: defines the drop.
         splits: calibration to quantise on, selection for the estimate of the drop.
         original: the original's measurement on the selection images.
-        options: the opset is read.
+        options: opset and dynamic_size are read.
     """
     slim, folder = state.network, folder / str(state.step)
     folder.mkdir()
     source, path = folder / FLOAT_NAME, folder / NAME
     try:
-        write_onnx(translate(slim, fill_batch(example, 2), options.opset), source, {})
+        translated = translate(slim, fill_batch(example, 2), options.opset, options.dynamic_size)
+        write_onnx(translated, source, {})
         inputs = inputs_to_quantise_on(slim, splits.calibration, task)
         distances = quantise_best(source, inputs, path, {})
         with torch.no_grad():

@@ -52,14 +52,26 @@ def written(trained, tmp_path):
     return Artefacts(*files, PARITY, {"slim.onnx": files[1].sha256})
 
 
-def made_of(trained, folder, task=tasks.CLASSIFICATION):
+def made_of(trained, folder, task=tasks.CLASSIFICATION, options=None):
     """The trained network in int8, as if it were the state after step 7."""
     model, splits = trained
     original = task.measure(model, splits.selection, 0.5)
     trajectory = Trajectory((), 7, "it ended", {})
     state = FoundState(model, task.drop(original, original, 0.5), 7, lambda: trajectory)
     example = next(iter(splits.calibration.batches))[0][:2]
-    return export.make_int8(folder, state, example, task, splits, original, Options())
+    return export.make_int8(folder, state, example, task, splits, original, options or Options())
+
+
+def test_a_network_of_any_size_is_one_in_int8_too(trained, tmp_path):
+    torch.manual_seed(0)
+    pooled = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(), torch.nn.Linear(8, 4),
+    ).eval()  # fmt: skip
+    made = made_of((pooled, trained[1]), tmp_path, options=Options(dynamic_size=True))
+    assert made.network is not None, made.record.reason
+    (shape,) = [value.type.tensor_type.shape for value in onnx.load(made.path).graph.input]
+    assert [axis.dim_param for axis in shape.dim[2:]] == ["height", "width"]
 
 
 def tried(trained, written, monkeypatch, timed=FASTER, task=tasks.CLASSIFICATION, **changes):

@@ -18,7 +18,7 @@ from slimnet.errors import ProofError, SlimnetError
 from slimnet.export.onnx_file import translate, write_onnx
 from slimnet.export.quantise import METHODS, number_formats, quantise
 from slimnet.load import partial_file, sha256_of
-from slimnet.options import OutputOptions
+from slimnet.options import ESTIMATE, OutputOptions
 from slimnet.records import Artefacts, Inputs, Int8, Latency, Split, Splits
 from slimnet.search import FoundState
 from slimnet.tasks import Task, drops, fill_batch, forward, input_tensors, output_tensors
@@ -78,7 +78,7 @@ def make_int8(
         distances = quantise_best(source, inputs, path, {})
         with torch.no_grad():
             network = OnnxNetwork(path, forward(slim, example))
-        measured = task.measure(network, splits.selection, 0.5)
+        measured = task.measure(network, splits.selection, ESTIMATE)
     except SlimnetError as error:
         if isinstance(error.__cause__, OSError):  # a full disk is no reason to go on without it
             raise
@@ -88,7 +88,7 @@ def make_int8(
         numbers=number_formats(),
         distances=distances,
         bytes=path.stat().st_size,
-        selection_drop=task.drop(original, measured, 0.5),
+        selection_drop=task.drop(original, measured, ESTIMATE),
     )
     return Int8Network(path, network, record)
 

@@ -20,7 +20,7 @@ SPLITS = 3
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What a module by name gave in one call: noise, with its channels along ``axis``."""
+    """The noise that a module, by its name, gave in one call; its channels are along ``axis``."""
 
     name: str
     noise: Tensor

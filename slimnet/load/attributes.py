@@ -1,4 +1,4 @@
-"""What a forward leaves in a network's modules, beside parameters: caches, and tensors for a look.
+"""Attributes that a forward writes into modules, beside parameters: caches, and outputs kept.
 
 A detector's head caches its grid, an attention block keeps its last map. What a run wrote may not
 fit the next one, on another size, by a narrower copy, with gradients or in a tracer.

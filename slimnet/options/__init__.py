@@ -12,6 +12,7 @@ from slimnet.options.commands import (
 from slimnet.options.configuration import read_configuration
 from slimnet.options.option import Option, Section, names_of, nearest, option, options_of
 from slimnet.options.sections import (
+    ESTIMATE,
     PAPER_METRICS,
     RUNTIMES,
     BudgetOptions,

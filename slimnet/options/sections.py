@@ -21,6 +21,11 @@ RUNTIMES = ("ort-cpu", "ort-cuda", "torch-cuda", "openvino")
 """The runtimes that ``compress`` can save time on; ``slimnet.timing`` has a class for each."""
 
 
+ESTIMATE = 0.5
+"""The confidence of a plain estimate, without bounds. The search decides by estimates: a bound on
+images that are looked at again and again would promise more than it holds."""
+
+
 @dataclass(frozen=True)
 class SeedOptions(Section):
     """The seed, which several sections share."""
@@ -189,14 +194,14 @@ class BudgetOptions(Section):
     @property
     def confirms(self) -> bool:
         """Whether the drop is confirmed on images that decided nothing, not estimated."""
-        return self.confidence > 0.5
+        return self.confidence > ESTIMATE
 
     def confidence_on(self, split: str) -> float:
         """Return the confidence of bounds on the drop on a split of this name.
 
         The search looks at the selection images again and again: they give plain estimates.
         """
-        return 0.5 if split == "selection" else self.confidence
+        return ESTIMATE if split == "selection" else self.confidence
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,6 @@ def trajectory_plot(report: Report) -> str:
                 x = [step.parameters_removed_percent for step in part]
                 axes.plot(x, [s.drop.slim_percent for s in part], marker, label=label, **look)
         tests = () if report.confirmation is None else report.confirmation.tests
-        tests = tuple(test for test in tests if test.drop.confidence > 0.5)
         if tests:
             drops = [test.drop for test in tests]
             axes.errorbar(

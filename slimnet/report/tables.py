@@ -6,13 +6,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from slimnet.options import ESTIMATE
 from slimnet.records import Application, Drop, Int8, Latency, Report, Verification
 from slimnet.report.numbers import change, count, file_size, level, milliseconds, points
 
 Row = tuple[str, str, str, str]
 """A quantity, its value in the original and in the slim network, and the change; as text."""
 
-ESTIMATE = 0.5  # the confidence of a drop without bounds
 
 # kinds of columns: long words break, at the right too; numbers stand on one line
 TEXT: Mapping[str, Any] = {"overflow": "fold"}

@@ -78,7 +78,7 @@ class EmptyPath:
 
 @dataclass(frozen=True)
 class SearchPath:
-    """What a search found. ``ended`` is the search, ``stopped_because`` why it did."""
+    """The states that a search found. ``stopped_because`` says why the search ``ended`` stopped."""
 
     ended: BudgetSearch
     stopped_because: str

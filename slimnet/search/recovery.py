@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slimnet.execution import VersionRunner, first_call
-from slimnet.options import BudgetOptions, RecoveryOptions
+from slimnet.options import ESTIMATE, BudgetOptions, RecoveryOptions
 from slimnet.records import (
     CLASSIFIER,
     FINE_TUNING,
@@ -23,10 +23,6 @@ from slimnet.search.state import State
 REFIT_POINTS = 1.5
 """A state that breaks the budget by more points is not refitted during the search. A guess: a refit
 seldom gives back more, and it takes as long as many steps."""
-
-ESTIMATE = 0.5
-"""The confidence of the search's own drops: plain estimates. A bound on images that are looked at
-again and again would promise more than it holds; see ``slimnet.tasks.confirmation``."""
 
 REFIT_EVERY = 8
 """Steps after a refit in which no other is tried, unless it is the last chance of a step. A guess,

@@ -11,7 +11,7 @@ from torch import nn
 
 from slimnet.execution import MemoryBudget, choose_layout, lay_out
 from slimnet.groups import Branch, Group
-from slimnet.options import SearchOptions
+from slimnet.options import ESTIMATE, SearchOptions
 from slimnet.records import Drop, Split, Splits, Step, Trajectory
 from slimnet.repair import TeacherOutputs
 from slimnet.search.budget_search import BudgetSearch
@@ -22,7 +22,7 @@ from slimnet.search.latency_table import LayerTimer
 from slimnet.search.objective import Objective, choose_objective
 from slimnet.search.oracle import Oracle
 from slimnet.search.path import EmptyPath, SearchPath, unchanged_state
-from slimnet.search.recovery import ESTIMATE, AccuracyEvaluator, EvaluatedState, Recovery
+from slimnet.search.recovery import AccuracyEvaluator, EvaluatedState, Recovery
 from slimnet.search.rounds import RoundSearch
 from slimnet.search.sets import SetSearch
 from slimnet.search.state import State, first_state

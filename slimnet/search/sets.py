@@ -74,7 +74,7 @@ class SetSearch(BudgetSearch):
         return f"every group is down to {last}"
 
     def _extend_path(self) -> None:
-        """Keep the best state, instead of the last one kept if it lost hardly more than that."""
+        """Add the best state to the path. It replaces the last one there if it lost hardly more."""
         if not self.keeps_path:
             return
         points = self.best.drop.points
